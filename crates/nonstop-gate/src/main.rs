@@ -1,0 +1,2 @@
+//! See crates/ARCHITECTURE.md.
+fn main() {}

@@ -1,0 +1,131 @@
+//! Requests, environments and machines: what was asked for, granted, and is wanted.
+
+use crate::{
+    account::AccountName,
+    ids::{EnvironmentId, MachineId, RequestId},
+    image::ImageName,
+    network::{Segment, Slot},
+    template::{EnvironmentTemplate, MachineRole, TemplateName},
+    time::Period,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// What a researcher applies for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Handed out once.
+    pub id: RequestId,
+    /// Who applies.
+    pub account: AccountName,
+    /// For which template.
+    pub template: TemplateName,
+    /// From when until when.
+    pub period: Period,
+    /// What for, in the researcher's words.
+    pub purpose: String,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// What became of it.
+    pub state: RequestState,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum RequestState {
+    /// Waits for staff.
+    Open,
+    /// Staff granted the environment.
+    Approved {
+        /// Who decided.
+        by: String,
+        /// What was granted.
+        environment: EnvironmentId,
+    },
+    /// Staff said no.
+    Refused {
+        /// Who decided.
+        by: String,
+        /// Why, for the researcher to read.
+        reason: String,
+    },
+}
+
+/// One template, given to one researcher for one period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Handed out once.
+    pub id: EnvironmentId,
+    /// Whose it is.
+    pub account: AccountName,
+    /// The template's name.
+    pub template_name: TemplateName,
+    /// The template as it was when staff granted it.
+    pub template: EnvironmentTemplate,
+    /// The reservation's period.
+    pub period: Period,
+    /// Its place in the lab's pool.
+    pub slot: Slot,
+    /// Its bridge and addresses.
+    pub segment: Segment,
+    /// What is wanted of it.
+    pub state: EnvironmentState,
+    /// Its machines, in the template's order.
+    pub machines: Vec<Machine>,
+}
+
+/// What is wanted of an environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum EnvironmentState {
+    /// Exists during its period.
+    Granted,
+    /// Access is cut and machines are stopped; disks stay until `destroy_at`.
+    Ended {
+        /// When its disks go.
+        destroy_at: Timestamp,
+    },
+    /// An observation showed that nothing of it is left.
+    Gone,
+}
+
+/// Whether a machine should run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Power {
+    /// It should run.
+    On,
+    /// It should not.
+    Off,
+}
+
+/// A VM of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Handed out once; domain, tap, MAC and folder derive from it.
+    pub id: MachineId,
+    /// What it is for.
+    pub role: MachineRole,
+    /// The image it was granted with.
+    pub image: ImageName,
+    /// Digest of that image's manifest: the folder it is read from.
+    pub image_digest: String,
+    /// The uid its QEMU runs as; never used for another.
+    pub uid: u32,
+    /// Its address on the segment.
+    pub address: Ipv4Addr,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub vcpus: u8,
+    /// Which generation of what the guest can write it runs on, from 1.
+    pub generation: u32,
+    /// Whether it should run.
+    pub power: Power,
+    /// Counts resets asked for; the host does each once.
+    pub resets: u32,
+    /// The generation whose guest has its password set; 0 for none.
+    pub prepared_generation: u32,
+}

@@ -1,0 +1,23 @@
+//! The words of SPEC.md 2 as types, and the rules that hold between them.
+//!
+//! Everything here is a value: no file, clock, socket or randomness is touched.
+//! What enters from outside is parsed once, at the edge, into these types.
+
+pub mod account;
+pub mod environment;
+pub mod ids;
+pub mod image;
+pub mod lab;
+pub mod network;
+pub mod template;
+pub mod time;
+pub mod yaml;
+
+pub use account::{Account, AccountName, AccountState, PublicKey, Role};
+pub use environment::{Environment, EnvironmentState, Machine, Power, Request, RequestState};
+pub use ids::{AccountId, EnvironmentId, MachineId, RequestId};
+pub use image::{ImageManifest, ImageName};
+pub use lab::Lab;
+pub use network::{Mac, Segment, SegmentName, Slot};
+pub use template::{EnvironmentTemplate, MachineRole, RdpPolicy, TemplateName};
+pub use time::Period;
