@@ -129,3 +129,19 @@ pub struct Machine {
     /// The generation whose guest has its password set; 0 for none.
     pub prepared_generation: u32,
 }
+
+/// A guest's password. It is never shown by `Debug` nor written by serde.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(***)")
+    }
+}
+
+impl Serialize for Password {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}

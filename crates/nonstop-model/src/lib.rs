@@ -14,7 +14,7 @@ pub mod time;
 pub mod yaml;
 
 pub use account::{Account, AccountName, AccountState, PublicKey, Role};
-pub use environment::{Environment, EnvironmentState, Machine, Power, Request, RequestState};
+pub use environment::{Environment, EnvironmentState, Machine, Password, Power, Request, RequestState};
 pub use ids::{AccountId, EnvironmentId, MachineId, RequestId};
 pub use image::{ImageManifest, ImageName};
 pub use lab::Lab;

@@ -1,1 +1,18 @@
-//! See crates/ARCHITECTURE.md.
+//! What has to be done: a pure function from what is wanted and what was seen to ordered steps.
+//!
+//! No I/O, clock or randomness. A pass of the daemon is observe, [`absorb`], [`plan`], apply;
+//! every step can be repeated, so a crash at any instant is healed by the next pass.
+
+mod absorb;
+mod desired;
+mod observed;
+mod planner;
+mod step;
+
+pub use absorb::{Fact, absorb};
+pub use desired::{AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase};
+pub use observed::{
+    Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedMachine, ObservedSegment,
+};
+pub use planner::{Plan, plan};
+pub use step::{Grant, SegmentHost, Step};

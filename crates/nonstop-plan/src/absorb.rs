@@ -1,0 +1,38 @@
+//! What an observation teaches about intent: a guest that powered itself off should stay off,
+//! one that a power cut of the host or a dead QEMU took away should come back.
+
+use crate::{desired::Desired, observed::{EndReason, Observed}};
+use nonstop_model::{MachineId, Power};
+
+/// Something to record before planning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// The machine runs, in the observed run of the host.
+    SeenRunning(MachineId),
+    /// The guest powered itself off.
+    PoweredOff(MachineId),
+    /// Its QEMU died; it will be started again.
+    Crashed(MachineId),
+}
+
+/// The facts that `observed` adds to `desired`.
+///
+/// A machine that is wanted, was seen in this run of the host and is absent now went away in
+/// the guest, unless we heard that its QEMU died. One last seen in an earlier run was cut off
+/// with the host.
+pub fn absorb(desired: &Desired, observed: &Observed) -> Vec<Fact> {
+    let machines = desired.environments.values().flat_map(|e| &e.machines);
+    machines
+        .filter_map(|m| {
+            let seen_in_this_run = m.seen_in.as_deref() == Some(observed.run.0.as_str());
+            match (observed.machines.contains_key(&m.id), observed.ended.get(&m.id)) {
+                (true, _) if !seen_in_this_run => Some(Fact::SeenRunning(m.id)),
+                (true, _) => None,
+                (false, _) if m.power == Power::Off => None,
+                (false, Some(EndReason::Crashed)) => Some(Fact::Crashed(m.id)),
+                (false, Some(EndReason::Shutdown)) => Some(Fact::PoweredOff(m.id)),
+                (false, None) => seen_in_this_run.then_some(Fact::PoweredOff(m.id)),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,119 @@
+//! What is wanted on the host, read from the database in one transaction.
+
+use jiff::Timestamp;
+use nonstop_model::{
+    AccountName, EnvironmentId, ImageName, MachineId, Password, Power, PublicKey, Segment,
+};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+/// Everything that is wanted. What stands in neither list is not wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// Accounts that may log in, by name; their targets are added by the planner.
+    pub accounts: BTreeMap<AccountName, AccountGate>,
+    /// Environments that are not gone.
+    pub environments: BTreeMap<EnvironmentId, DesiredEnvironment>,
+    /// How long a right in the kernel outlives a dead daemon.
+    pub lease: Duration,
+    /// The portal's port on each account's address.
+    pub portal_port: u16,
+}
+
+/// What the gateway holds about one account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountGate {
+    /// The login name.
+    pub name: AccountName,
+    /// The uid of its forwarded connections; the group has the same number.
+    pub uid: u32,
+    /// The loopback address on which the portal knows it.
+    pub address: Ipv4Addr,
+    /// Keys that log in.
+    pub keys: Vec<PublicKey>,
+    /// Where it may come from; empty means anywhere.
+    pub sources: Vec<Ipv4Net>,
+    /// What its tunnel may reach, sorted.
+    pub targets: Vec<(Ipv4Addr, u16)>,
+}
+
+/// Where in its life an environment is, at the time of planning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Its period has not begun: nothing of it exists.
+    Waiting,
+    /// It is in its period.
+    Live,
+    /// It has ended; its disks are kept.
+    Grace,
+    /// Its disks go, and then it is gone.
+    Destroy,
+}
+
+/// An environment that is not gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredEnvironment {
+    /// Its id.
+    pub id: EnvironmentId,
+    /// Whose it is.
+    pub account: AccountName,
+    /// Its bridge and addresses.
+    pub segment: Segment,
+    /// Where in its life it is.
+    pub phase: Phase,
+    /// When its period begins.
+    pub from: Timestamp,
+    /// When its access ends.
+    pub until: Timestamp,
+    /// When its disks go; None before its end.
+    pub destroy_at: Option<Timestamp>,
+    /// Its machines.
+    pub machines: Vec<DesiredMachine>,
+}
+
+/// Where a machine's desktop is served: the target of the researcher's tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desktop {
+    /// Address that the tunnel connects to.
+    pub address: Ipv4Addr,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// A machine as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DesiredMachine {
+    /// Its id.
+    pub id: MachineId,
+    /// The environment it belongs to.
+    pub environment: EnvironmentId,
+    /// The image it starts from.
+    pub image: ImageName,
+    /// Digest of the image's manifest.
+    pub image_digest: String,
+    /// The uid of its QEMU.
+    pub uid: u32,
+    /// Its address on the segment.
+    pub address: Ipv4Addr,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub vcpus: u8,
+    /// The generation of what it can write.
+    pub generation: u32,
+    /// Whether it should run.
+    pub power: Power,
+    /// Until when the guest may shut down by itself once `power` is off.
+    pub force_off_at: Timestamp,
+    /// Whether a reset was asked for and not yet done.
+    pub reset_pending: bool,
+    /// The user and password to set through the agent; None once it is done or not needed.
+    pub preparation: Option<(String, Password)>,
+    /// Where its desktop is; None for a machine without.
+    pub desktop: Option<Desktop>,
+    /// The host's run in which it was last seen running.
+    pub seen_in: Option<String>,
+}

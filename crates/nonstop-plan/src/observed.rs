@@ -1,0 +1,83 @@
+//! What an observation of the host found. Only things marked ours are listed.
+
+use crate::{desired::AccountGate, step::Grant};
+use nonstop_model::{AccountName, EnvironmentId, MachineId, SegmentName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Identifies one run of the host: what was running in an earlier one was ended by a power cut.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostRun(pub String);
+
+/// A listing of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// The run of the host it was made in.
+    pub run: HostRun,
+    /// Bridges with DHCP and DNS.
+    pub segments: BTreeMap<SegmentName, ObservedSegment>,
+    /// Running guests.
+    pub machines: BTreeMap<MachineId, ObservedMachine>,
+    /// How guests ended that we heard of since the last observation.
+    pub ended: BTreeMap<MachineId, EndReason>,
+    /// What guests have written, by machine and generation.
+    pub disks: BTreeMap<(MachineId, u32), Disk>,
+    /// nft tables and what they let through.
+    pub firewall: FirewallState,
+    /// What sshd sees.
+    pub gate: GateState,
+}
+
+/// A bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObservedSegment {
+    /// Whether it is whole: the network is active and the bridge up.
+    pub whole: bool,
+}
+
+/// A guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObservedMachine {
+    /// The environment written into its mark.
+    pub environment: EnvironmentId,
+    /// The generation it runs on.
+    pub generation: u32,
+}
+
+/// Why a guest stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// It powered itself off.
+    Shutdown,
+    /// QEMU died, or was stopped by somebody else.
+    Crashed,
+}
+
+/// A generation's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// Whole and usable.
+    Whole,
+    /// Left by an interrupted creation or removal.
+    Partial,
+}
+
+/// What nft holds of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FirewallState {
+    /// Whether our tables are loaded with the rules of this version.
+    pub current: bool,
+    /// Elements and the time until each ends by itself; None for one that does not.
+    pub grants: BTreeMap<Grant, Option<Duration>>,
+}
+
+/// What sshd sees of accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GateState {
+    /// Accounts with a user record and a key file, as these say.
+    pub accounts: BTreeMap<AccountName, AccountGate>,
+    /// Files of ours there that could not be read as one.
+    pub broken: BTreeSet<AccountName>,
+    /// Uids that have an open session.
+    pub sessions: BTreeSet<u32>,
+}

@@ -1,0 +1,343 @@
+//! From (desired, observed, now) to ordered steps.
+//!
+//! What takes access away comes first and does not wait for any environment; each environment
+//! then has a queue of its own, torn down before it is built; what gives access comes last, and
+//! only once an observation shows the thing that it gives access to.
+
+use crate::{
+    desired::{AccountGate, Desired, DesiredEnvironment, DesiredMachine, Phase},
+    observed::{Disk, Observed},
+    step::{Grant, SegmentHost, Step},
+};
+use jiff::Timestamp;
+use nonstop_model::{EnvironmentId, MachineId, Power, SegmentName};
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+/// Ordered steps: `cut`, then the environments beside each other, then `grant`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Plan {
+    /// Takes access away, and what nobody owns.
+    pub cut: Vec<Step>,
+    /// Teardown and building, a queue for each environment.
+    pub environments: BTreeMap<EnvironmentId, Vec<Step>>,
+    /// Gives access.
+    pub grant: Vec<Step>,
+    /// Environments of which nothing is left.
+    pub gone: Vec<EnvironmentId>,
+    /// When to plan again even if nothing happens.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    /// All steps in an order in which they may be applied one after another.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.cut.iter().chain(self.environments.values().flatten()).chain(&self.grant)
+    }
+
+    /// Whether nothing has to be done.
+    pub fn is_empty(&self) -> bool {
+        self.steps().next().is_none() && self.gone.is_empty()
+    }
+
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// The steps that bring what was observed to what is desired at `now`.
+pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let granted = wanted_grants(desired, observed);
+    let gates = wanted_gates(desired, &granted);
+    plan_cut(&mut plan, observed, &granted, &gates);
+    plan_orphans(&mut plan, desired, observed);
+    for environment in desired.environments.values() {
+        plan_environment(&mut plan, environment, observed, now);
+    }
+    plan_grants(&mut plan, desired, observed, &granted, &gates, now);
+    plan
+}
+
+/// A wanted grant ends by itself at this time; None for one that the tables carry.
+type Grants = BTreeMap<Grant, Option<Timestamp>>;
+
+fn wanted_grants(desired: &Desired, observed: &Observed) -> Grants {
+    let mut grants = Grants::new();
+    for gate in desired.accounts.values() {
+        let grant =
+            Grant::Portal { uid: gate.uid, address: gate.address, port: desired.portal_port };
+        grants.insert(grant, Some(Timestamp::MAX));
+    }
+    for environment in desired.environments.values().filter(|e| e.phase == Phase::Live) {
+        let segment = observed.segments.get(&environment.segment.name);
+        if !segment.is_some_and(|s| s.whole) {
+            continue;
+        }
+        for machine in &environment.machines {
+            let port = Grant::Port { machine: machine.id, address: machine.address };
+            grants.insert(port, None);
+            let Some(gate) = desired.accounts.get(&environment.account) else { continue };
+            let Some(desktop) = machine.desktop else { continue };
+            let grant =
+                Grant::Desktop { uid: gate.uid, address: desktop.address, port: desktop.port };
+            // A power cycle keeps the grant; the first one waits for a guest that is ready.
+            let ready = machine.preparation.is_none() && observed.machines.contains_key(&machine.id);
+            if ready || observed.firewall.grants.contains_key(&grant) {
+                grants.insert(grant, Some(environment.until));
+            }
+        }
+    }
+    grants
+}
+
+fn wanted_gates(desired: &Desired, grants: &Grants) -> BTreeMap<String, AccountGate> {
+    let with_targets = |gate: &AccountGate| {
+        let mut gate = gate.clone();
+        gate.targets = grants
+            .keys()
+            .filter_map(|grant| match grant {
+                Grant::Portal { uid, address, port } | Grant::Desktop { uid, address, port }
+                    if *uid == gate.uid =>
+                {
+                    Some((*address, *port))
+                }
+                _ => None,
+            })
+            .collect();
+        gate.targets.sort();
+        (gate.name.to_string(), gate)
+    };
+    desired.accounts.values().filter(|gate| !gate.keys.is_empty()).map(with_targets).collect()
+}
+
+fn plan_cut(
+    plan: &mut Plan,
+    observed: &Observed,
+    granted: &Grants,
+    gates: &BTreeMap<String, AccountGate>,
+) {
+    let seen = &observed.gate;
+    for account in seen.accounts.keys().chain(&seen.broken) {
+        if !gates.contains_key(account.as_str()) {
+            plan.cut.push(Step::CloseGate { account: account.clone() });
+        }
+    }
+    if !observed.firewall.current {
+        plan.cut.push(Step::LoadFirewall);
+    } else {
+        for grant in observed.firewall.grants.keys().filter(|g| !granted.contains_key(g)) {
+            plan.cut.push(Step::Revoke { grant: grant.clone() });
+        }
+    }
+    let may_log_in: BTreeSet<u32> = gates.values().map(|gate| gate.uid).collect();
+    for uid in observed.gate.sessions.difference(&may_log_in) {
+        plan.cut.push(Step::EndSessions { uid: *uid });
+    }
+}
+
+/// What is on the host and belongs to no environment that we know.
+fn plan_orphans(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    let known: BTreeSet<MachineId> =
+        desired.environments.values().flat_map(|e| &e.machines).map(|m| m.id).collect();
+    for (id, machine) in observed.machines.iter().filter(|(id, _)| !known.contains(id)) {
+        let queue = plan.environments.entry(machine.environment).or_default();
+        queue.push(Step::StopMachine { machine: *id });
+    }
+    for segment in observed.segments.keys() {
+        if !desired.environments.contains_key(&segment.environment()) {
+            let queue = plan.environments.entry(segment.environment()).or_default();
+            queue.push(Step::RemoveSegment { segment: segment.clone() });
+        }
+    }
+    for ((machine, generation), disk) in &observed.disks {
+        // A disk is moved only once nothing runs on it.
+        if known.contains(machine) || observed.machines.contains_key(machine) {
+            continue;
+        }
+        let (machine, generation) = (*machine, *generation);
+        plan.cut.push(match disk {
+            Disk::Whole => Step::QuarantineDisk { machine, generation },
+            Disk::Partial => Step::DestroyDisk { machine, generation },
+        });
+    }
+}
+
+fn plan_environment(
+    plan: &mut Plan,
+    environment: &DesiredEnvironment,
+    observed: &Observed,
+    now: Timestamp,
+) {
+    let mut queue = Vec::new();
+    match environment.phase {
+        Phase::Waiting => plan.wake(environment.from),
+        Phase::Live => {
+            plan.wake(environment.until);
+            build(plan, &mut queue, environment, observed, now);
+        }
+        Phase::Grace => {
+            environment.destroy_at.into_iter().for_each(|at| plan.wake(at));
+            stop(plan, &mut queue, environment, observed, now);
+            remove_segment(&mut queue, environment, observed);
+        }
+        Phase::Destroy => {
+            for machine in running(environment, observed) {
+                queue.push(Step::StopMachine { machine: machine.id });
+            }
+            remove_segment(&mut queue, environment, observed);
+            for ((machine, generation), _) in disks_of(environment, observed) {
+                queue.push(Step::DestroyDisk { machine, generation });
+            }
+            if queue.is_empty() {
+                plan.gone.push(environment.id);
+            }
+        }
+    }
+    if !queue.is_empty() {
+        plan.environments.insert(environment.id, queue);
+    }
+}
+
+fn build(
+    plan: &mut Plan,
+    queue: &mut Vec<Step>,
+    environment: &DesiredEnvironment,
+    observed: &Observed,
+    now: Timestamp,
+) {
+    let name = &environment.segment.name;
+    let whole = observed.segments.get(name).is_some_and(|s| s.whole);
+    // A guest whose bridge went away has lost its network for good: it starts anew.
+    if !whole && observed.segments.contains_key(name) {
+        queue.push(Step::RemoveSegment { segment: name.clone() });
+    }
+    for machine in &environment.machines {
+        let runs = observed.machines.get(&machine.id);
+        if machine.power == Power::Off && runs.is_some() {
+            plan.wake(machine.force_off_at.max(now));
+            queue.push(power_off(machine, now));
+        } else if runs.is_some_and(|seen| seen.generation != machine.generation) {
+            queue.push(Step::StopMachine { machine: machine.id });
+        }
+    }
+    for ((machine, generation), disk) in disks_of(environment, observed) {
+        let current = environment.machines.iter().any(|m| (m.id, m.generation) == (machine, generation));
+        if !current || disk == Disk::Partial {
+            queue.push(Step::DestroyDisk { machine, generation });
+        }
+    }
+    if !whole {
+        queue.push(Step::CreateSegment {
+            segment: environment.segment.clone(),
+            hosts: hosts(environment),
+        });
+    }
+    for machine in &environment.machines {
+        if observed.disks.get(&(machine.id, machine.generation)) != Some(&Disk::Whole) {
+            queue.push(Step::CreateDisk { machine: machine.clone() });
+        }
+    }
+    for machine in environment.machines.iter().filter(|m| m.power == Power::On) {
+        match observed.machines.get(&machine.id) {
+            Some(seen) if seen.generation == machine.generation => {
+                if machine.reset_pending {
+                    queue.push(Step::ResetMachine { machine: machine.id });
+                } else if machine.preparation.is_some() {
+                    queue.push(Step::PrepareMachine { machine: machine.clone() });
+                }
+            }
+            _ => queue.push(Step::StartMachine { machine: machine.clone(), segment: name.clone() }),
+        }
+    }
+}
+
+fn hosts(environment: &DesiredEnvironment) -> Vec<SegmentHost> {
+    let machines = environment.machines.iter();
+    machines.map(|m| SegmentHost { machine: m.id, address: m.address }).collect()
+}
+
+fn power_off(machine: &DesiredMachine, now: Timestamp) -> Step {
+    if now < machine.force_off_at {
+        Step::ShutdownMachine { machine: machine.id }
+    } else {
+        Step::StopMachine { machine: machine.id }
+    }
+}
+
+fn stop(
+    plan: &mut Plan,
+    queue: &mut Vec<Step>,
+    environment: &DesiredEnvironment,
+    observed: &Observed,
+    now: Timestamp,
+) {
+    for machine in running(environment, observed) {
+        plan.wake(machine.force_off_at.max(now));
+        queue.push(power_off(machine, now));
+    }
+}
+
+/// Removes the bridge once nothing stands on it.
+fn remove_segment(queue: &mut Vec<Step>, environment: &DesiredEnvironment, observed: &Observed) {
+    let name: &SegmentName = &environment.segment.name;
+    let asked_only = queue.iter().any(|step| matches!(step, Step::ShutdownMachine { .. }));
+    if observed.segments.contains_key(name) && !asked_only {
+        queue.push(Step::RemoveSegment { segment: name.clone() });
+    }
+}
+
+fn running<'a>(
+    environment: &'a DesiredEnvironment,
+    observed: &'a Observed,
+) -> impl Iterator<Item = &'a DesiredMachine> {
+    environment.machines.iter().filter(|m| observed.machines.contains_key(&m.id))
+}
+
+fn disks_of<'a>(
+    environment: &'a DesiredEnvironment,
+    observed: &'a Observed,
+) -> impl Iterator<Item = ((MachineId, u32), Disk)> + 'a {
+    let ours = |id: MachineId| environment.machines.iter().any(|m| m.id == id);
+    observed.disks.iter().filter(move |((id, _), _)| ours(*id)).map(|(key, disk)| (*key, *disk))
+}
+
+fn plan_grants(
+    plan: &mut Plan,
+    desired: &Desired,
+    observed: &Observed,
+    granted: &Grants,
+    gates: &BTreeMap<String, AccountGate>,
+    now: Timestamp,
+) {
+    for (grant, until) in granted {
+        let seen = observed.firewall.grants.get(grant);
+        let Some(until) = until else {
+            if seen.is_none() {
+                plan.grant.push(Step::Grant { grant: grant.clone(), lease: None });
+            }
+            continue;
+        };
+        let lease = remaining(now, *until).min(desired.lease);
+        let fresh = matches!(seen, Some(Some(left)) if *left * 2 > lease);
+        if !fresh && !lease.is_zero() {
+            plan.grant.push(Step::Grant { grant: grant.clone(), lease: Some(lease) });
+        }
+        if let Ok(half) = jiff::SignedDuration::try_from(desired.lease / 3) {
+            plan.wake(now.checked_add(half).unwrap_or(Timestamp::MAX));
+        }
+    }
+    for gate in gates.values() {
+        if observed.gate.accounts.get(&gate.name) != Some(gate) {
+            plan.grant.push(Step::OpenGate { gate: gate.clone() });
+        }
+    }
+}
+
+/// The time from `now` to `until`; zero if that is past.
+fn remaining(now: Timestamp, until: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or_default()
+}

@@ -1,0 +1,196 @@
+//! One effect on the host. Each can be repeated, and says what it does in one line.
+
+use crate::desired::{AccountGate, DesiredMachine};
+use nonstop_model::{AccountName, MachineId, Segment, SegmentName};
+use serde::Serialize;
+use std::{fmt, net::Ipv4Addr, time::Duration};
+
+/// Something that the kernel lets through.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Grant {
+    /// The account's own connections to the portal on its address.
+    Portal {
+        /// The account's uid.
+        uid: u32,
+        /// The account's address.
+        address: Ipv4Addr,
+        /// The portal's port.
+        port: u16,
+    },
+    /// The account's tunnel to a desktop.
+    Desktop {
+        /// The account's uid.
+        uid: u32,
+        /// Where the desktop is served.
+        address: Ipv4Addr,
+        /// TCP port.
+        port: u16,
+    },
+    /// Frames of a machine's own address on its own port of the segment.
+    Port {
+        /// The machine; its tap and MAC derive from it.
+        machine: MachineId,
+        /// Its address.
+        address: Ipv4Addr,
+    },
+}
+
+impl Grant {
+    /// The account it belongs to; None for one of a machine.
+    pub fn uid(&self) -> Option<u32> {
+        match self {
+            Grant::Portal { uid, .. } | Grant::Desktop { uid, .. } => Some(*uid),
+            Grant::Port { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Grant::Portal { uid, address, port } => {
+                write!(f, "uid {uid} to the portal at {address}:{port}")
+            }
+            Grant::Desktop { uid, address, port } => {
+                write!(f, "uid {uid} to the desktop at {address}:{port}")
+            }
+            Grant::Port { machine, address } => write!(f, "{machine} as {address}"),
+        }
+    }
+}
+
+/// A machine's fixed address, for DHCP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SegmentHost {
+    /// The machine; its MAC derives from it.
+    pub machine: MachineId,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+/// One effect on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Replace our nft tables by those of this version, keeping no grant.
+    LoadFirewall,
+    /// Take a grant out of the kernel, and end the open sessions of its account.
+    Revoke {
+        /// What.
+        grant: Grant,
+    },
+    /// Remove an account's keys and user record, and end its sessions.
+    CloseGate {
+        /// Whose.
+        account: AccountName,
+    },
+    /// End every session of a uid.
+    EndSessions {
+        /// Whose.
+        uid: u32,
+    },
+    /// Ask the guest to power off.
+    ShutdownMachine {
+        /// Which.
+        machine: MachineId,
+    },
+    /// Stop the guest at once.
+    StopMachine {
+        /// Which.
+        machine: MachineId,
+    },
+    /// Remove a bridge.
+    RemoveSegment {
+        /// Which.
+        segment: SegmentName,
+    },
+    /// Move what a guest of an unknown machine wrote to the quarantine.
+    QuarantineDisk {
+        /// Whose.
+        machine: MachineId,
+        /// Which generation.
+        generation: u32,
+    },
+    /// Delete what a guest wrote.
+    DestroyDisk {
+        /// Whose.
+        machine: MachineId,
+        /// Which generation.
+        generation: u32,
+    },
+    /// Make a bridge with DHCP and DNS for its machines.
+    CreateSegment {
+        /// Bridge and addresses.
+        segment: Segment,
+        /// Its machines.
+        hosts: Vec<SegmentHost>,
+    },
+    /// Make the overlay of a machine's generation, backed by its image.
+    CreateDisk {
+        /// Of which machine.
+        machine: DesiredMachine,
+    },
+    /// Start the guest.
+    StartMachine {
+        /// Which.
+        machine: DesiredMachine,
+        /// On which bridge.
+        segment: SegmentName,
+    },
+    /// Reset the guest as by its button.
+    ResetMachine {
+        /// Which.
+        machine: MachineId,
+    },
+    /// Set the guest's fresh password through its agent.
+    PrepareMachine {
+        /// Which.
+        machine: DesiredMachine,
+    },
+    /// Write an account's user record and keys.
+    OpenGate {
+        /// What the files say.
+        gate: AccountGate,
+    },
+    /// Let something through, or renew its lease.
+    Grant {
+        /// What.
+        grant: Grant,
+        /// For how long unless renewed; None for as long as the tables stand.
+        lease: Option<Duration>,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::LoadFirewall => f.write_str("load the firewall"),
+            Step::Revoke { grant } => write!(f, "revoke {grant}"),
+            Step::CloseGate { account } => write!(f, "close the gate to {account}"),
+            Step::EndSessions { uid } => write!(f, "end the sessions of uid {uid}"),
+            Step::ShutdownMachine { machine } => write!(f, "ask {machine} to power off"),
+            Step::StopMachine { machine } => write!(f, "stop {machine}"),
+            Step::RemoveSegment { segment } => write!(f, "remove segment {segment}"),
+            Step::QuarantineDisk { machine, generation } => {
+                write!(f, "quarantine generation {generation} of unknown {machine}")
+            }
+            Step::DestroyDisk { machine, generation } => {
+                write!(f, "destroy generation {generation} of {machine}")
+            }
+            Step::CreateSegment { segment, .. } => {
+                write!(f, "create segment {} ({})", segment.name, segment.net)
+            }
+            Step::CreateDisk { machine: m } => {
+                write!(f, "create generation {} of {} from image {}", m.generation, m.id, m.image)
+            }
+            Step::StartMachine { machine: m, segment } => write!(f, "start {} on {segment}", m.id),
+            Step::ResetMachine { machine } => write!(f, "reset {machine}"),
+            Step::PrepareMachine { machine: m } => write!(f, "set the password of {}", m.id),
+            Step::OpenGate { gate } => {
+                write!(f, "open the gate to {} ({} targets)", gate.name, gate.targets.len())
+            }
+            Step::Grant { grant, .. } => write!(f, "grant {grant}"),
+        }
+    }
+}
