@@ -1,1 +1,60 @@
-//! See crates/ARCHITECTURE.md.
+//! The host: libvirt, disks, nftables and the gateway's files, observed and changed one step at
+//! a time. Whatever is made carries a mark of ours, so that a listing finds what a crash forgot.
+
+pub mod agent;
+pub mod disks;
+pub mod domain;
+pub mod firewall;
+pub mod gate;
+pub mod libvirt;
+mod real;
+
+pub use real::RealHost;
+
+use nonstop_plan::{Observed, Step};
+
+/// What a host can do. [`RealHost`] is the real one; tests of the daemon simulate another.
+pub trait Host: Send + Sync {
+    /// Lists everything of ours. Errors: a part that cannot be listed; nothing is guessed.
+    fn observe(&self) -> Result<Observed, HostError>;
+
+    /// Does one step. It may be repeated, also after a crash in its middle.
+    fn apply(&self, step: &Step) -> Result<Outcome, HostError>;
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// What it promises holds.
+    Done,
+    /// It was begun, or could not be yet; the next pass looks again.
+    NotYet,
+}
+
+/// A step or an observation that failed: what was being done, the cause, and how to mend it.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub struct HostError {
+    /// What was being done, to which thing.
+    pub doing: String,
+    /// How an admin mends it; empty where nothing better than trying again is known.
+    pub help: String,
+    /// The cause.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl HostError {
+    /// An error while `doing` something, caused by `source`.
+    pub fn new(
+        doing: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> HostError {
+        HostError { doing: doing.into(), help: String::new(), source: Some(source.into()) }
+    }
+
+    /// The same with a way to mend it.
+    pub fn help(mut self, help: impl Into<String>) -> HostError {
+        self.help = help.into();
+        self
+    }
+}
