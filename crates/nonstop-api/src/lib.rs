@@ -1,1 +1,21 @@
-//! See crates/ARCHITECTURE.md.
+//! What portal, CLI and login hook ask of `nonstopd`, and what it answers.
+//!
+//! One request a connection on a unix socket. Who asks is never said in a request: the daemon
+//! takes it from the peer's credentials, and for the portal from the accepted connection of the
+//! person, which the portal hands over with the request.
+
+mod client;
+mod login;
+mod request;
+mod views;
+mod wire;
+
+pub use client::{CallError, Client};
+pub use login::{LoginEvent, LoginReply, LoginRequest};
+pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
+pub use views::{
+    AccountView, CheckItem, ConnectView, DesktopView, EnvironmentStateView, EnvironmentView,
+    LabView, MachineStateView, MachineView, MeView, PlanView, Problem, ReachView, RequestView,
+    SessionView, StatsView, TemplateView, TraceView, TraceVerification,
+};
+pub use wire::{MAX_MESSAGE_BYTES, WireError, receive, receive_with_fd, send, send_with_fd};

@@ -1,0 +1,250 @@
+//! Requests, replies and refusals.
+
+use crate::views::*;
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use nonstop_model::{AccountName, EnvironmentId, Period, RequestId, Role, TemplateName};
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be asked. Each says who may ask; nobody else is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Who am I, and what is this lab? Anybody.
+    WhoAmI,
+    /// Enter an account. Staff, admins.
+    AccountAdd {
+        /// Login name.
+        name: AccountName,
+        /// Name of the person.
+        full_name: String,
+        /// Where the person works.
+        affiliation: String,
+        /// What it may do. Only admins make staff.
+        role: Role,
+        /// Networks the person comes from; empty means any.
+        sources: Vec<Ipv4Net>,
+        /// Public keys in OpenSSH's form, one line each. Only where `software_keys` is on.
+        keys: Vec<String>,
+    },
+    /// All accounts. Staff, admins.
+    AccountList,
+    /// One account. The person, staff, admins.
+    AccountShow {
+        /// Whose.
+        name: AccountName,
+    },
+    /// Stop an account from logging in, or let it again. Staff, admins.
+    AccountSuspend {
+        /// Whose.
+        name: AccountName,
+        /// True to suspend, false to make it active again.
+        suspend: bool,
+        /// Why.
+        reason: String,
+    },
+    /// End an account and everything of it. Admins.
+    AccountRemove {
+        /// Whose.
+        name: AccountName,
+    },
+    /// Templates that can be applied for. Anybody.
+    TemplateList,
+    /// Apply for an environment. A researcher for themself; admins for anybody.
+    RequestApply {
+        /// For whom; None for oneself.
+        account: Option<AccountName>,
+        /// For which template.
+        template: TemplateName,
+        /// From when until when.
+        period: Period,
+        /// What for.
+        purpose: String,
+    },
+    /// Requests: one's own; staff and admins see all.
+    RequestList,
+    /// Grant a request. Staff, admins; never one's own.
+    RequestApprove {
+        /// Which.
+        id: RequestId,
+    },
+    /// Refuse a request. Staff, admins.
+    RequestRefuse {
+        /// Which.
+        id: RequestId,
+        /// Why, for the researcher to read.
+        reason: String,
+    },
+    /// Environments: one's own; staff and admins see all.
+    EnvironmentList {
+        /// Also those that are gone.
+        all: bool,
+    },
+    /// One environment. The owner, staff, admins.
+    EnvironmentShow {
+        /// Which.
+        id: EnvironmentId,
+    },
+    /// Switch machines. The owner, staff, admins.
+    EnvironmentPower {
+        /// Which.
+        id: EnvironmentId,
+        /// The machine's role; None for all.
+        role: Option<nonstop_model::MachineRole>,
+        /// What to do.
+        action: PowerAction,
+    },
+    /// Put machines back to clean. The owner, staff, admins.
+    EnvironmentRevert {
+        /// Which.
+        id: EnvironmentId,
+        /// The machine's role; None for all.
+        role: Option<nonstop_model::MachineRole>,
+    },
+    /// End an environment now; its disks stay for the grace time. The owner, staff, admins.
+    EnvironmentEnd {
+        /// Which.
+        id: EnvironmentId,
+    },
+    /// Move the end of its period. Staff, admins.
+    EnvironmentExtend {
+        /// Which.
+        id: EnvironmentId,
+        /// The new end.
+        until: Timestamp,
+    },
+    /// Open sessions and recent ones: one's own; staff and admins see all.
+    SessionList {
+        /// Also closed ones.
+        all: bool,
+    },
+    /// End a session. The person, staff, admins.
+    SessionEnd {
+        /// Which.
+        id: u64,
+    },
+    /// The trace, newest first. Staff, admins.
+    TraceList {
+        /// At most so many.
+        limit: u32,
+    },
+    /// Check the trace's hash chain. Staff, admins.
+    TraceVerify,
+    /// What would change on the host. Admins.
+    Plan,
+    /// Who may reach what, from what is wanted. Staff, admins.
+    ReachShow,
+    /// What is missing on this host. Admins.
+    Check,
+    /// Figures. Staff, admins.
+    Stats,
+}
+
+/// What to do with a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PowerAction {
+    /// Start it.
+    On,
+    /// Ask the guest to power off; after 30 s it is stopped.
+    Off,
+    /// Stop it at once.
+    Kill,
+    /// Press its reset button.
+    Reset,
+}
+
+impl std::str::FromStr for PowerAction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(PowerAction::On),
+            "off" => Ok(PowerAction::Off),
+            "kill" => Ok(PowerAction::Kill),
+            "reset" => Ok(PowerAction::Reset),
+            _ => Err(format!("`{text}` is not a power action: use on, off, kill or reset")),
+        }
+    }
+}
+
+/// What is answered to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", content = "value", rename_all = "snake_case")]
+pub enum Reply {
+    /// It is committed; the reconciler was woken.
+    Done,
+    /// To `WhoAmI`.
+    Me(MeView),
+    /// One account.
+    Account(AccountView),
+    /// Accounts by name.
+    Accounts(Vec<AccountView>),
+    /// Templates by name.
+    Templates(Vec<TemplateView>),
+    /// One request.
+    Request(RequestView),
+    /// Requests, newest first.
+    Requests(Vec<RequestView>),
+    /// One environment.
+    Environment(EnvironmentView),
+    /// Environments, newest first.
+    Environments(Vec<EnvironmentView>),
+    /// Sessions, newest first.
+    Sessions(Vec<SessionView>),
+    /// Rows of the trace, newest first.
+    Trace(Vec<TraceView>),
+    /// To `TraceVerify`.
+    TraceVerified(TraceVerification),
+    /// To `Plan`.
+    Plan(PlanView),
+    /// To `ReachShow`.
+    Reach(Vec<ReachView>),
+    /// To `Check`.
+    Check(Vec<CheckItem>),
+    /// To `Stats`.
+    Stats(StatsView),
+}
+
+/// Why a request was not done. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// What kind of refusal.
+    pub code: ErrorCode,
+    /// What is wrong, with what, in one sentence.
+    pub message: String,
+    /// How to mend it; may be empty.
+    pub help: String,
+}
+
+impl ApiError {
+    /// A refusal without help.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> ApiError {
+        ApiError { code, message: message.into(), help: String::new() }
+    }
+
+    /// The same with a way to mend it.
+    pub fn help(mut self, help: impl Into<String>) -> ApiError {
+        self.help = help.into();
+        self
+    }
+}
+
+/// Kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request makes no sense as it is.
+    Invalid,
+    /// There is no such thing, or the caller may not know of it.
+    NotFound,
+    /// The caller may not do that.
+    Forbidden,
+    /// It was already done, or another thing stands in the way.
+    Conflict,
+    /// The lab has no room.
+    Capacity,
+    /// The database or the host failed; the log says more.
+    Internal,
+}

@@ -1,0 +1,312 @@
+//! What callers see of the lab. Times are UTC instants in RFC 3339.
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use nonstop_model::{
+    AccountName, AccountState, EnvironmentId, MachineId, MachineRole, Period, Power, RequestId,
+    RdpPolicy, RequestState, Role, TemplateName,
+};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// The lab, as everybody may know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabView {
+    /// Its name.
+    pub name: String,
+    /// Whether key files are allowed: then it is a demo, and every page says so.
+    pub software_keys: bool,
+    /// How to reach the gateway.
+    pub connect: ConnectView,
+}
+
+/// How to reach the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectView {
+    /// Name or address of the gateway.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The gateway's host key in OpenSSH's form, for `known_hosts`.
+    pub host_key: String,
+    /// Its fingerprint, `SHA256:…`.
+    pub fingerprint: String,
+    /// The portal's port on the account's address.
+    pub portal_port: u16,
+}
+
+/// Answer to `WhoAmI`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeView {
+    /// The caller's account; None for an admin of the host.
+    pub account: Option<AccountView>,
+    /// The name that the trace gives the caller.
+    pub actor: String,
+    /// The lab.
+    pub lab: LabView,
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// Login name.
+    pub name: AccountName,
+    /// Name of the person.
+    pub full_name: String,
+    /// Where the person works.
+    pub affiliation: String,
+    /// What it may do.
+    pub role: Role,
+    /// Whether it may log in.
+    pub state: AccountState,
+    /// Networks the person comes from; empty means any.
+    pub sources: Vec<Ipv4Net>,
+    /// Fingerprints of its keys.
+    pub keys: Vec<String>,
+    /// The uid of its tunnels.
+    pub uid: u32,
+    /// The address on which the portal knows it.
+    pub address: Ipv4Addr,
+    /// When it was entered.
+    pub added_at: Timestamp,
+}
+
+/// A template that can be applied for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateView {
+    /// Its name.
+    pub name: TemplateName,
+    /// One line in English.
+    pub title: String,
+    /// One line in Japanese; empty where the admin wrote none.
+    pub title_ja: String,
+    /// Where the desktop comes from.
+    pub rdp: RdpPolicy,
+    /// Roles of its machines.
+    pub machines: Vec<MachineRole>,
+    /// Memory of its machines together in MiB.
+    pub memory_mib: u64,
+}
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestView {
+    /// Which.
+    pub id: RequestId,
+    /// Who applies.
+    pub account: AccountName,
+    /// For which template.
+    pub template: TemplateName,
+    /// From when until when.
+    pub period: Period,
+    /// What for.
+    pub purpose: String,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// What became of it.
+    #[serde(flatten)]
+    pub state: RequestState,
+}
+
+/// Something that keeps a thing from being as it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong, with the cause.
+    pub message: String,
+    /// How an admin mends it; may be empty.
+    pub help: String,
+}
+
+/// How far an environment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnvironmentStateView {
+    /// Its period has not begun.
+    Waiting,
+    /// Being built, or something of it is missing.
+    Preparing,
+    /// Everything that is wanted runs and can be reached.
+    Ready,
+    /// It has ended; its disks are kept for the grace time.
+    Ended,
+    /// Nothing of it is left.
+    Gone,
+}
+
+/// An environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentView {
+    /// Which.
+    pub id: EnvironmentId,
+    /// Whose.
+    pub account: AccountName,
+    /// Its template.
+    pub template: TemplateName,
+    /// The template's line in English.
+    pub title: String,
+    /// The template's line in Japanese.
+    pub title_ja: String,
+    /// Its period.
+    pub period: Period,
+    /// How far it is.
+    pub state: EnvironmentStateView,
+    /// When its disks go; None before its end.
+    pub destroy_at: Option<Timestamp>,
+    /// Where its desktop comes from.
+    pub rdp: RdpPolicy,
+    /// What keeps it from being ready.
+    pub problem: Option<Problem>,
+    /// Its machines.
+    pub machines: Vec<MachineView>,
+}
+
+/// How far a machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineStateView {
+    /// Does not run.
+    Off,
+    /// Is being started.
+    Starting,
+    /// Runs; its desktop cannot be reached yet.
+    Running,
+    /// Runs, and what it offers can be reached.
+    Ready,
+    /// Is being stopped.
+    Stopping,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineView {
+    /// Which.
+    pub id: MachineId,
+    /// What it is for.
+    pub role: MachineRole,
+    /// Whether it should run.
+    pub power: Power,
+    /// How far it is.
+    pub state: MachineStateView,
+    /// Its address on the segment.
+    pub address: Ipv4Addr,
+    /// Its generation; grows with each revert.
+    pub generation: u32,
+    /// Its desktop; None for a machine without.
+    pub desktop: Option<DesktopView>,
+}
+
+/// Where a desktop is, and how to log in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesktopView {
+    /// Target of the tunnel.
+    pub address: Ipv4Addr,
+    /// TCP port.
+    pub port: u16,
+    /// User of the guest.
+    pub user: Option<String>,
+    /// Password of this machine: shown to its owner and to admins.
+    pub password: Option<String>,
+}
+
+/// A session at the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Which.
+    pub id: u64,
+    /// Whose.
+    pub account: AccountName,
+    /// From where.
+    pub source: String,
+    /// Fingerprint of the key.
+    pub key: String,
+    /// When it began.
+    pub opened_at: Timestamp,
+    /// When it ended; None while it is open.
+    pub closed_at: Option<Timestamp>,
+}
+
+/// A row of the trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceView {
+    /// Its number; without gaps.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who: `alice`, `admin:root`, `nonstopd`.
+    pub actor: String,
+    /// What: `request.approve`.
+    pub action: String,
+    /// To what: `r3`, `e2`, an account.
+    pub subject: String,
+    /// More, by action.
+    pub detail: serde_json::Value,
+    /// SHA-256 over this row and the hash before, in hex.
+    pub hash: String,
+}
+
+/// What checking the hash chain found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceVerification {
+    /// Rows checked.
+    pub rows: u64,
+    /// Hash of the last row.
+    pub head: String,
+    /// The first row that does not fit; None where all do.
+    pub broken_at: Option<u64>,
+}
+
+/// What would change on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// One line a step, in order.
+    pub steps: Vec<String>,
+    /// What keeps steps from succeeding, by environment.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that may reach another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachView {
+    /// Who: an account or a machine.
+    pub from: String,
+    /// What: a portal, a desktop, a service.
+    pub to: String,
+    /// Protocol, address and port.
+    pub by: String,
+    /// Whether the kernel holds it now.
+    pub granted: bool,
+}
+
+/// One thing that was checked on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckItem {
+    /// What.
+    pub what: String,
+    /// Whether it is as it should be.
+    pub good: bool,
+    /// What was found.
+    pub found: String,
+    /// How to mend it.
+    pub help: String,
+}
+
+/// Figures of the lab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsView {
+    /// Active accounts.
+    pub accounts: u64,
+    /// Environments that are in their period.
+    pub environments: u64,
+    /// Machines that run.
+    pub machines: u64,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Memory granted now, in MiB.
+    pub memory_mib: u64,
+    /// Memory that may be granted, in MiB.
+    pub capacity_memory_mib: u64,
+    /// Durable things found on the host that nobody wants.
+    pub quarantined: u64,
+    /// Rows of the trace.
+    pub trace_rows: u64,
+}
