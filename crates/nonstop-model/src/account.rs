@@ -10,7 +10,9 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 ///
 /// It is a user name of the gateway, a file name, and a word of a configuration
 /// file, so nothing that needs quoting anywhere is allowed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct AccountName(String);
 

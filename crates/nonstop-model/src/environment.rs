@@ -4,6 +4,7 @@ use crate::{
     account::AccountName,
     ids::{EnvironmentId, MachineId, RequestId},
     image::ImageName,
+    lab::MACHINE_UIDS,
     network::{Segment, Slot},
     template::{EnvironmentTemplate, MachineRole, TemplateName},
     time::Period,
@@ -54,7 +55,7 @@ pub enum RequestState {
 }
 
 /// One template, given to one researcher for one period.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     /// Handed out once.
     pub id: EnvironmentId,
@@ -102,9 +103,9 @@ pub enum Power {
 }
 
 /// A VM of an environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// Handed out once; domain, tap, MAC and folder derive from it.
+    /// Handed out once; domain, tap, MAC, uid and folder derive from it.
     pub id: MachineId,
     /// What it is for.
     pub role: MachineRole,
@@ -112,8 +113,6 @@ pub struct Machine {
     pub image: ImageName,
     /// Digest of that image's manifest: the folder it is read from.
     pub image_digest: String,
-    /// The uid its QEMU runs as; never used for another.
-    pub uid: u32,
     /// Its address on the segment.
     pub address: Ipv4Addr,
     /// Memory in MiB.
@@ -124,10 +123,27 @@ pub struct Machine {
     pub generation: u32,
     /// Whether it should run.
     pub power: Power,
-    /// Counts resets asked for; the host does each once.
-    pub resets: u32,
-    /// The generation whose guest has its password set; 0 for none.
-    pub prepared_generation: u32,
+    /// Until when the guest may shut down by itself once `power` is off.
+    pub force_off_at: Timestamp,
+    /// Whether a reset was asked for and not yet done.
+    pub reset_pending: bool,
+    /// The guest's user whose password is ours to set; None where there is no agent.
+    pub guest_user: Option<String>,
+    /// The password of the current generation.
+    pub password: Password,
+    /// Whether the guest of the current generation has that password.
+    pub prepared: bool,
+    /// Port of the guest's own RDP server; None where it offers no desktop.
+    pub desktop_port: Option<u16>,
+    /// The host's run in which it was last seen running.
+    pub seen_in: Option<String>,
+}
+
+impl Machine {
+    /// The uid its QEMU runs as; never used for another.
+    pub fn uid(&self) -> u32 {
+        MACHINE_UIDS + self.id.0
+    }
 }
 
 /// A guest's password. It is never shown by `Debug` nor written by serde.

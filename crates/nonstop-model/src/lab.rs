@@ -231,14 +231,19 @@ impl Lab {
         if !pool.network().is_private() || ACCOUNT_NET.contains(&pool.network()) {
             return Err((
                 "pool",
-                format!("`pool` {pool} is not private: use a part of 10.0.0.0/8 or another private network"),
+                format!(
+                    "`pool` {pool} is not private: use a part of 10.0.0.0/8 or another private network"
+                ),
             ));
         }
         if pool.contains(&self.gateway.address) {
-            return Err(("address", format!(
-                "the gateway's `address` {} lies in the segments' `pool` {pool}: use another pool",
-                self.gateway.address
-            )));
+            return Err((
+                "address",
+                format!(
+                    "the gateway's `address` {} lies in the segments' `pool` {pool}: use another pool",
+                    self.gateway.address
+                ),
+            ));
         }
         if self.lease_seconds < 2 {
             return Err(("lease_seconds", "`lease_seconds` must be at least 2".into()));

@@ -4,6 +4,7 @@
 //! What enters from outside is parsed once, at the edge, into these types.
 
 pub mod account;
+pub mod capacity;
 pub mod environment;
 pub mod ids;
 pub mod image;
@@ -14,7 +15,9 @@ pub mod time;
 pub mod yaml;
 
 pub use account::{Account, AccountName, AccountState, PublicKey, Role};
-pub use environment::{Environment, EnvironmentState, Machine, Password, Power, Request, RequestState};
+pub use environment::{
+    Environment, EnvironmentState, Machine, Password, Power, Request, RequestState,
+};
 pub use ids::{AccountId, EnvironmentId, MachineId, RequestId};
 pub use image::{ImageManifest, ImageName};
 pub use lab::Lab;

@@ -35,13 +35,7 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigErr
 }
 
 /// An error at `line` and `column` (from 1) of `text`.
-fn error_at(
-    file: &str,
-    text: &str,
-    line: usize,
-    column: usize,
-    message: String,
-) -> ConfigError {
+fn error_at(file: &str, text: &str, line: usize, column: usize, message: String) -> ConfigError {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let rest = text.get(start..).unwrap_or("");
     let row = rest.lines().next().unwrap_or("");
@@ -77,9 +71,9 @@ fn suggestion(message: &str) -> Option<String> {
     }
     let wrong = quoted.next()?;
     let known: Vec<&str> = quoted.collect();
-    let near = known.iter().max_by(|a, b| {
-        strsim::jaro_winkler(wrong, a).total_cmp(&strsim::jaro_winkler(wrong, b))
-    })?;
+    let near = known
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(wrong, a).total_cmp(&strsim::jaro_winkler(wrong, b)))?;
     if strsim::jaro_winkler(wrong, near) > 0.75 {
         Some(format!("did you mean `{near}`?"))
     } else {

@@ -1,1 +1,22 @@
-//! See crates/ARCHITECTURE.md.
+//! The database: what is wanted, and the trace of who did what.
+//!
+//! Only `nonstopd` opens it. A change is one transaction with at least one row of trace, synced
+//! to disk before the caller hears of it; a power cut leaves all of it or nothing.
+
+mod accounts;
+mod codec;
+mod db;
+mod environments;
+mod error;
+mod machines;
+mod requests;
+mod sessions;
+mod trace;
+
+pub use accounts::{NewAccount, NewKey};
+pub use db::{Db, Read, Write};
+pub use environments::{Grant, GrantedMachine};
+pub use error::StoreError;
+pub use requests::NewRequest;
+pub use sessions::{NewSession, Session};
+pub use trace::{TraceRow, Verification};

@@ -1,0 +1,152 @@
+//! Opening, migrating, and the two kinds of transaction.
+
+use crate::{StoreError, codec, trace};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite_migration::{M, Migrations};
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Only ever added to; `tests/schema.rs` compares their sum with the reviewed schema.
+fn migrations() -> Migrations<'static> {
+    Migrations::new(vec![M::up(include_str!("../migrations/0001_lab.sql"))])
+}
+
+/// The database. One connection writes, another reads; both are serialised here.
+#[derive(Debug)]
+pub struct Db {
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    lab: String,
+}
+
+impl Db {
+    /// Opens the database at `path`, making or migrating it.
+    ///
+    /// A power cut during a migration leaves the version before or after it.
+    pub fn open(path: &Path, now: Timestamp) -> Result<Db, StoreError> {
+        let open = || -> Result<Connection, rusqlite::Error> {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(Duration::from_secs(10))?;
+            connection.pragma_update(None, "journal_mode", "wal")?;
+            // An acknowledged change survives a power cut.
+            connection.pragma_update(None, "synchronous", "full")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.pragma_update(None, "trusted_schema", false)?;
+            Ok(connection)
+        };
+        let failed = |source| StoreError::Open { path: path.into(), source };
+        let mut writer = open().map_err(failed)?;
+        migrations().to_latest(&mut writer)?;
+        let lab = lab_uuid(&mut writer, now)?;
+        let reader = open().map_err(failed)?;
+        reader.pragma_update(None, "query_only", true)?;
+        Ok(Db { writer: Mutex::new(writer), reader: Mutex::new(reader), lab })
+    }
+
+    /// The UUID of this lab, made with its database.
+    pub fn lab_uuid(&self) -> &str {
+        &self.lab
+    }
+
+    /// Runs `f` on one consistent state.
+    pub fn read<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&Read<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut connection = lock(&self.reader);
+        let tx = connection.transaction().map_err(StoreError::from)?;
+        f(&Read { tx: &tx })
+    }
+
+    /// Runs `f` and commits what it did together with the trace that it wrote; on an error
+    /// nothing of it remains. A change without a row of trace is a bug and panics.
+    pub fn write<T, E: From<StoreError>>(
+        &self,
+        actor: &str,
+        now: Timestamp,
+        f: impl FnOnce(&mut Write<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut connection = lock(&self.writer);
+        let tx = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(StoreError::from)?;
+        let before = tx.total_changes();
+        let mut write = Write { read: Read { tx: &tx }, actor, now, traced: false };
+        let result = f(&mut write)?;
+        let unchanged = tx.total_changes() == before;
+        assert!(write.traced || unchanged, "a change was made without a row of trace");
+        tx.commit().map_err(StoreError::from)?;
+        Ok(result)
+    }
+}
+
+/// A panic while the lock was held has rolled its transaction back.
+fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lab_uuid(writer: &mut Connection, now: Timestamp) -> Result<String, StoreError> {
+    let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = tx.query_row("SELECT uuid FROM lab", [], |row| row.get(0)).optional()?;
+    if let Some(uuid) = found {
+        return Ok(uuid);
+    }
+    let uuid = uuid::Uuid::new_v4().to_string();
+    tx.execute(
+        "INSERT INTO lab (id, uuid, created_at) VALUES (1, ?1, ?2)",
+        (&uuid, codec::micros(now)),
+    )?;
+    trace::append(&tx, "nonstopd", now, "lab.create", &uuid, &serde_json::json!({}))?;
+    tx.commit()?;
+    Ok(uuid)
+}
+
+/// One consistent state of the database.
+#[derive(Debug)]
+pub struct Read<'a> {
+    pub(crate) tx: &'a Transaction<'a>,
+}
+
+/// A change in the making.
+#[derive(Debug)]
+pub struct Write<'a> {
+    read: Read<'a>,
+    actor: &'a str,
+    now: Timestamp,
+    traced: bool,
+}
+
+impl<'a> std::ops::Deref for Write<'a> {
+    type Target = Read<'a>;
+
+    fn deref(&self) -> &Read<'a> {
+        &self.read
+    }
+}
+
+impl Write<'_> {
+    /// The time of this change.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Who makes it.
+    pub fn actor(&self) -> &str {
+        self.actor
+    }
+
+    /// Adds a row of trace by this change's actor.
+    pub fn trace(
+        &mut self,
+        action: &str,
+        subject: &dyn std::fmt::Display,
+        detail: serde_json::Value,
+    ) -> Result<(), StoreError> {
+        self.traced = true;
+        trace::append(self.read.tx, self.actor, self.now, action, &subject.to_string(), &detail)
+    }
+}

@@ -1,0 +1,70 @@
+//! What can go wrong with the database.
+
+use nonstop_model::{AccountName, EnvironmentId, RequestId, capacity::Full};
+use std::path::PathBuf;
+
+/// A transaction that was not done; nothing of it remains.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be opened.
+    #[error("open the database {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The schema cannot be brought to this version.
+    #[error("migrate the database")]
+    Migrate(#[from] rusqlite_migration::Error),
+    /// SQLite refused: a full disk, a broken file, or a broken invariant.
+    #[error("the database refused")]
+    Sql(#[from] rusqlite::Error),
+    /// A row holds what this version cannot read.
+    #[error("the database holds {what} that cannot be read: {why}")]
+    Corrupt {
+        /// What was read.
+        what: &'static str,
+        /// Why it cannot be.
+        why: String,
+    },
+    /// There is no such account.
+    #[error("there is no account `{0}`")]
+    NoAccount(AccountName),
+    /// The name is taken, perhaps by a removed account.
+    #[error("the name `{0}` is taken; a name is never given twice")]
+    NameTaken(AccountName),
+    /// A key belongs to one account.
+    #[error("the key {fingerprint} already belongs to an account")]
+    KeyTaken {
+        /// Which key.
+        fingerprint: String,
+    },
+    /// There is no such request.
+    #[error("there is no request {0}")]
+    NoRequest(RequestId),
+    /// A request is decided once.
+    #[error("request {0} is already decided")]
+    Decided(RequestId),
+    /// There is no such environment.
+    #[error("there is no environment {0}")]
+    NoEnvironment(EnvironmentId),
+    /// What has ended cannot be changed.
+    #[error("environment {0} has ended")]
+    Ended(EnvironmentId),
+    /// It has no such machine.
+    #[error("environment {0} has no such machine")]
+    NoMachine(EnvironmentId),
+    /// There is no such session.
+    #[error("there is no session {0}")]
+    NoSession(u64),
+    /// The lab has no room.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// The pool has no free segment.
+    #[error("all {0} segments of the lab's pool are in use")]
+    NoSlot(u32),
+    /// All uids and addresses were given out.
+    #[error("the lab has given out all its accounts")]
+    NoAccountId,
+}
