@@ -16,6 +16,6 @@ pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
 pub use views::{
     AccountView, CheckItem, ConnectView, DesktopView, EnvironmentStateView, EnvironmentView,
     LabView, MachineStateView, MachineView, MeView, PlanView, Problem, ReachView, RequestView,
-    SessionView, StatsView, TemplateView, TraceView, TraceVerification,
+    SessionView, StatsView, TemplateView, TraceVerification, TraceView,
 };
 pub use wire::{MAX_MESSAGE_BYTES, WireError, receive, receive_with_fd, send, send_with_fd};

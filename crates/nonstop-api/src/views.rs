@@ -3,8 +3,8 @@
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, AccountState, EnvironmentId, MachineId, MachineRole, Period, Power, RequestId,
-    RdpPolicy, RequestState, Role, TemplateName,
+    AccountName, AccountState, EnvironmentId, MachineId, MachineRole, Period, Power, RdpPolicy,
+    RequestId, RequestState, Role, TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;

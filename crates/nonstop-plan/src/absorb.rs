@@ -1,7 +1,10 @@
 //! What an observation teaches about intent: a guest that powered itself off should stay off,
 //! one that a power cut of the host or a dead QEMU took away should come back.
 
-use crate::{desired::Desired, observed::{EndReason, Observed}};
+use crate::{
+    desired::Desired,
+    observed::{EndReason, Observed},
+};
 use nonstop_model::{MachineId, Power};
 
 /// Something to record before planning.

@@ -1,10 +1,10 @@
 //! What is wanted on the host, read from the database in one transaction.
 
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
     AccountName, EnvironmentId, ImageName, MachineId, Password, Power, PublicKey, Segment,
 };
-use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 

@@ -85,7 +85,8 @@ fn wanted_grants(desired: &Desired, observed: &Observed) -> Grants {
             let grant =
                 Grant::Desktop { uid: gate.uid, address: desktop.address, port: desktop.port };
             // A power cycle keeps the grant; the first one waits for a guest that is ready.
-            let ready = machine.preparation.is_none() && observed.machines.contains_key(&machine.id);
+            let ready =
+                machine.preparation.is_none() && observed.machines.contains_key(&machine.id);
             if ready || observed.firewall.grants.contains_key(&grant) {
                 grants.insert(grant, Some(environment.until));
             }
@@ -225,7 +226,8 @@ fn build(
         }
     }
     for ((machine, generation), disk) in disks_of(environment, observed) {
-        let current = environment.machines.iter().any(|m| (m.id, m.generation) == (machine, generation));
+        let current =
+            environment.machines.iter().any(|m| (m.id, m.generation) == (machine, generation));
         if !current || disk == Disk::Partial {
             queue.push(Step::DestroyDisk { machine, generation });
         }

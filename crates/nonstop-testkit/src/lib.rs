@@ -1,1 +1,15 @@
-//! See crates/ARCHITECTURE.md.
+//! Labs in boxes, researchers' PCs, and honest eyes: what `xtask` and the tests share.
+//!
+//! A [`labbox::LabBox`] is a host of its own: mount, network, pid, ipc, uts and cgroup
+//! namespaces with our PID 1 in it ([`init`]), the real libvirtd, nft and sshd, and our
+//! programs. Killing its outer process is a power cut of that host; a new box over the same
+//! folder is the same host, switched on again. A [`place::Place`] is where a command runs.
+
+pub mod cgroup;
+pub mod control;
+pub mod init;
+pub mod labbox;
+pub mod place;
+pub mod spec;
+mod supervisor;
+mod world;
