@@ -8,8 +8,13 @@
 pub mod cgroup;
 pub mod control;
 pub mod init;
+pub mod lab;
 pub mod labbox;
+pub mod net;
+pub mod pc;
 pub mod place;
+pub mod services;
 pub mod spec;
+pub mod ssh;
 mod supervisor;
 mod world;

@@ -1,0 +1,409 @@
+//! A whole lab: its folder, its `lab.yaml`, its box, and the street outside.
+//!
+//! ```no_run
+//! # use nonstop_testkit::lab::Lab;
+//! # fn main() -> anyhow::Result<()> {
+//! let mut lab = Lab::temporary("two-researchers")?.images("target/images");
+//! lab.start()?;
+//! let alice = lab.researcher("alice", 10)?;
+//! lab.power_cut()?;
+//! lab.start()?;                 // the same host, switched on again
+//! # Ok(()) }
+//! ```
+
+use crate::{
+    control::{Request, ServiceStatus},
+    labbox::{LabBox, built_programs},
+    net::{Cable, Street},
+    pc::Pc,
+    place::{Place, wait_for},
+    services,
+    spec::{BoxSpec, PROGRAMS},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Output,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+/// What lies outside the box.
+#[derive(Debug)]
+enum Outside {
+    /// A switch with PCs, as in tests.
+    Street(Street),
+    /// The user's own machine, as in a demo.
+    Machine(Cable),
+}
+
+/// A lab that can be started, cut off and started again over the same folder.
+#[derive(Debug)]
+pub struct Lab {
+    dir: PathBuf,
+    name: String,
+    programs: PathBuf,
+    templates: PathBuf,
+    libvirt_cache: PathBuf,
+    memory_mib: u64,
+    machines: u32,
+    more_yaml: String,
+    services: Vec<&'static str>,
+    outside: Outside,
+    lifeline: bool,
+    running: Option<LabBox>,
+    temporary: bool,
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Lab {
+    /// A lab whose state lies in `dir`, with a street outside. Nothing runs yet.
+    pub fn new(dir: &Path) -> Result<Lab> {
+        Lab::with(dir, Outside::Street(Street::new()?))
+    }
+
+    /// A lab whose state lies in `dir`, joined to the user's machine by one cable.
+    pub fn on_this_machine(dir: &Path) -> Result<Lab> {
+        let cable = Cable::choose(dir)?;
+        Lab::with(dir, Outside::Machine(cable))
+    }
+
+    /// A lab in a new folder under the build's, removed with the lab unless a test failed.
+    pub fn temporary(name: &str) -> Result<Lab> {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = built_programs()?
+            .parent()
+            .context("the build's folder has no parent")?
+            .join("labs")
+            .join(format!("{name}-{}-{count}", std::process::id()));
+        let mut lab = Lab::new(&dir)?;
+        lab.temporary = true;
+        Ok(lab)
+    }
+
+    fn with(dir: &Path, outside: Outside) -> Result<Lab> {
+        let programs = built_programs()?;
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let repository = fs::canonicalize(repository).context("find the checkout")?;
+        fs::create_dir_all(dir.join("state")).with_context(|| format!("make {}", dir.display()))?;
+        let dir = fs::canonicalize(dir).context("find the lab's folder")?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
+        let libvirt_cache = programs.join("libvirt-cache");
+        Ok(Lab {
+            name: dir.file_name().map(|n| n.to_string_lossy().into()).unwrap_or_default(),
+            dir,
+            templates: repository.join("templates"),
+            programs,
+            libvirt_cache,
+            memory_mib: 4096,
+            machines: 100,
+            more_yaml: String::new(),
+            services: services::ALL.to_vec(),
+            outside,
+            lifeline: true,
+            running: None,
+            temporary: false,
+        })
+    }
+
+    /// Uses the environment templates in `folder` instead of the repository's.
+    pub fn templates(mut self, folder: impl Into<PathBuf>) -> Lab {
+        self.templates = folder.into();
+        self
+    }
+
+    /// The name that `lab.yaml` gives the lab.
+    pub fn named(mut self, name: &str) -> Lab {
+        self.name = name.into();
+        self
+    }
+
+    /// What may run at once.
+    pub fn capacity(mut self, memory_mib: u64, machines: u32) -> Lab {
+        (self.memory_mib, self.machines) = (memory_mib, machines);
+        self
+    }
+
+    /// More lines of `lab.yaml`, such as `lease_seconds: 5`.
+    pub fn yaml(mut self, lines: &str) -> Lab {
+        self.more_yaml = format!("{}\n", lines.trim_end());
+        self
+    }
+
+    /// Starts only these services with the box; the others on demand.
+    pub fn only(mut self, services: &[&'static str]) -> Lab {
+        self.services = services.into();
+        self
+    }
+
+    /// The lab keeps running when the program that started it ends.
+    pub fn outliving_us(mut self) -> Lab {
+        self.lifeline = false;
+        self
+    }
+
+    /// Puts the built images under `folder` (the layout of `STATE/images`) into the lab: as
+    /// hard links where the file system allows, so that a gigabyte costs nothing.
+    pub fn images(self, folder: impl AsRef<Path>) -> Result<Lab> {
+        let folder = folder.as_ref();
+        let target = self.state().join("images");
+        fs::create_dir_all(&target)?;
+        let from = format!("{}/.", folder.display());
+        let to = target.display().to_string();
+        let here = Place::here();
+        if !here.output(&["cp", "-a", "--link", "--", &from, &to])?.status.success() {
+            here.run(&["cp", "-a", "--reflink=auto", "--", &from, &to])?;
+        }
+        Ok(self)
+    }
+
+    /// Switches the lab's host on; returns when every service answers.
+    ///
+    /// Errors: a service does not come up, with the end of its log.
+    pub fn start(&mut self) -> Result<()> {
+        self.power_on()?;
+        self.running()?.wait_ready(Duration::from_secs(60))
+    }
+
+    /// Switches the lab's host on without waiting for its services.
+    pub fn power_on(&mut self) -> Result<()> {
+        if self.running.is_some() {
+            bail!("the lab in {} runs already", self.dir.display());
+        }
+        fs::write(self.file(), self.lab_yaml()).context("write lab.yaml")?;
+        let started = LabBox::start(self.spec()?)?;
+        match &self.outside {
+            Outside::Street(street) => street.plug("lab", started.init(), Street::GATEWAY)?,
+            Outside::Machine(cable) => cable.lay(started.init())?,
+        }
+        self.running = Some(started);
+        Ok(())
+    }
+
+    fn spec(&self) -> Result<BoxSpec> {
+        let mut hasher = DefaultHasher::new();
+        self.dir.hash(&mut hasher);
+        Ok(BoxSpec {
+            name: format!("{:016x}", hasher.finish()),
+            dir: self.dir.clone(),
+            programs: self.programs.clone(),
+            libvirt_cache: self.libvirt_cache.clone(),
+            reachable: vec![self.dir.clone(), self.templates.clone()],
+            users: services::USERS.map(|(name, uid)| (name.into(), uid)).into(),
+            pam: vec![("nonstop-sshd".into(), services::pam()?)],
+            services: services::all(&self.file(), &self.services),
+            lifeline: self.lifeline,
+        })
+    }
+
+    fn lab_yaml(&self) -> String {
+        format!(
+            "version: 1\nname: {}\nstate: {}\ntemplates: {}\nprograms: {PROGRAMS}\n\
+             gateway:\n  address: {}\n  port: 22\nnetwork:\n  pool: 10.77.0.0/16\n\
+             capacity:\n  memory_mib: {}\n  machines: {}\nsoftware_keys: true\n{}",
+            self.name,
+            self.state().display(),
+            self.templates.display(),
+            self.gateway(),
+            self.memory_mib,
+            self.machines,
+            self.more_yaml,
+        )
+    }
+
+    fn running(&self) -> Result<&LabBox> {
+        self.running.as_ref().with_context(|| format!("the lab {} is off", self.dir.display()))
+    }
+
+    /// Cuts the power of the lab's host (`kill -9`); returns when nothing of it is left.
+    pub fn power_cut(&mut self) -> Result<()> {
+        self.running.take().context("the lab is off already")?.power_cut()?;
+        // The kernel takes links away with the namespace, but in its own time.
+        match &self.outside {
+            Outside::Street(street) => street.unplug("lab"),
+            Outside::Machine(cable) => cable.remove(),
+        }
+    }
+
+    /// Folder of the lab.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The state folder of `lab.yaml`.
+    pub fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// The lab's `lab.yaml`.
+    pub fn file(&self) -> PathBuf {
+        self.dir.join("lab.yaml")
+    }
+
+    /// Where our programs were built.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// Address of the gateway as seen from outside.
+    pub fn gateway(&self) -> Ipv4Addr {
+        match &self.outside {
+            Outside::Street(_) => Street::GATEWAY,
+            Outside::Machine(cable) => cable.lab,
+        }
+    }
+
+    /// The box.
+    pub fn lab_box(&self) -> Result<&LabBox> {
+        self.running()
+    }
+
+    /// Inside the lab's host.
+    pub fn inside(&self) -> Result<Place> {
+        Ok(self.running()?.inside())
+    }
+
+    /// The street outside; a demo has none.
+    pub fn street(&self) -> Result<&Street> {
+        match &self.outside {
+            Outside::Street(street) => Ok(street),
+            Outside::Machine(_) => bail!("a demo has no street"),
+        }
+    }
+
+    /// Runs `words` on the lab's host and gives their output.
+    pub fn enter(&self, words: &[&str]) -> Result<String> {
+        self.inside()?.run(words)
+    }
+
+    /// Runs `nonstop --lab FILE WORDS --json` on the lab's host.
+    ///
+    /// Errors: exit code other than 0, with what it said; output that is not JSON.
+    pub fn cli(&self, words: &[&str]) -> Result<serde_json::Value> {
+        let output = self.cli_output(words)?;
+        if !output.status.success() {
+            bail!(
+                "nonstop {} ended with {}: {}",
+                words.join(" "),
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("nonstop {}: not JSON", words.join(" ")))
+    }
+
+    /// Runs `nonstop --lab FILE WORDS --json` on the lab's host, whatever comes out.
+    pub fn cli_output(&self, words: &[&str]) -> Result<Output> {
+        let program = format!("{PROGRAMS}/nonstop");
+        let file = self.file().display().to_string();
+        let mut all = vec![program.as_str(), "--lab", &file];
+        all.extend(words);
+        all.push("--json");
+        self.inside()?.output(&all)
+    }
+
+    /// Runs the CLI, which must refuse; gives what it said.
+    pub fn cli_refuses(&self, words: &[&str]) -> Result<String> {
+        let output = self.cli_output(words)?;
+        if output.status.success() {
+            bail!("nonstop {} was not refused", words.join(" "));
+        }
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// The state of every service.
+    pub fn services(&self) -> Result<Vec<ServiceStatus>> {
+        self.running()?.ask(&Request::Status)
+    }
+
+    /// Sends `signal` (9 is KILL) to a service; the box starts it again as systemd would.
+    pub fn kill_service(&self, service: &str, signal: i32) -> Result<()> {
+        self.running()?.ask(&Request::Signal { service: service.into(), signal }).map(drop)
+    }
+
+    /// Whether the box starts `service` again when it ends by itself; yes by default.
+    pub fn auto_restart(&self, service: &str, on: bool) -> Result<()> {
+        self.running()?.ask(&Request::AutoRestart { service: service.into(), on }).map(drop)
+    }
+
+    /// Ends a service in order and keeps it ended.
+    pub fn stop_service(&self, service: &str) -> Result<()> {
+        self.running()?.ask(&Request::Stop { service: service.into() }).map(drop)
+    }
+
+    /// Starts a service; returns when it answers.
+    pub fn start_service(&self, service: &str) -> Result<()> {
+        self.running()?.ask(&Request::Start { service: service.into() })?;
+        self.running()?.wait_ready(Duration::from_secs(60))
+    }
+
+    /// What `service` has said so far.
+    pub fn log(&self, service: &str) -> String {
+        let path = self.dir.join("log").join(format!("{service}.log"));
+        fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    /// Asks `look` until it has an answer; see [`wait_for`].
+    pub fn wait_for<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        look: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        wait_for(what, limit, look)
+    }
+
+    /// A PC on the street at 198.51.100.`host`, with a fresh key for `account`.
+    pub fn pc(&self, account: &str, host: u8) -> Result<Pc> {
+        Pc::on_street(self.street()?, &self.dir, account, host)
+    }
+
+    /// A PC and the account on the lab that belongs to its key.
+    pub fn person(&self, account: &str, role: &str, host: u8) -> Result<Pc> {
+        let pc = self.pc(account, host)?;
+        let key = pc.public_key_file().display().to_string();
+        self.cli(&[
+            "account",
+            "add",
+            account,
+            "--role",
+            role,
+            "--full-name",
+            account,
+            "--affiliation",
+            "Test",
+            "--key-file",
+            &key,
+        ])?;
+        Ok(pc)
+    }
+
+    /// A researcher with a PC.
+    pub fn researcher(&self, account: &str, host: u8) -> Result<Pc> {
+        self.person(account, "researcher", host)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        if let Outside::Machine(cable) = &self.outside
+            && let Err(e) = cable.remove()
+        {
+            eprintln!("nonstop-testkit: {e:#}");
+        }
+        if self.temporary {
+            if std::thread::panicking() {
+                eprintln!("the lab's folder is kept: {}", self.dir.display());
+            } else if let Err(e) = fs::remove_dir_all(&self.dir) {
+                eprintln!("nonstop-testkit: remove {}: {e}", self.dir.display());
+            }
+        }
+    }
+}

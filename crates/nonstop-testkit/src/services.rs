@@ -1,0 +1,72 @@
+//! The programs of a lab's host, as PID 1 of a box starts them: what `systemd/` says for a
+//! real host.
+
+use crate::spec::{PROGRAMS, Ready, ServiceSpec};
+use anyhow::{Context, Result};
+use std::{fs, path::Path};
+
+/// All services of a lab, in starting order.
+pub const ALL: [&str; 4] = ["libvirtd", "nonstopd", "portal", "sshd"];
+
+/// System users of ours in a box; on a real host they come from `systemd/sysusers.d`.
+pub const USERS: [(&str, u32); 2] = [("nonstop-portal", PORTAL_UID), ("nonstop-agent", 64102)];
+
+const PORTAL_UID: u32 = 64101;
+
+/// Every service of the lab described in `lab_file`; those in `enabled` start with the box.
+pub fn all(lab_file: &Path, enabled: &[&str]) -> Vec<ServiceSpec> {
+    let ours = |program: &str| {
+        let file = lab_file.display().to_string();
+        vec![format!("{PROGRAMS}/{program}"), "--lab".into(), file]
+    };
+    let words = |line: &str| line.split_whitespace().map(String::from).collect::<Vec<_>>();
+    let mut services = vec![
+        ServiceSpec {
+            name: "libvirtd".into(),
+            argv: words("/usr/sbin/libvirtd"),
+            uid: None,
+            ready: Ready::Unix("/run/libvirt/libvirt-sock".into()),
+            needs: vec![],
+            kill_group: false,
+            enabled: true,
+        },
+        ServiceSpec {
+            name: "nonstopd".into(),
+            argv: ours("nonstopd"),
+            uid: None,
+            ready: Ready::Unix("/run/nonstop/admin.sock".into()),
+            needs: vec!["libvirtd".into()],
+            kill_group: true,
+            enabled: true,
+        },
+        ServiceSpec {
+            name: "portal".into(),
+            argv: ours("nonstop-portal"),
+            uid: Some(PORTAL_UID),
+            ready: Ready::Running,
+            needs: vec!["nonstopd".into()],
+            kill_group: true,
+            enabled: true,
+        },
+        ServiceSpec {
+            name: "sshd".into(),
+            argv: words("/usr/sbin/sshd -D -e -f /run/nonstop/gate/sshd_config"),
+            uid: None,
+            ready: Ready::Listens(22),
+            needs: vec!["nonstopd".into()],
+            kill_group: false,
+            enabled: true,
+        },
+    ];
+    for service in &mut services {
+        service.enabled = enabled.contains(&service.name.as_str());
+    }
+    services
+}
+
+/// The gateway's PAM service, with our programs where a box has them.
+pub fn pam() -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../systemd/pam.d/nonstop-sshd");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(text.replace("/usr/lib/nonstop", PROGRAMS))
+}
