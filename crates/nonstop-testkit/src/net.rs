@@ -85,8 +85,12 @@ impl Street {
     pub fn plug(&self, port: &str, pid: u32, address: Ipv4Addr) -> Result<()> {
         let switch = self.switch.holder();
         self.unplug(port)?;
+        // A host that comes back after a power cut has the same network card.
+        let [a, b, c, d] = address.octets();
+        let mac = format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
         Place::here().line(&format!(
-            "ip link add {port} netns {switch} type veth peer name outside netns {pid}"
+            "ip link add {port} netns {switch} type veth \
+             peer name outside address {mac} netns {pid}"
         ))?;
         self.place().line(&format!("ip link set {port} master switch up"))?;
         let there = Place::in_network(pid);
