@@ -1,0 +1,278 @@
+//! The initial RAM disk: busybox, a few kernel modules in the order they must be loaded, and
+//! the recipe's `initrd/`, as an uncompressed cpio archive (the guest need not unpack it twice).
+
+use crate::{
+    error::{At, ImageError},
+    kernel::filter,
+    recipe::{Kind, files_below},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+/// A cpio archive of the kind the kernel reads ("newc"): root owns all, one time, fixed inodes.
+struct Archive {
+    bytes: Vec<u8>,
+    mtime: u32,
+    count: u32,
+}
+
+impl Archive {
+    fn add(&mut self, name: &[u8], mode: u32, content: &[u8]) {
+        self.count += 1;
+        let links = if mode & 0o170_000 == 0o040_000 { 2 } else { 1 };
+        let size = u32::try_from(content.len()).expect("a file of an initrd is below 4 GiB");
+        let name_size = name.len() as u32 + 1;
+        let fields = [self.count, mode, 0, 0, links, self.mtime, size, 0, 0, 0, 0, name_size, 0];
+        self.bytes.extend_from_slice(b"070701");
+        for field in fields {
+            self.bytes.extend_from_slice(format!("{field:08X}").as_bytes());
+        }
+        self.bytes.extend_from_slice(name);
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend_from_slice(content);
+        self.pad();
+    }
+
+    fn folder(&mut self, name: &str) {
+        self.add(name.as_bytes(), 0o040_755, b"");
+    }
+
+    fn file(&mut self, name: &str, runs: bool, content: &[u8]) {
+        self.add(name.as_bytes(), if runs { 0o100_755 } else { 0o100_644 }, content);
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    fn finish(self) -> Vec<u8> {
+        let mut end = Archive { bytes: self.bytes, mtime: 0, count: 0 };
+        end.add(b"TRAILER!!!", 0, b"");
+        end.bytes.resize(end.bytes.len().next_multiple_of(512), 0);
+        end.bytes
+    }
+}
+
+/// Builds the initrd from the files that the stage `customise` left in `boot` (busybox and
+/// modules) and the recipe's folder `initrd`.
+pub(crate) fn build(
+    boot: &Path,
+    initrd: &Path,
+    modules: &[String],
+    mtime: u32,
+) -> Result<Result<Vec<u8>, String>, ImageError> {
+    let mut archive = Archive { bytes: Vec::new(), mtime, count: 0 };
+    let mut folders = BTreeSet::new();
+    for folder in ["bin", "dev", "modules", "proc", "sys"] {
+        archive.folder(folder);
+        folders.insert(PathBuf::from(folder));
+    }
+    let busybox = boot.join("busybox");
+    archive.file("bin/busybox", true, &fs::read(&busybox).at("read", &busybox)?);
+    archive.add(b"bin/sh", 0o120_777, b"busybox");
+
+    let available = Modules::read(boot)?;
+    let order = match available.in_order(modules)? {
+        Ok(order) => order,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    for (at, (name, content)) in order.into_iter().enumerate() {
+        archive.file(&format!("modules/{at:02}-{name}.ko"), false, &content);
+    }
+    for file in files_below(initrd)? {
+        let path = initrd.join(&file.path);
+        let name = file.path.as_os_str().as_bytes();
+        match file.kind {
+            Kind::Folder if folders.contains(&file.path) => {}
+            Kind::Folder => archive.add(name, 0o040_755, b""),
+            Kind::Link => {
+                let to = fs::read_link(&path).at("read link", &path)?;
+                archive.add(name, 0o120_777, to.as_os_str().as_bytes());
+            }
+            Kind::File { runs } => {
+                let mode = if runs { 0o100_755 } else { 0o100_644 };
+                archive.add(name, mode, &fs::read(&path).at("read", &path)?);
+            }
+        }
+    }
+    Ok(Ok(archive.finish()))
+}
+
+/// The kernel's modules by name, and the names of those built into it.
+struct Modules {
+    files: BTreeMap<String, PathBuf>,
+    builtin: BTreeSet<String>,
+}
+
+impl Modules {
+    fn read(boot: &Path) -> Result<Modules, ImageError> {
+        let root = boot.join("modules");
+        let mut files = BTreeMap::new();
+        for file in files_below(&root)? {
+            if let (Kind::File { .. }, Some(name)) = (file.kind, module_name(&file.path)) {
+                files.insert(name, root.join(&file.path));
+            }
+        }
+        let list = boot.join("modules.builtin");
+        let text = fs::read_to_string(&list).at("read", &list)?;
+        let builtin = text.lines().filter_map(|l| module_name(Path::new(l))).collect();
+        Ok(Modules { files, builtin })
+    }
+
+    /// The modules asked for and all they need, each after what it needs, unpacked.
+    fn in_order(
+        &self,
+        wanted: &[String],
+    ) -> Result<Result<Vec<(String, Vec<u8>)>, String>, ImageError> {
+        let mut loaded = Vec::new();
+        let mut seen = BTreeSet::new();
+        for name in wanted {
+            if let Err(reason) = self.load(&name.replace('-', "_"), &mut seen, &mut loaded)? {
+                return Ok(Err(reason));
+            }
+        }
+        Ok(Ok(loaded))
+    }
+
+    fn load(
+        &self,
+        name: &str,
+        seen: &mut BTreeSet<String>,
+        loaded: &mut Vec<(String, Vec<u8>)>,
+    ) -> Result<Result<(), String>, ImageError> {
+        if self.builtin.contains(name) || !seen.insert(name.into()) {
+            return Ok(Ok(()));
+        }
+        let Some(path) = self.files.get(name) else {
+            return Ok(Err(format!(
+                "modules: `{name}` is neither a module of the kernel nor built into it"
+            )));
+        };
+        let packed = fs::read(path).at("read", path)?;
+        let unpacked = match path.extension().map(|e| e.as_bytes()) {
+            Some(b"xz") => filter("xz", &["-dcq"], &packed),
+            Some(b"zst") => filter("zstd", &["-dcq"], &packed),
+            _ => Ok(packed),
+        };
+        let content = match unpacked {
+            Ok(content) => content,
+            Err(reason) => return Ok(Err(format!("{}: {reason}", path.display()))),
+        };
+        for needed in depends(&content) {
+            if let Err(reason) = self.load(&needed, seen, loaded)? {
+                return Ok(Err(reason));
+            }
+        }
+        loaded.push((name.into(), content));
+        Ok(Ok(()))
+    }
+}
+
+/// `kernel/net/core/failover.ko.xz` is `failover`; `-` and `_` are one letter to the kernel.
+fn module_name(path: &Path) -> Option<String> {
+    let (name, rest) = path.file_name()?.to_str()?.split_once('.')?;
+    (rest == "ko" || rest.starts_with("ko.")).then(|| name.replace('-', "_"))
+}
+
+/// What the module says it needs, in its `.modinfo`: NUL-ended `key=value` texts.
+fn depends(module: &[u8]) -> Vec<String> {
+    let key = b"\0depends=";
+    let Some(at) = module.windows(key.len()).position(|w| w == key) else { return Vec::new() };
+    let rest = &module[at + key.len()..];
+    let value = &rest[..rest.iter().position(|&b| b == 0).unwrap_or(0)];
+    String::from_utf8_lossy(value)
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(|name| name.replace('-', "_"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot(modules: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("temp dir");
+        fs::create_dir_all(dir.path().join("modules/kernel")).expect("mkdir");
+        fs::write(dir.path().join("busybox"), "busybox").expect("write");
+        fs::write(dir.path().join("modules.builtin"), "kernel/drivers/virtio/virtio_pci.ko\n")
+            .expect("write");
+        for (name, needs) in modules {
+            let text = format!("elf\0license=GPL\0depends={needs}\0name={name}\0");
+            fs::write(dir.path().join(format!("modules/kernel/{name}.ko")), text).expect("write");
+        }
+        dir
+    }
+
+    #[test]
+    fn modules_come_after_what_they_need_and_built_in_ones_are_left_out() {
+        let dir = boot(&[
+            ("virtio-net", "net_failover,virtio_pci"),
+            ("net_failover", "failover"),
+            ("failover", ""),
+        ]);
+        let modules = Modules::read(dir.path()).expect("read");
+        let order = modules
+            .in_order(&["virtio_net".into(), "failover".into(), "virtio-pci".into()])
+            .expect("no I/O error")
+            .expect("all there");
+        let names: Vec<_> = order.into_iter().map(|m| m.0).collect();
+        assert_eq!(names, ["failover", "net_failover", "virtio_net"]);
+    }
+
+    #[test]
+    fn a_module_the_kernel_lacks_is_named() {
+        let dir = boot(&[("a", "b")]);
+        let modules = Modules::read(dir.path()).expect("read");
+        let reason = modules.in_order(&["a".into()]).expect("no I/O error").expect_err("b lacks");
+        assert!(reason.contains("`b`"), "{reason}");
+    }
+
+    #[test]
+    fn the_archive_is_the_same_whatever_the_order_of_the_folder() {
+        let dir = boot(&[("a", "")]);
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        for (folder, names) in [(&one, ["init", "x", "y"]), (&two, ["y", "x", "init"])] {
+            fs::create_dir(folder).expect("mkdir");
+            for name in names {
+                fs::write(folder.join(name), name).expect("write");
+            }
+        }
+        let of = |folder| {
+            build(dir.path(), folder, &["a".into()], 7).expect("no I/O error").expect("built")
+        };
+        assert_eq!(of(&one), of(&two));
+        let list = std::process::Command::new("cpio")
+            .arg("-t")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .and_then(|mut child| {
+                std::io::Write::write_all(&mut child.stdin.take().expect("piped"), &of(&one))?;
+                child.wait_with_output()
+            })
+            .expect("run cpio");
+        assert_eq!(
+            String::from_utf8_lossy(&list.stdout).lines().collect::<Vec<_>>(),
+            [
+                "bin",
+                "dev",
+                "modules",
+                "proc",
+                "sys",
+                "bin/busybox",
+                "bin/sh",
+                "modules/00-a.ko",
+                "init",
+                "x",
+                "y"
+            ]
+        );
+    }
+}
