@@ -8,11 +8,15 @@
 pub mod cgroup;
 pub mod control;
 pub mod init;
+pub mod inventory;
+pub mod judge;
 pub mod lab;
 pub mod labbox;
 pub mod net;
 pub mod pc;
+pub mod picture;
 pub mod place;
+pub mod rdp;
 pub mod services;
 pub mod spec;
 pub mod ssh;

@@ -1,0 +1,223 @@
+//! Honest eyes: a real RDP client on a screen without a monitor, looked at pixel by pixel.
+//!
+//! FreeRDP draws into Xvfb, whose framebuffer is a file that we read; xdotool moves the
+//! pointer and types. Two pictures are kept: the desktop as it appeared, and after a command
+//! was typed into its terminal.
+
+use crate::{
+    judge::{Seen, TYPED, Wallpaper, judge, typing_came_back},
+    labbox::tail,
+    picture::Picture,
+    place::{Place, wait_for},
+};
+use anyhow::{Context, Result, anyhow, bail};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Where a desktop is, and how to log in.
+#[derive(Debug, Clone)]
+pub struct Desktop<'a> {
+    /// Port on 127.0.0.1 of the place that looks.
+    pub port: u16,
+    /// User of the guest.
+    pub user: &'a str,
+    /// Password of this machine.
+    pub password: &'a str,
+}
+
+/// What a desktop of ours looks like.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Its wallpaper.
+    pub wallpaper: Wallpaper,
+    /// A point inside the terminal that opens with the session.
+    pub terminal: (u32, u32),
+}
+
+/// Two pictures of a desktop, judged to be one.
+#[derive(Debug, Clone)]
+pub struct Frames {
+    /// The desktop as it appeared.
+    pub first: PathBuf,
+    /// After a command was typed into its terminal.
+    pub second: PathBuf,
+    /// From the start of the client to the desktop.
+    pub appeared_after: Duration,
+    /// From the first key to the command's result on the screen.
+    pub answered_after: Duration,
+}
+
+const WIDTH: usize = 1280;
+const HEIGHT: usize = 800;
+
+/// Logs in at `desktop` from `place` and looks; pictures and the client's log go to `folder`.
+///
+/// Errors: no desktop within `limit` (with what was seen, and the last picture kept as
+/// `last.png`), or typing did not come back.
+pub fn look(
+    place: &Place,
+    desktop: &Desktop<'_>,
+    look: &Look,
+    folder: &Path,
+    limit: Duration,
+) -> Result<Frames> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let start = Instant::now();
+    let screen = Screen::open(place, folder)?;
+    let mut client = Client::start(place, &screen, desktop, folder)?;
+    let last = folder.join("last.png");
+    let before = wait_for("the desktop", limit, || {
+        if let Some(status) = client.child.try_wait()? {
+            let said = tail(&client.log, 12);
+            return Ok(Some(Err(anyhow!("xfreerdp3 ended with {status}:\n{said}"))));
+        }
+        let picture = screen.picture()?;
+        let seen = judge(&picture, &look.wallpaper);
+        let Seen::Desktop(_) = seen else {
+            picture.write_png(&last)?;
+            bail!("{seen} (kept as {})", last.display());
+        };
+        // Windows open after the wallpaper: wait until it has been still for a moment.
+        thread::sleep(Duration::from_millis(700));
+        Ok((screen.picture()?.difference(&picture) < 0.001).then_some(Ok(picture)))
+    })??;
+    let appeared_after = start.elapsed();
+    let first = folder.join("desktop.png");
+    before.write_png(&first)?;
+
+    let typed = Instant::now();
+    let (x, y) = (look.terminal.0.to_string(), look.terminal.1.to_string());
+    screen.tool(&["mousemove", &x, &y, "click", "1"])?;
+    thread::sleep(Duration::from_millis(300));
+    screen.tool(&["type", "--delay", "30", TYPED])?;
+    screen.tool(&["key", "Return"])?;
+    let after = wait_for("what was typed to come back", Duration::from_secs(20), || {
+        let picture = screen.picture()?;
+        picture.write_png(&last)?;
+        Ok(typing_came_back(&before, &picture).then_some(picture))
+    })
+    .with_context(|| format!("the last picture is {}", last.display()))?;
+    let answered_after = typed.elapsed();
+    if let seen @ (Seen::Black | Seen::Blank(_) | Seen::LoginScreen | Seen::NotTheDesktop(_)) =
+        judge(&after, &look.wallpaper)
+    {
+        bail!("after typing: {seen} (kept as {})", last.display());
+    }
+    let second = folder.join("desktop-after-typing.png");
+    after.write_png(&second)?;
+    let _no_longer_needed = fs::remove_file(last);
+    Ok(Frames { first, second, appeared_after, answered_after })
+}
+
+/// An X server whose screen is a file.
+struct Screen {
+    server: Child,
+    display: String,
+    file: PathBuf,
+    place: Place,
+}
+
+impl Screen {
+    fn open(place: &Place, folder: &Path) -> Result<Screen> {
+        let log = fs::File::create(folder.join("xvfb.log")).context("open Xvfb's log")?;
+        let geometry = format!("{WIDTH}x{HEIGHT}x24");
+        let mut server = place
+            .command("setpriv")
+            .args(["--pdeathsig", "TERM", "Xvfb", "-displayfd", "1", "-nolisten", "tcp"])
+            .args(["-noreset", "-screen", "0", &geometry, "-fbdir"])
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("start Xvfb")?;
+        let mut line = String::new();
+        let said = server.stdout.take().context("hear Xvfb")?;
+        BufReader::new(said).read_line(&mut line).context("hear Xvfb")?;
+        let number = line.trim();
+        let file = folder.join("Xvfb_screen0");
+        let screen = Screen { server, display: format!(":{number}"), file, place: place.clone() };
+        if number.is_empty() {
+            bail!("Xvfb did not start: {}", tail(&folder.join("xvfb.log"), 5));
+        }
+        Ok(screen)
+    }
+
+    fn picture(&self) -> Result<Picture> {
+        Picture::from_xwd(&fs::read(&self.file).context("read the screen")?)
+    }
+
+    fn tool(&self, words: &[&str]) -> Result<()> {
+        let output = self
+            .place
+            .command("xdotool")
+            .args(words)
+            .env("DISPLAY", &self.display)
+            .output()
+            .context("run xdotool")?;
+        if !output.status.success() {
+            bail!("xdotool {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // TERM, so that it removes its lock and socket under /tmp.
+        if let Some(pid) = crate::init::pid(self.server.id()) {
+            let _ended_already = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _reaped = self.server.wait();
+        let _with_the_screen = fs::remove_file(&self.file);
+    }
+}
+
+struct Client {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Client {
+    fn start(
+        place: &Place,
+        screen: &Screen,
+        desktop: &Desktop<'_>,
+        folder: &Path,
+    ) -> Result<Client> {
+        let log = folder.join("freerdp.log");
+        let out = fs::File::create(&log).context("open the client's log")?;
+        let mut child = place
+            .command("setpriv")
+            .args(["--pdeathsig", "KILL", "xfreerdp3", "/args-from:stdin"])
+            .env("DISPLAY", &screen.display)
+            .env("HOME", folder)
+            .stdin(Stdio::piped())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .context("start xfreerdp3")?;
+        // By stdin: a command line can be read by every user of the machine.
+        let args = format!(
+            "/v:127.0.0.1:{}\n/u:{}\n/p:{}\n/cert:ignore\n/size:{WIDTH}x{HEIGHT}\n/bpp:32\n\
+             /network:lan\n-clipboard\n-decorations\n/log-level:WARN\n",
+            desktop.port, desktop.user, desktop.password
+        );
+        let mut stdin = child.stdin.take().context("talk to xfreerdp3")?;
+        stdin.write_all(args.as_bytes()).context("talk to xfreerdp3")?;
+        drop(stdin);
+        Ok(Client { child, log })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
