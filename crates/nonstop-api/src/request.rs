@@ -5,6 +5,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{AccountName, EnvironmentId, Period, RequestId, Role, TemplateName};
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 
 /// Everything that can be asked. Each says who may ask; nobody else is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Who am I, and what is this lab? Anybody.
     WhoAmI,
+    /// On which addresses to listen. The portal, for itself.
+    PortalAddresses,
     /// Enter an account. Staff, admins.
     AccountAdd {
         /// Login name.
@@ -176,6 +179,8 @@ pub enum Reply {
     Done,
     /// To `WhoAmI`.
     Me(MeView),
+    /// To `PortalAddresses`.
+    Addresses(Vec<Ipv4Addr>),
     /// One account.
     Account(AccountView),
     /// Accounts by name.

@@ -1,6 +1,9 @@
 //! Environment templates: what an environment consists of, as YAML in `templates/`.
 
-use crate::image::ImageName;
+use crate::{
+    image::ImageName,
+    yaml::{self, ConfigError},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -143,6 +146,16 @@ pub struct EnvironmentTemplate {
 }
 
 impl EnvironmentTemplate {
+    /// Parses and checks `text`, which stands in `file`.
+    pub fn parse(file: &str, text: &str) -> Result<EnvironmentTemplate, ConfigError> {
+        let template: EnvironmentTemplate = yaml::parse(file, text)?;
+        template.check().map_err(|message| {
+            let key = message.split('`').nth(1).unwrap_or("version").to_string();
+            yaml::error_at_key(file, text, &key, message)
+        })?;
+        Ok(template)
+    }
+
     /// What parsing alone cannot see. Errors: one sentence that says what and how to mend it.
     pub fn check(&self) -> Result<(), String> {
         if self.version != 1 {

@@ -28,13 +28,16 @@ pub fn absorb(desired: &Desired, observed: &Observed) -> Vec<Fact> {
     machines
         .filter_map(|m| {
             let seen_in_this_run = m.seen_in.as_deref() == Some(observed.run.0.as_str());
-            match (observed.machines.contains_key(&m.id), observed.ended.get(&m.id)) {
-                (true, _) if !seen_in_this_run => Some(Fact::SeenRunning(m.id)),
-                (true, _) => None,
-                (false, _) if m.power == Power::Off => None,
-                (false, Some(EndReason::Crashed)) => Some(Fact::Crashed(m.id)),
-                (false, Some(EndReason::Shutdown)) => Some(Fact::PoweredOff(m.id)),
-                (false, None) => seen_in_this_run.then_some(Fact::PoweredOff(m.id)),
+            let runs = observed.machines.get(&m.id).map(|seen| seen.generation == m.generation);
+            match (runs, observed.ended.get(&m.id)) {
+                // A guest of an earlier generation says nothing about this one.
+                (Some(false), _) => None,
+                (Some(true), _) if !seen_in_this_run => Some(Fact::SeenRunning(m.id)),
+                (Some(true), _) => None,
+                (None, _) if m.power == Power::Off => None,
+                (None, Some(EndReason::Crashed)) => Some(Fact::Crashed(m.id)),
+                (None, Some(EndReason::Shutdown)) => Some(Fact::PoweredOff(m.id)),
+                (None, None) => seen_in_this_run.then_some(Fact::PoweredOff(m.id)),
             }
         })
         .collect()

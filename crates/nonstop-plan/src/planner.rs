@@ -212,18 +212,20 @@ fn build(
 ) {
     let name = &environment.segment.name;
     let whole = observed.segments.get(name).is_some_and(|s| s.whole);
-    // A guest whose bridge went away has lost its network for good: it starts anew.
-    if !whole && observed.segments.contains_key(name) {
-        queue.push(Step::RemoveSegment { segment: name.clone() });
-    }
+    let mut stopped = BTreeSet::new();
     for machine in &environment.machines {
         let runs = observed.machines.get(&machine.id);
         if machine.power == Power::Off && runs.is_some() {
             plan.wake(machine.force_off_at.max(now));
             queue.push(power_off(machine, now));
-        } else if runs.is_some_and(|seen| seen.generation != machine.generation) {
+        } else if runs.is_some_and(|seen| !whole || seen.generation != machine.generation) {
+            // A guest whose bridge went away has lost its network for good: it starts anew.
             queue.push(Step::StopMachine { machine: machine.id });
+            stopped.insert(machine.id);
         }
+    }
+    if !whole && observed.segments.contains_key(name) {
+        queue.push(Step::RemoveSegment { segment: name.clone() });
     }
     for ((machine, generation), disk) in disks_of(environment, observed) {
         let current =
@@ -245,7 +247,7 @@ fn build(
     }
     for machine in environment.machines.iter().filter(|m| m.power == Power::On) {
         match observed.machines.get(&machine.id) {
-            Some(seen) if seen.generation == machine.generation => {
+            Some(_) if !stopped.contains(&machine.id) => {
                 if machine.reset_pending {
                     queue.push(Step::ResetMachine { machine: machine.id });
                 } else if machine.preparation.is_some() {

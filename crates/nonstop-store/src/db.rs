@@ -150,3 +150,21 @@ impl Write<'_> {
         trace::append(self.read.tx, self.actor, self.now, action, &subject.to_string(), &detail)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "without a row of trace")]
+    fn a_change_without_trace_stops_the_daemon_instead_of_being_kept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let now = Timestamp::UNIX_EPOCH;
+        let db = Db::open(&dir.path().join("nonstop.db"), now).expect("opens");
+        let changed = db.write("x", now, |w| {
+            w.tx.execute("UPDATE lab SET uuid = 'other'", [])?;
+            Ok::<_, StoreError>(())
+        });
+        changed.expect("not reached");
+    }
+}

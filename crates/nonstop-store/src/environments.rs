@@ -98,21 +98,22 @@ impl Read<'_> {
         })
     }
 
-    fn loads(&self) -> Result<Vec<Load>, StoreError> {
+    fn loads(&self) -> Result<Vec<(EnvironmentId, Load)>, StoreError> {
         let mut statement = self.tx.prepare_cached(
-            "SELECT e.from_at, e.until_at, sum(m.memory_mib), count(*)
+            "SELECT e.id, e.from_at, e.until_at, sum(m.memory_mib), count(*)
              FROM environments e JOIN machines m ON m.environment = e.id
              WHERE e.state = 'granted' GROUP BY e.id",
         )?;
         let mut rows = statement.query([])?;
         let mut loads = Vec::new();
         while let Some(row) = rows.next()? {
-            let period = Period::new(codec::time(row.get(0)?)?, codec::time(row.get(1)?)?);
-            loads.push(Load {
+            let period = Period::new(codec::time(row.get(1)?)?, codec::time(row.get(2)?)?);
+            let load = Load {
                 period: period.map_err(|e| codec::corrupt("a period", e))?,
-                memory_mib: row.get::<_, i64>(2)?.unsigned_abs(),
-                machines: row.get::<_, i64>(3)?.unsigned_abs(),
-            });
+                memory_mib: row.get::<_, i64>(3)?.unsigned_abs(),
+                machines: row.get::<_, i64>(4)?.unsigned_abs(),
+            };
+            loads.push((EnvironmentId(row.get(0)?), load));
         }
         Ok(loads)
     }
@@ -142,7 +143,8 @@ impl Write<'_> {
             memory_mib: grant.template.memory_mib(),
             machines: grant.machines.len() as u64,
         };
-        capacity::fits(grant.room, &self.loads()?, new)?;
+        let others: Vec<Load> = self.loads()?.into_iter().map(|(_, load)| load).collect();
+        capacity::fits(grant.room, &others, new)?;
         let slot = self.free_slot(grant.pool)?;
         let account = self.account(&grant.account)?;
         self.tx.execute(
@@ -188,12 +190,21 @@ impl Write<'_> {
         self.trace("environment.end", &id, json!({ "destroy_at": destroy_at }))
     }
 
-    /// Moves the end of a granted environment's period.
+    /// Moves the end of a granted environment's period, if the lab has room for it until then.
     pub fn extend_environment(
         &mut self,
         id: EnvironmentId,
         until: Timestamp,
+        room: Room,
     ) -> Result<(), StoreError> {
+        let mut others = self.loads()?;
+        if let Some(at) = others.iter().position(|(other, _)| *other == id) {
+            let (_, mut load) = others.swap_remove(at);
+            load.period = Period::new(load.period.from(), until)
+                .map_err(|e| codec::corrupt("a period", e))?;
+            let others: Vec<Load> = others.into_iter().map(|(_, load)| load).collect();
+            capacity::fits(room, &others, load)?;
+        }
         let changed = self.tx.execute(
             "UPDATE environments SET until_at = ?2 WHERE id = ?1 AND state = 'granted'",
             (id.0, codec::micros(until)),

@@ -156,6 +156,12 @@ impl Write<'_> {
         self.trace("machine.crashed", &id, json!({}))
     }
 
+    /// Records that the machine is about to be stopped by us, whatever is wanted of it then.
+    pub fn machine_stopped(&mut self, id: MachineId) -> Result<(), StoreError> {
+        self.tx.execute("UPDATE machines SET seen_in = NULL WHERE id = ?1", [id.0])?;
+        self.trace("machine.stopped", &id, json!({}))
+    }
+
     /// Records that the reset was done.
     pub fn machine_was_reset(&mut self, id: MachineId) -> Result<(), StoreError> {
         self.tx.execute("UPDATE machines SET reset_pending = 0 WHERE id = ?1", [id.0])?;

@@ -1,2 +1,183 @@
-//! See crates/ARCHITECTURE.md.
-fn main() {}
+//! `nonstopd`: wires database, host, reconciler and sockets of one lab.
+
+use anyhow::Context;
+use clap::Parser;
+use nonstop_host::{Host, RealHost, images::Images};
+use nonstop_model::{Lab, capacity::Room};
+use nonstop_store::Db;
+use nonstopd::{
+    Clock, SystemClock,
+    login::Logins,
+    reconciler::{Reconciler, Wake},
+    server::{self, Door},
+    service::Service,
+    status::Status,
+};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
+use tracing::{error, info};
+
+/// Runs a lab: keeps its state, and brings the host to it.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// The file that describes the lab.
+    #[arg(long, env = "NONSTOP_LAB", default_value = "/etc/nonstop/lab.yaml")]
+    lab: PathBuf,
+}
+
+fn main() -> miette::Result<()> {
+    let args = Args::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let lab = Lab::load(&args.lab)?;
+    run(lab).map_err(|e| miette::miette!("{e:#}"))
+}
+
+fn run(lab: Lab) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "nonstopd must run as root: start it by systemd, or with sudo"
+    );
+    folders(&lab)?;
+    let _lock = lock(&lab)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let db = Arc::new(Db::open(&lab.database(), clock.now())?);
+    let portal_uid = uid_of(&lab.portal.user)?;
+    let run_id = host_run(&lab)?;
+    let wake = Arc::new(Wake::default());
+    let images = Arc::new(Images::new(lab.images()));
+    let on_event = Arc::clone(&wake);
+    let host = RealHost::start(
+        &lab,
+        db.lab_uuid(),
+        portal_uid,
+        run_id.clone(),
+        Arc::clone(&images),
+        Box::new(move || on_event.wake()),
+    )?;
+    let host_key = host.host_key().to_string();
+    let host: Arc<dyn Host> = Arc::new(host);
+    let status = Arc::new(Status::default());
+    let service = Arc::new(Service {
+        lab: lab.clone(),
+        db: Arc::clone(&db),
+        status: Arc::clone(&status),
+        wake: Arc::clone(&wake),
+        clock: Arc::clone(&clock),
+        images,
+        host: Arc::clone(&host),
+        room: room(&lab)?,
+        host_key,
+    });
+    let logins = Arc::new(Logins::new(Arc::clone(&db), Arc::clone(&clock), run_id));
+    logins.close_dead()?;
+    keep_sessions_true(Arc::clone(&logins));
+    let portal = Door::Portal {
+        service: Arc::clone(&service),
+        uid: portal_uid,
+        port: lab.portal.port,
+    };
+    open_door(lab.login_socket(), None, 0o600, Door::Login(logins))?;
+    open_door(lab.portal_socket(), Some(portal_uid), 0o660, portal)?;
+    let reconciler =
+        Arc::new(Reconciler::new(lab.clone(), db, host, clock, status, Arc::clone(&wake)));
+    // The first pass closes what may have been left open before anybody can ask for more.
+    if let Err(e) = reconciler.pass(&mut |_, _| {}) {
+        error!("first pass: {}", nonstopd::status::chain(&e));
+    }
+    open_door(lab.admin_socket(), None, 0o600, Door::Admin(service))?;
+    info!("lab `{}` is up", lab.name);
+    wake.wake();
+    reconciler.run()
+}
+
+fn open_door(path: PathBuf, gid: Option<u32>, mode: u32, door: Door) -> anyhow::Result<()> {
+    let listener = server::listen(&path, gid, mode)
+        .with_context(|| format!("listen at {}", path.display()))?;
+    std::thread::Builder::new()
+        .name("door".into())
+        .spawn(move || server::serve(&listener, &door))
+        .context("start a thread")?;
+    Ok(())
+}
+
+fn keep_sessions_true(logins: Arc<Logins>) {
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_secs(5));
+            if let Err(e) = logins.close_dead() {
+                error!("close the records of dead sessions: {}", nonstopd::status::chain(&e));
+            }
+        }
+    });
+}
+
+/// Makes the lab's folders: the state is root's alone but for what machines must pass through.
+fn folders(lab: &Lab) -> anyhow::Result<()> {
+    for (path, mode) in [
+        (&lab.state, 0o711),
+        (&lab.machines(), 0o711),
+        (&lab.images(), 0o755),
+        (&lab.quarantine(), 0o700),
+        (&lab.run, 0o755),
+    ] {
+        fs::create_dir_all(path)
+            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+            .with_context(|| format!("make the folder {}", path.display()))?;
+    }
+    let old = rustix::process::umask(rustix::fs::Mode::from(0o077));
+    tracing::debug!("umask was {old:?}");
+    Ok(())
+}
+
+/// There is one reconciler a lab.
+fn lock(lab: &Lab) -> anyhow::Result<fs::File> {
+    let path = lab.state.join("lock");
+    let file = fs::File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    file.try_lock().with_context(|| {
+        format!("another nonstopd runs this lab (it holds {}): stop it first", path.display())
+    })?;
+    Ok(file)
+}
+
+/// Identifies this run of the host: made anew on the tmpfs after each power cut.
+fn host_run(lab: &Lab) -> anyhow::Result<String> {
+    let path = lab.run.join("host-run");
+    match fs::read_to_string(&path) {
+        Ok(id) if !id.trim().is_empty() => return Ok(id.trim().into()),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(e).with_context(|| format!("read {}", path.display()));
+        }
+        _ => {}
+    }
+    let id = format!("{:032x}", rand::random::<u128>());
+    let new = path.with_extension("new");
+    fs::write(&new, &id)
+        .and_then(|()| fs::rename(&new, &path))
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(id)
+}
+
+/// The uid of a local user, by the system's own look-up.
+fn uid_of(user: &str) -> anyhow::Result<u32> {
+    let output = std::process::Command::new("getent")
+        .args(["passwd", user])
+        .output()
+        .context("run getent")?;
+    let line = String::from_utf8_lossy(&output.stdout);
+    line.split(':')
+        .nth(2)
+        .and_then(|uid| uid.parse().ok())
+        .filter(|uid| *uid != 0)
+        .with_context(|| {
+            format!("there is no user `{user}`: install systemd/sysusers.d/nonstop.conf, or set `portal.user` in lab.yaml")
+        })
+}
+
+fn room(lab: &Lab) -> anyhow::Result<Room> {
+    use procfs::Current;
+    let total = procfs::Meminfo::current().context("read /proc/meminfo")?.mem_total;
+    let memory_mib = lab.capacity.memory_mib.unwrap_or((total >> 20) * 3 / 4);
+    Ok(Room { memory_mib, machines: lab.capacity.machines.into() })
+}

@@ -1,0 +1,287 @@
+//! A simulated host whose power can be cut before and after every effect.
+//!
+//! What a real host loses by a power cut (guests, bridges, rules, gate files) is lost here, and
+//! what it keeps (disks) is kept, also half made. Steps are made of the same effects, in the same
+//! order, as those of [`crate::RealHost`].
+
+use crate::{Host, HostError, Outcome};
+use nonstop_model::{EnvironmentId, MachineId, SegmentName};
+use nonstop_plan::{
+    Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedMachine, ObservedSegment,
+    Step,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Where the power is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Before the effect with this number, counted from 0.
+    Before(u64),
+    /// After it.
+    After(u64),
+}
+
+/// The power is off: nothing works until [`SimHost::boot`].
+#[derive(Debug, thiserror::Error)]
+#[error("the power was cut")]
+struct PowerCut;
+
+/// A simulated host.
+#[derive(Debug, Default)]
+pub struct SimHost(Mutex<World>);
+
+#[derive(Debug, Default)]
+struct World {
+    run: u64,
+    effects: u64,
+    cut: Option<Cut>,
+    dark: bool,
+    volatile: Volatile,
+    disks: BTreeMap<(MachineId, u32), SimDisk>,
+    made: u64,
+    quarantined: Vec<(MachineId, u32)>,
+}
+
+/// What a power cut takes away.
+#[derive(Debug, Default)]
+struct Volatile {
+    segments: BTreeSet<SegmentName>,
+    machines: BTreeMap<MachineId, ObservedMachine>,
+    answering: BTreeSet<MachineId>,
+    ended: BTreeMap<MachineId, EndReason>,
+    firewall: FirewallState,
+    gate: GateState,
+}
+
+/// What a guest has written: `serial` differs for each disk that was ever made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SimDisk {
+    state: Disk,
+    serial: u64,
+}
+
+impl World {
+    /// One effect: does `f` unless the power is cut before it, and fails if it is cut after it.
+    fn effect(&mut self, f: impl FnOnce(&mut World)) -> Result<(), PowerCut> {
+        let number = self.effects;
+        self.effects += 1;
+        if self.dark || self.cut == Some(Cut::Before(number)) {
+            self.dark = true;
+            return Err(PowerCut);
+        }
+        f(self);
+        if self.cut == Some(Cut::After(number)) {
+            self.dark = true;
+            return Err(PowerCut);
+        }
+        Ok(())
+    }
+}
+
+impl SimHost {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plans to cut the power; None never does.
+    pub fn cut_at(&self, cut: Option<Cut>) {
+        self.world().cut = cut;
+    }
+
+    /// Whether the power was cut.
+    pub fn is_dark(&self) -> bool {
+        self.world().dark
+    }
+
+    /// How many effects there were.
+    pub fn effects(&self) -> u64 {
+        self.world().effects
+    }
+
+    /// Power again after a cut of the whole host: a new run with what the disk kept.
+    pub fn boot(&self) {
+        let mut world = self.world();
+        world.run += 1;
+        world.volatile = Volatile::default();
+        (world.dark, world.cut) = (false, None);
+    }
+
+    /// Goes on after the daemon alone was killed: guests, rules and bridges are still there.
+    pub fn daemon_died(&self) {
+        let mut world = self.world();
+        (world.dark, world.cut) = (false, None);
+    }
+
+    /// The guest powers itself off.
+    pub fn guest_powers_off(&self, machine: MachineId) {
+        let mut world = self.world();
+        world.volatile.machines.remove(&machine);
+        world.volatile.ended.insert(machine, EndReason::Shutdown);
+    }
+
+    /// The machine's QEMU is killed.
+    pub fn qemu_dies(&self, machine: MachineId) {
+        let mut world = self.world();
+        world.volatile.machines.remove(&machine);
+        world.volatile.ended.insert(machine, EndReason::Crashed);
+    }
+
+    /// Somebody deletes a bridge of ours.
+    pub fn bridge_vanishes(&self, environment: EnvironmentId) {
+        self.world().volatile.segments.remove(&SegmentName::of(environment));
+    }
+
+    /// Somebody flushes our nft tables.
+    pub fn rules_are_flushed(&self) {
+        self.world().volatile.firewall = FirewallState::default();
+    }
+
+    /// A person opens a session at the gateway.
+    pub fn logs_in(&self, uid: u32) {
+        self.world().volatile.gate.sessions.insert(uid);
+    }
+
+    /// Serial numbers of the disks that are whole: a disk that is made anew has another.
+    pub fn disks(&self) -> BTreeMap<(MachineId, u32), u64> {
+        let world = self.world();
+        let whole = world.disks.iter().filter(|(_, disk)| disk.state == Disk::Whole);
+        whole.map(|(key, disk)| (*key, disk.serial)).collect()
+    }
+
+    /// What lies in the quarantine.
+    pub fn quarantined(&self) -> Vec<(MachineId, u32)> {
+        self.world().quarantined.clone()
+    }
+}
+
+impl Host for SimHost {
+    fn observe(&self) -> Result<Observed, HostError> {
+        let mut world = self.world();
+        if world.dark {
+            return Err(HostError::new("observe the host", PowerCut));
+        }
+        let ended = std::mem::take(&mut world.volatile.ended);
+        let whole = |name: &SegmentName| (name.clone(), ObservedSegment { whole: true });
+        Ok(Observed {
+            run: HostRun(world.run.to_string()),
+            segments: world.volatile.segments.iter().map(whole).collect(),
+            machines: world.volatile.machines.clone(),
+            ended,
+            disks: world.disks.iter().map(|(key, disk)| (*key, disk.state)).collect(),
+            firewall: world.volatile.firewall.clone(),
+            gate: world.volatile.gate.clone(),
+        })
+    }
+
+    fn apply(&self, step: &Step) -> Result<Outcome, HostError> {
+        let mut world = self.world();
+        apply(&mut world, step).map_err(|e| HostError::new(step.to_string(), e))
+    }
+}
+
+fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
+    match step {
+        Step::LoadFirewall => world.effect(|w| {
+            w.volatile.firewall = FirewallState { current: true, grants: BTreeMap::new() };
+        })?,
+        Step::Revoke { grant } => {
+            world.effect(|w| drop(w.volatile.firewall.grants.remove(grant)))?;
+            if let Some(uid) = grant.uid() {
+                world.effect(|w| drop(w.volatile.gate.sessions.remove(&uid)))?;
+            }
+        }
+        Step::CloseGate { account } => {
+            let uid = world.volatile.gate.accounts.get(account).map(|gate| gate.uid);
+            world.effect(|w| drop(w.volatile.gate.accounts.remove(account)))?;
+            if let Some(uid) = uid {
+                world.effect(|w| drop(w.volatile.gate.sessions.remove(&uid)))?;
+            }
+        }
+        Step::EndSessions { uid } => {
+            world.effect(|w| drop(w.volatile.gate.sessions.remove(uid)))?;
+        }
+        Step::ShutdownMachine { machine } => {
+            // This guest obeys, but takes until the next observation.
+            world.effect(|w| {
+                if w.volatile.machines.remove(machine).is_some() {
+                    w.volatile.ended.insert(*machine, EndReason::Shutdown);
+                }
+            })?;
+            return Ok(Outcome::NotYet);
+        }
+        Step::StopMachine { machine } => {
+            world.effect(|w| {
+                w.volatile.machines.remove(machine);
+                w.volatile.answering.remove(machine);
+            })?;
+        }
+        Step::RemoveSegment { segment } => {
+            world.effect(|w| drop(w.volatile.segments.remove(segment)))?;
+        }
+        Step::QuarantineDisk { machine, generation } => {
+            let key = (*machine, *generation);
+            world.effect(|w| {
+                if w.disks.remove(&key).is_some() {
+                    w.quarantined.push(key);
+                }
+            })?;
+        }
+        Step::DestroyDisk { machine, generation } => {
+            let key = (*machine, *generation);
+            world.effect(|w| {
+                w.disks.entry(key).and_modify(|disk| disk.state = Disk::Partial);
+            })?;
+            world.effect(|w| drop(w.disks.remove(&key)))?;
+        }
+        Step::CreateSegment { segment, .. } => {
+            world.effect(|w| drop(w.volatile.segments.insert(segment.name.clone())))?;
+        }
+        Step::CreateDisk { machine } => {
+            let key = (machine.id, machine.generation);
+            if !world.disks.get(&key).is_some_and(|disk| disk.state == Disk::Whole) {
+                world.effect(|w| {
+                    w.made += 1;
+                    let serial = w.made;
+                    w.disks.insert(key, SimDisk { state: Disk::Partial, serial });
+                })?;
+                world.effect(|w| {
+                    w.disks.entry(key).and_modify(|disk| disk.state = Disk::Whole);
+                })?;
+            }
+        }
+        Step::StartMachine { machine, segment } => {
+            let key = (machine.id, machine.generation);
+            assert!(
+                world.disks.get(&key).is_some_and(|disk| disk.state == Disk::Whole),
+                "{} was started on a disk that is not whole",
+                machine.id
+            );
+            assert!(world.volatile.segments.contains(segment), "started without its bridge");
+            let started = ObservedMachine {
+                environment: machine.environment,
+                generation: machine.generation,
+            };
+            world.effect(|w| drop(w.volatile.machines.insert(machine.id, started)))?;
+        }
+        Step::ResetMachine { .. } => world.effect(|_| ())?,
+        Step::PrepareMachine { machine } => {
+            // A guest answers at the second try.
+            if world.volatile.answering.insert(machine.id) {
+                return Ok(Outcome::NotYet);
+            }
+            world.effect(|_| ())?;
+        }
+        Step::OpenGate { gate } => world.effect(|w| {
+            w.volatile.gate.accounts.insert(gate.name.clone(), gate.clone());
+        })?,
+        Step::Grant { grant, lease } => {
+            let lease: Option<Duration> = *lease;
+            world.effect(|w| drop(w.volatile.firewall.grants.insert(grant.clone(), lease)))?;
+        }
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,114 @@
+CREATE TABLE accounts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    full_name TEXT NOT NULL,
+    affiliation TEXT NOT NULL,
+    role TEXT NOT NULL CHECK (role IN ('researcher', 'staff')),
+    state TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'removed')),
+    sources TEXT NOT NULL CHECK (json_valid(sources)),
+    added_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE environments (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    template TEXT NOT NULL,
+    template_json TEXT NOT NULL CHECK (json_valid(template_json)),
+    from_at INTEGER NOT NULL,
+    until_at INTEGER NOT NULL CHECK (until_at > from_at),
+    slot INTEGER NOT NULL CHECK (slot >= 0),
+    state TEXT NOT NULL CHECK (state IN ('granted', 'ended', 'gone')),
+    destroy_at INTEGER CHECK ((state = 'granted') = (destroy_at IS NULL))
+) STRICT;
+
+CREATE TABLE keys (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    line TEXT NOT NULL,
+    fingerprint TEXT NOT NULL UNIQUE,
+    added_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE lab (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    uuid TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE machines (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    environment INTEGER NOT NULL REFERENCES environments (id),
+    position INTEGER NOT NULL CHECK (position BETWEEN 0 AND 11),
+    role TEXT NOT NULL CHECK (role IN ('analyst', 'debugger', 'debuggee')),
+    image TEXT NOT NULL,
+    image_digest TEXT NOT NULL,
+    memory_mib INTEGER NOT NULL CHECK (memory_mib > 0),
+    vcpus INTEGER NOT NULL CHECK (vcpus > 0),
+    generation INTEGER NOT NULL DEFAULT 1 CHECK (generation > 0),
+    power TEXT NOT NULL CHECK (power IN ('on', 'off')),
+    force_off_at INTEGER NOT NULL DEFAULT 0,
+    reset_pending INTEGER NOT NULL DEFAULT 0 CHECK (reset_pending IN (0, 1)),
+    guest_user TEXT,
+    password TEXT NOT NULL,
+    prepared_generation INTEGER NOT NULL DEFAULT 0,
+    desktop_port INTEGER CHECK (desktop_port BETWEEN 1 AND 65535),
+    seen_in TEXT,
+    UNIQUE (environment, role),
+    UNIQUE (environment, position)
+) STRICT;
+
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    template TEXT NOT NULL,
+    from_at INTEGER NOT NULL,
+    until_at INTEGER NOT NULL CHECK (until_at > from_at),
+    purpose TEXT NOT NULL,
+    made_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'approved', 'refused')),
+    decided_by TEXT CHECK ((state = 'open') = (decided_by IS NULL)),
+    reason TEXT CHECK ((state = 'refused') = (reason IS NOT NULL)),
+    environment INTEGER UNIQUE REFERENCES environments (id)
+        CHECK ((state = 'approved') = (environment IS NOT NULL))
+) STRICT;
+
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    source TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    run TEXT NOT NULL,
+    opened_at INTEGER NOT NULL,
+    closed_at INTEGER
+) STRICT;
+
+CREATE INDEX sessions_open ON sessions (account) WHERE closed_at IS NULL;
+
+CREATE UNIQUE INDEX slots_once ON environments (slot) WHERE state <> 'gone';
+
+CREATE TABLE trace (
+    seq INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail TEXT NOT NULL CHECK (json_valid(detail)),
+    hash BLOB NOT NULL CHECK (length(hash) = 32)
+) STRICT;
+
+CREATE TRIGGER trace_has_no_gap BEFORE INSERT ON trace
+WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM trace)
+BEGIN
+    SELECT raise(ABORT, 'the trace has no gaps');
+END;
+
+CREATE TRIGGER trace_is_never_changed BEFORE UPDATE ON trace
+BEGIN
+    SELECT raise(ABORT, 'the trace is append-only');
+END;
+
+CREATE TRIGGER trace_is_never_deleted BEFORE DELETE ON trace
+BEGIN
+    SELECT raise(ABORT, 'the trace is append-only');
+END;

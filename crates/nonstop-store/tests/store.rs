@@ -1,0 +1,188 @@
+//! What the database promises, tried on real files.
+
+use jiff::Timestamp;
+use nonstop_model::{
+    AccountName, AccountState, EnvironmentTemplate, Password, Period, PublicKey, RequestId,
+    RequestState, Role, capacity::Room,
+};
+use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, NewRequest, StoreError};
+use std::path::Path;
+
+fn now() -> Timestamp {
+    "2030-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn open(dir: &Path) -> Db {
+    Db::open(&dir.join("nonstop.db"), now()).expect("opens")
+}
+
+fn name(text: &str) -> AccountName {
+    text.parse().expect("a name")
+}
+
+fn person(text: &str) -> NewAccount {
+    NewAccount {
+        name: name(text),
+        full_name: "Somebody".into(),
+        affiliation: "Somewhere".into(),
+        role: Role::Researcher,
+        sources: Vec::new(),
+        keys: vec![NewKey {
+            key: PublicKey(format!("ssh-ed25519 {text}")),
+            fingerprint: format!("SHA256:{text}"),
+        }],
+    }
+}
+
+fn period() -> Period {
+    let until = "2030-01-02T00:00:00Z".parse().expect("a time");
+    Period::new(now(), until).expect("ordered")
+}
+
+fn grant(account: &str, machines: u64) -> Grant {
+    let text = "version: 1\ntitle: t\nmachines: [{role: analyst, image: micro, memory_mib: 96}]";
+    Grant {
+        account: name(account),
+        template_name: "micro".parse().expect("a name"),
+        template: EnvironmentTemplate::parse("t", text).expect("valid"),
+        period: period(),
+        machines: vec![GrantedMachine {
+            image: "micro".parse().expect("a name"),
+            image_digest: "d".into(),
+            guest_user: None,
+            password: Password("secret".into()),
+            desktop_port: None,
+        }],
+        pool: "10.77.0.0/27".parse().expect("a network"),
+        room: Room { memory_mib: 1 << 20, machines },
+    }
+}
+
+fn request(account: &str) -> NewRequest {
+    NewRequest {
+        account: name(account),
+        template: "micro".parse().expect("a name"),
+        period: period(),
+        purpose: "to see".into(),
+    }
+}
+
+#[test]
+fn the_migrations_add_up_to_the_reviewed_schema() {
+    let dir = tempfile::tempdir().expect("a folder");
+    drop(open(dir.path()));
+    let db = rusqlite::Connection::open(dir.path().join("nonstop.db")).expect("opens");
+    let mut tables = db
+        .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY name")
+        .expect("sql");
+    let sql: Vec<String> = tables
+        .query_map([], |row| row.get(0))
+        .expect("rows")
+        .collect::<Result<_, _>>()
+        .expect("text");
+    let schema = sql.join(";\n\n") + ";\n";
+    assert_eq!(schema, include_str!("../schema.sql"), "review schema.sql beside the migration");
+    assert!(
+        sql.iter().filter(|s| s.starts_with("CREATE TABLE")).all(|s| s.ends_with("STRICT")),
+        "every table is STRICT"
+    );
+}
+
+#[test]
+fn a_change_and_its_trace_are_there_together_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = open(dir.path());
+    db.write("admin:root", now(), |w| w.add_account(&person("alice"))).expect("added");
+    let before = db.read(|r| r.trace_len()).expect("a length");
+    let twice = db.write("admin:root", now(), |w| {
+        w.add_account(&person("bob"))?;
+        w.add_account(&person("alice"))
+    });
+    assert!(matches!(twice, Err(StoreError::NameTaken(_))));
+    assert_eq!(db.read(|r| r.trace_len()).expect("a length"), before);
+    assert!(matches!(db.read(|r| r.account(&name("bob"))), Err(StoreError::NoAccount(_))));
+}
+
+#[test]
+fn the_trace_cannot_be_changed_even_by_sql_and_a_rewrite_is_found() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = open(dir.path());
+    db.write("admin:root", now(), |w| w.add_account(&person("alice"))).expect("added");
+    db.write("admin:root", now(), |w| w.add_account(&person("bob"))).expect("added");
+    assert_eq!(db.read(|r| r.verify_trace()).expect("checked").broken_at, None);
+    let raw = rusqlite::Connection::open(dir.path().join("nonstop.db")).expect("opens");
+    for sql in [
+        "UPDATE trace SET actor = 'mallory' WHERE seq = 2",
+        "DELETE FROM trace WHERE seq = 3",
+        "INSERT INTO trace SELECT seq + 7, at, actor, action, subject, detail, hash FROM trace LIMIT 1",
+    ] {
+        assert!(raw.execute(sql, []).is_err(), "{sql}");
+    }
+    raw.execute_batch(
+        "DROP TRIGGER trace_is_never_changed; UPDATE trace SET actor = 'mallory' WHERE seq = 2;",
+    )
+    .expect("root can do anything");
+    assert_eq!(db.read(|r| r.verify_trace()).expect("checked").broken_at, Some(2));
+}
+
+#[test]
+fn a_name_a_key_a_uid_and_an_address_are_given_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = open(dir.path());
+    let alice = db.write("x", now(), |w| w.add_account(&person("alice"))).expect("added");
+    db.write("x", now(), |w| w.set_account_state(&name("alice"), AccountState::Removed, "left"))
+        .expect("removed");
+    assert!(matches!(
+        db.write("x", now(), |w| w.add_account(&person("alice"))),
+        Err(StoreError::NameTaken(_))
+    ));
+    let bob = db.write("x", now(), |w| w.add_account(&person("bob"))).expect("added");
+    assert_ne!((alice.uid, alice.address), (bob.uid, bob.address));
+    let mut carol = person("carol");
+    carol.keys = person("bob").keys;
+    assert!(matches!(
+        db.write("x", now(), |w| w.add_account(&carol)),
+        Err(StoreError::KeyTaken { .. })
+    ));
+}
+
+#[test]
+fn a_request_is_decided_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = open(dir.path());
+    db.write("x", now(), |w| w.add_account(&person("alice"))).expect("added");
+    let id = db.write("alice", now(), |w| w.add_request(&request("alice"))).expect("made");
+    db.write("sato", now(), |w| w.refuse_request(id, "no")).expect("refused");
+    let again = db.write("sato", now(), |w| {
+        let environment = w.grant_environment(&grant("alice", 10))?;
+        w.approve_request(id, environment)
+    });
+    assert!(matches!(again, Err(StoreError::Decided(_))));
+    assert_eq!(
+        db.read(|r| r.environments("10.77.0.0/27".parse().expect("net"), true))
+            .expect("read")
+            .len(),
+        0
+    );
+    let state = db.read(|r| r.request(RequestId(1))).expect("there").state;
+    assert_eq!(state, RequestState::Refused { by: "sato".into(), reason: "no".into() });
+}
+
+#[test]
+fn a_lab_without_room_or_segments_says_what_is_taken() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = open(dir.path());
+    db.write("x", now(), |w| w.add_account(&person("alice"))).expect("added");
+    let one = db.write("x", now(), |w| w.grant_environment(&grant("alice", 3))).expect("first");
+    db.write("x", now(), |w| w.grant_environment(&grant("alice", 3))).expect("second");
+    let third = db.write("x", now(), |w| w.grant_environment(&grant("alice", 3)));
+    assert!(matches!(third, Err(StoreError::NoSlot(2))), "{third:?}");
+    let full = db.write("x", now(), |w| w.grant_environment(&grant("alice", 2)));
+    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    // A slot is free again once nothing is left of its environment, not before.
+    db.write("x", now(), |w| w.end_environment(one, now())).expect("ended");
+    let full = db.write("x", now(), |w| w.grant_environment(&grant("alice", 3)));
+    assert!(matches!(full, Err(StoreError::NoSlot(2))), "{full:?}");
+    db.write("x", now(), |w| w.environment_gone(one)).expect("gone");
+    db.write("x", now(), |w| w.grant_environment(&grant("alice", 3))).expect("fits again");
+}

@@ -1,0 +1,32 @@
+//! The daemon: it alone opens the database and changes the host.
+//!
+//! A request commits what is wanted and wakes the reconciler; the reconciler brings the host to
+//! it. `service` answers requests, `reconciler` runs passes, `desired` reads what is wanted.
+
+pub mod caller;
+pub mod desired;
+pub mod login;
+pub mod person;
+pub mod reconciler;
+pub mod server;
+pub mod service;
+pub mod status;
+pub mod templates;
+
+use jiff::Timestamp;
+
+/// Where the time comes from; tests bring their own.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The host's clock.
+#[derive(Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}

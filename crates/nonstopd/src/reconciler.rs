@@ -1,0 +1,299 @@
+//! Passes: observe, absorb, plan, apply. The only thing that changes the host.
+//!
+//! A pass takes no input: it is woken by a request, an event of the host or the time, and does
+//! whatever is to be done. What takes access away is applied in the pass itself; each environment
+//! has a queue of its own that runs beside the others, so that a stuck guest delays nobody.
+
+use crate::{
+    Clock,
+    desired::desired,
+    status::{Status, chain},
+};
+use jiff::Timestamp;
+use nonstop_host::{Host, HostError, Outcome};
+use nonstop_model::{EnvironmentId, EnvironmentState, Lab, MachineId};
+use nonstop_plan::{EndReason, Fact, Observed, Plan, Step, absorb, plan};
+use nonstop_store::{Db, StoreError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tracing::{error, info, warn};
+
+/// How many environments are worked on at once; QEMU and libvirt gain nothing from more.
+const WORKERS: usize = 8;
+
+/// How soon to look again at something that was begun.
+const SOON: Duration = Duration::from_millis(250);
+
+/// How long the host goes unobserved when nothing happens.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Wakes the reconciler, from any thread.
+#[derive(Debug, Default)]
+pub struct Wake {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake {
+    /// Asks for a pass.
+    pub fn wake(&self) {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.changed.wait_timeout_while(woken, at_most, |woken| !*woken);
+        let (mut woken, _) = result.unwrap_or_else(PoisonError::into_inner);
+        *woken = false;
+    }
+}
+
+/// A pass that could not be finished.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The database refused.
+    #[error("record what is wanted")]
+    Store(#[from] StoreError),
+    /// The host could not be observed, or access could not be taken away.
+    #[error("{}", chain(.0))]
+    Host(#[from] HostError),
+}
+
+/// Brings the host to what is wanted.
+pub struct Reconciler {
+    lab: Lab,
+    db: Arc<Db>,
+    host: Arc<dyn Host>,
+    clock: Arc<dyn Clock>,
+    status: Arc<Status>,
+    wake: Arc<Wake>,
+    busy: Mutex<BTreeSet<EnvironmentId>>,
+    ended: Mutex<BTreeMap<MachineId, EndReason>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Reconciler {
+    /// A reconciler of `lab`. There is one a lab; the daemon's lock sees to that.
+    pub fn new(
+        lab: Lab,
+        db: Arc<Db>,
+        host: Arc<dyn Host>,
+        clock: Arc<dyn Clock>,
+        status: Arc<Status>,
+        wake: Arc<Wake>,
+    ) -> Reconciler {
+        Reconciler { lab, db, host, clock, status, wake, busy: Mutex::default(), ended: Mutex::default() }
+    }
+
+    /// Runs passes for as long as the process lives.
+    pub fn run(self: Arc<Self>) -> ! {
+        loop {
+            let wait = match self.pass(&mut |id, queue| self.start_queue(id, queue)) {
+                Ok(plan) => self.until_next(&plan),
+                Err(PassError::Host(e)) => {
+                    if self.status.lab_failed(&e) {
+                        error!(help = %e.help, "{}", chain(&e));
+                    }
+                    Duration::from_secs(1)
+                }
+                Err(e) => {
+                    error!("{}", chain(&e));
+                    Duration::from_secs(1)
+                }
+            };
+            self.wake.wait(wait);
+        }
+    }
+
+    /// One pass. Queues of environments are handed to `start`, which may run them at once
+    /// ([`Reconciler::run_queue`]) or beside this thread.
+    pub fn pass(
+        &self,
+        start: &mut dyn FnMut(EnvironmentId, Vec<Step>),
+    ) -> Result<Plan, PassError> {
+        let now = self.clock.now();
+        let observed = self.host.observe()?;
+        self.absorb(&observed, now)?;
+        let desired = self.db.read(|read| desired(read, &self.lab, now))?;
+        let plan = plan(&desired, &observed, now);
+        self.status.saw(observed, plan.clone());
+        // One thing that cannot be cut must not keep the others open.
+        let mut failed = None;
+        for step in &plan.cut {
+            info!("{step}");
+            if let Err(e) = self.host.apply(step) {
+                failed.get_or_insert(e);
+            }
+        }
+        for (id, queue) in &plan.environments {
+            if self.status.again_at(*id).is_none_or(|at| at <= now) {
+                start(*id, queue.clone());
+            }
+        }
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
+        for step in &plan.grant {
+            if matches!(step, Step::Grant { lease: Some(_), .. }) {
+                tracing::debug!("{step}");
+            } else {
+                info!("{step}");
+            }
+            self.host.apply(step)?;
+        }
+        for id in &plan.gone {
+            self.db.write("nonstopd", now, |w| w.environment_gone(*id))?;
+            info!("{id} is gone");
+        }
+        if !plan.cut.is_empty() || !plan.grant.is_empty() {
+            self.wake.wake();
+        }
+        Ok(plan)
+    }
+
+    /// Commits what an observation and the time teach about intent.
+    fn absorb(&self, observed: &Observed, now: Timestamp) -> Result<(), StoreError> {
+        let pool = self.lab.network.pool;
+        let environments = self.db.read(|read| read.environments(pool, false))?;
+        let over = environments
+            .iter()
+            .filter(|e| e.state == EnvironmentState::Granted && e.period.until() <= now);
+        for environment in over {
+            let destroy_at = self.destroy_at(now);
+            self.db.write("nonstopd", now, |w| w.end_environment(environment.id, destroy_at))?;
+            info!("the period of {} is over", environment.id);
+        }
+        let mut desired = self.db.read(|read| desired(read, &self.lab, now))?;
+        let observed = {
+            // A machine that is being worked on says nothing about its guest's will, but how it
+            // ended is told once and must not be forgotten.
+            let busy = lock(&self.busy);
+            desired.environments.retain(|id, _| !busy.contains(id));
+            let mut ended = lock(&self.ended);
+            ended.extend(&observed.ended);
+            ended.retain(|id, _| !observed.machines.contains_key(id));
+            let observed = Observed { ended: ended.clone(), ..observed.clone() };
+            for machine in desired.environments.values().flat_map(|e| &e.machines) {
+                ended.remove(&machine.id);
+            }
+            observed
+        };
+        for fact in absorb(&desired, &observed) {
+            self.db.write("nonstopd", now, |w| match fact {
+                Fact::SeenRunning(id) => w.machine_seen(id, &observed.run.0),
+                Fact::PoweredOff(id) => w.machine_powered_off(id),
+                Fact::Crashed(id) => w.machine_crashed(id),
+            })?;
+            match fact {
+                Fact::SeenRunning(id) => info!("{id} runs"),
+                Fact::PoweredOff(id) => info!("the guest of {id} powered itself off"),
+                Fact::Crashed(id) => warn!("the QEMU of {id} died; it is started again"),
+            }
+        }
+        Ok(())
+    }
+
+    /// When the disks of an environment that ends now are destroyed.
+    pub fn destroy_at(&self, now: Timestamp) -> Timestamp {
+        let grace = Duration::from_secs(self.lab.grace_seconds.into());
+        now.checked_add(grace).unwrap_or(Timestamp::MAX)
+    }
+
+    fn until_next(&self, plan: &Plan) -> Duration {
+        let now = self.clock.now();
+        let retries = plan.environments.keys().filter_map(|id| self.status.again_at(*id));
+        let next = retries.chain(plan.wake_at).min();
+        let until = next.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        until.map_or(IDLE, |wait| wait.clamp(SOON, IDLE))
+    }
+
+    fn start_queue(self: &Arc<Self>, id: EnvironmentId, queue: Vec<Step>) {
+        {
+            let mut busy = lock(&self.busy);
+            if busy.len() >= WORKERS || !busy.insert(id) {
+                return;
+            }
+        }
+        let this = Arc::clone(self);
+        let work = move || {
+            let _busy = Busy { reconciler: &this, id };
+            this.run_queue(id, &queue);
+        };
+        let thread = std::thread::Builder::new().name(id.to_string());
+        if let Err(e) = thread.spawn(work) {
+            lock(&self.busy).remove(&id);
+            error!("start a thread for {id}: {e}");
+        }
+    }
+
+    /// Applies the steps of one environment until one of them fails or has to wait.
+    pub fn run_queue(&self, id: EnvironmentId, queue: &[Step]) {
+        for step in queue {
+            let started = std::time::Instant::now();
+            match self.apply(step) {
+                Ok(Outcome::Done) => {
+                    let duration_ms = started.elapsed().as_millis() as u64;
+                    info!(environment.id = %id, duration_ms, "{step}");
+                }
+                Ok(Outcome::NotYet) => {
+                    self.status.went_well(id);
+                    std::thread::sleep(SOON);
+                    return;
+                }
+                Err(e) => {
+                    if self.status.failed(id, &e, self.clock.now()) {
+                        error!(environment.id = %id, help = %e.help, "{}", chain(&e));
+                    }
+                    return;
+                }
+            }
+        }
+        self.status.went_well(id);
+    }
+
+    fn apply(&self, step: &Step) -> Result<Outcome, HostError> {
+        if let Step::StopMachine { machine } = step {
+            // Committed before the effect: a machine that we stop has not powered itself off.
+            let now = self.clock.now();
+            self.db
+                .write("nonstopd", now, |w| w.machine_stopped(*machine))
+                .map_err(|e| HostError::new(format!("record: {step}"), e))?;
+        }
+        let outcome = self.host.apply(step)?;
+        if outcome == Outcome::NotYet {
+            return Ok(outcome);
+        }
+        let now = self.clock.now();
+        let recorded = match step {
+            Step::PrepareMachine { machine } => self
+                .db
+                .write("nonstopd", now, |w| w.machine_prepared(machine.id, machine.generation)),
+            Step::ResetMachine { machine } => {
+                self.db.write("nonstopd", now, |w| w.machine_was_reset(*machine))
+            }
+            _ => Ok(()),
+        };
+        recorded.map_err(|e| HostError::new(format!("record: {step}"), e))?;
+        Ok(outcome)
+    }
+}
+
+/// Marks an environment as worked on, and looks again when that ends, also by a panic.
+struct Busy<'a> {
+    reconciler: &'a Reconciler,
+    id: EnvironmentId,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        lock(&self.reconciler.busy).remove(&self.id);
+        self.reconciler.wake.wake();
+    }
+}

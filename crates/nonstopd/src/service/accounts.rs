@@ -1,0 +1,217 @@
+//! Accounts: entering, listing, suspending; and sessions at the gateway.
+
+use super::{Service, one_line, refusal};
+use crate::caller::Caller;
+use ipnet::Ipv4Net;
+use nonstop_api::{AccountView, ApiError, ErrorCode, Reply, SessionView};
+use nonstop_model::{
+    Account, AccountName, AccountState, EnvironmentState, PublicKey, Role,
+};
+use nonstop_plan::Step;
+use nonstop_store::{NewAccount, NewKey, Session};
+use openssh_keys::Data;
+
+/// An account as somebody entered it.
+pub(super) struct Entry {
+    pub(super) name: AccountName,
+    pub(super) full_name: String,
+    pub(super) affiliation: String,
+    pub(super) role: Role,
+    pub(super) sources: Vec<Ipv4Net>,
+    pub(super) keys: Vec<String>,
+}
+
+impl Service {
+    pub(super) fn account_add(&self, caller: &Caller, entry: Entry) -> Result<Reply, ApiError> {
+        caller.must_be_staff()?;
+        if entry.role == Role::Staff {
+            caller.must_be_admin()?;
+        }
+        if !entry.keys.is_empty() && !self.lab.software_keys {
+            return Err(ApiError::new(ErrorCode::Forbidden, "this lab takes cards, not key files")
+                .help("issue a card, or set `software_keys: true` in lab.yaml for a demo"));
+        }
+        let new = NewAccount {
+            name: entry.name,
+            full_name: one_line("full name", &entry.full_name, 100)?,
+            affiliation: one_line("affiliation", &entry.affiliation, 100)?,
+            role: entry.role,
+            sources: entry.sources,
+            keys: entry.keys.iter().map(|line| key(line)).collect::<Result<_, _>>()?,
+        };
+        let account = self.commit(caller, |w| w.add_account(&new))?;
+        Ok(Reply::Account(self.account_view(&account)?))
+    }
+
+    pub(super) fn account_list(&self, caller: &Caller) -> Result<Reply, ApiError> {
+        caller.must_be_staff()?;
+        let accounts = self.db.read(|read| read.accounts()).map_err(refusal)?;
+        let views = accounts.iter().map(|account| self.account_view(account));
+        Ok(Reply::Accounts(views.collect::<Result<_, _>>()?))
+    }
+
+    pub(super) fn account_show(
+        &self,
+        caller: &Caller,
+        name: &AccountName,
+    ) -> Result<Reply, ApiError> {
+        caller.must_own(name, &format!("account `{name}`"))?;
+        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
+        Ok(Reply::Account(self.account_view(&account)?))
+    }
+
+    pub(super) fn account_state(
+        &self,
+        caller: &Caller,
+        name: &AccountName,
+        state: AccountState,
+        reason: &str,
+    ) -> Result<Reply, ApiError> {
+        caller.must_be_staff()?;
+        let reason = one_line("reason", reason, 500)?;
+        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
+        if account.role == Role::Staff {
+            caller.must_be_admin()?;
+        }
+        match (account.state, state) {
+            (AccountState::Removed, _) => {
+                return Err(ApiError::new(ErrorCode::Conflict, format!("`{name}` was removed")));
+            }
+            (before, after) if before == after => return Ok(Reply::Done),
+            _ => {}
+        }
+        let (pool, destroy_at) = (self.lab.network.pool, self.grace_end());
+        self.commit(caller, |w| {
+            if state == AccountState::Removed {
+                let environments = w.environments(pool, false)?;
+                let own = environments
+                    .iter()
+                    .filter(|e| e.account == *name && e.state == EnvironmentState::Granted);
+                for environment in own {
+                    w.end_environment(environment.id, destroy_at)?;
+                }
+            }
+            w.set_account_state(name, state, &reason)
+        })?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn account_view(&self, account: &Account) -> Result<AccountView, ApiError> {
+        let (added_at, keys) = self
+            .db
+            .read(|read| {
+                Ok((read.account_added_at(account.id)?, read.key_fingerprints(account.id)?))
+            })
+            .map_err(refusal)?;
+        Ok(AccountView {
+            name: account.name.clone(),
+            full_name: account.full_name.clone(),
+            affiliation: account.affiliation.clone(),
+            role: account.role,
+            state: account.state,
+            sources: account.sources.clone(),
+            keys,
+            uid: account.uid,
+            address: account.address,
+            added_at,
+        })
+    }
+
+    /// Addresses that the portal has to listen on.
+    pub(super) fn portal_addresses(&self) -> Result<Reply, ApiError> {
+        let accounts = self.db.read(|read| read.accounts()).map_err(refusal)?;
+        let active = accounts.into_iter().filter(|a| a.state == AccountState::Active);
+        Ok(Reply::Addresses(active.map(|account| account.address).collect()))
+    }
+
+    pub(super) fn session_list(&self, caller: &Caller, all: bool) -> Result<Reply, ApiError> {
+        let mut sessions = self.db.read(|read| read.sessions(all)).map_err(refusal)?;
+        if !caller.is_staff() {
+            let own = caller.account().map(|account| &account.name);
+            sessions.retain(|session| Some(&session.account) == own);
+        }
+        Ok(Reply::Sessions(sessions.into_iter().map(session_view).collect()))
+    }
+
+    pub(super) fn session_end(&self, caller: &Caller, id: u64) -> Result<Reply, ApiError> {
+        let session = self.db.read(|read| read.session(id)).map_err(refusal)?;
+        caller.must_own(&session.account, &format!("session {id}"))?;
+        let account = self.db.read(|read| read.account(&session.account)).map_err(refusal)?;
+        self.commit(caller, |w| {
+            w.trace("session.end", &session.account, serde_json::json!({ "session": id }))
+        })?;
+        // sshd gives no handle on one session of several, so all of the person's end.
+        let step = Step::EndSessions { uid: account.uid };
+        self.host.apply(&step).map_err(|e| {
+            ApiError::new(ErrorCode::Internal, crate::status::chain(&e)).help(e.help.clone())
+        })?;
+        Ok(Reply::Done)
+    }
+}
+
+fn session_view(session: Session) -> SessionView {
+    SessionView {
+        id: session.id,
+        account: session.account,
+        source: session.source,
+        key: session.fingerprint,
+        opened_at: session.opened_at,
+        closed_at: session.closed_at,
+    }
+}
+
+/// Checks one line of an OpenSSH public key: a type that the gateway takes, no options.
+fn key(line: &str) -> Result<NewKey, ApiError> {
+    let bad = |why: String| {
+        ApiError::new(ErrorCode::Invalid, format!("a key cannot be used: {why}"))
+            .help("give the one line of a file like ~/.ssh/id_ed25519.pub")
+    };
+    let line = line.trim();
+    if line.contains(char::is_control) || line.len() > 16_384 {
+        return Err(bad("it is not one line".into()));
+    }
+    let key = openssh_keys::PublicKey::parse(line).map_err(|e| bad(e.to_string()))?;
+    if key.options.as_ref().is_some_and(|options| !options.is_empty()) {
+        return Err(bad("it has options in front".into()));
+    }
+    match &key.data {
+        Data::Ed25519 { .. } | Data::Ecdsa { .. } => {}
+        Data::Rsa { modulus, .. } => {
+            let bytes = modulus.iter().skip_while(|byte| **byte == 0).count();
+            if bytes < 256 {
+                return Err(bad(format!("it is RSA of {} bits, less than 2048", bytes * 8)));
+            }
+        }
+        _ => return Err(bad("use ed25519, ECDSA, or RSA of 2048 bits and more".into())),
+    }
+    let fingerprint = format!("SHA256:{}", key.fingerprint());
+    // Written anew without the comment: what sshd reads is ours, not the caller's.
+    let key = openssh_keys::PublicKey { options: None, comment: None, ..key };
+    Ok(NewKey { key: PublicKey(key.to_string()), fingerprint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4mgl+VnJWxyUMGJvGdmoIPRBbKzQm5k2cRP+k9HTkU";
+
+    #[test]
+    fn a_key_with_options_a_newline_or_no_sense_is_refused() {
+        for bad in [
+            "",
+            "hello",
+            &format!("command=\"sh\" {GOOD}"),
+            &format!("{GOOD}\n{GOOD}"),
+            "ssh-dss AAAAB3NzaC1kc3M=",
+        ] {
+            assert!(key(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_comment_does_not_reach_sshd() {
+        let new = key(&format!("{GOOD} permitopen=\"any\"")).expect("a good key");
+        assert_eq!(new.key.0, GOOD);
+    }
+}

@@ -1,0 +1,180 @@
+//! Answers requests: checks who asks and what, commits what is wanted with its trace, wakes the
+//! reconciler. Nothing here touches the host.
+
+mod accounts;
+mod environments;
+mod lab;
+mod requests;
+
+use crate::{Clock, caller::Caller, reconciler::Wake, status::Status};
+use jiff::Timestamp;
+use nonstop_api::{ApiError, ErrorCode, MeView, Reply, Request};
+use nonstop_host::{Host, images::Images};
+use nonstop_model::{Account, AccountId, AccountState, Lab, capacity::Room};
+use nonstop_store::{Db, StoreError, Write};
+use std::sync::Arc;
+
+/// Answers requests of portal and CLI.
+pub struct Service {
+    /// The lab.
+    pub lab: Lab,
+    /// What is wanted.
+    pub db: Arc<Db>,
+    /// What was seen.
+    pub status: Arc<Status>,
+    /// Wakes the reconciler.
+    pub wake: Arc<Wake>,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Base images.
+    pub images: Arc<Images>,
+    /// The host, for ending single sessions.
+    pub host: Arc<dyn Host>,
+    /// What the lab has.
+    pub room: Room,
+    /// The gateway's public host key, a line of OpenSSH.
+    pub host_key: String,
+}
+
+impl Service {
+    /// Answers `request` of `caller`.
+    pub fn answer(&self, caller: &Caller, request: Request) -> Result<Reply, ApiError> {
+        if let Caller::Portal = caller {
+            return match request {
+                Request::PortalAddresses => self.portal_addresses(),
+                _ => Err(ApiError::new(
+                    ErrorCode::Forbidden,
+                    "the portal asks nothing else for itself: show a person's connection",
+                )),
+            };
+        }
+        match request {
+            Request::WhoAmI => self.who_am_i(caller),
+            Request::PortalAddresses => {
+                Err(ApiError::new(ErrorCode::Forbidden, "only the portal itself may ask that"))
+            }
+            Request::AccountAdd { name, full_name, affiliation, role, sources, keys } => {
+                let new = accounts::Entry { name, full_name, affiliation, role, sources, keys };
+                self.account_add(caller, new)
+            }
+            Request::AccountList => self.account_list(caller),
+            Request::AccountShow { name } => self.account_show(caller, &name),
+            Request::AccountSuspend { name, suspend, reason } => {
+                let state =
+                    if suspend { AccountState::Suspended } else { AccountState::Active };
+                self.account_state(caller, &name, state, &reason)
+            }
+            Request::AccountRemove { name } => {
+                caller.must_be_admin()?;
+                self.account_state(caller, &name, AccountState::Removed, "removed")
+            }
+            Request::TemplateList => self.template_list(),
+            Request::RequestApply { account, template, period, purpose } => {
+                self.request_apply(caller, account, template, period, purpose)
+            }
+            Request::RequestList => self.request_list(caller),
+            Request::RequestApprove { id } => self.request_approve(caller, id),
+            Request::RequestRefuse { id, reason } => self.request_refuse(caller, id, &reason),
+            Request::EnvironmentList { all } => self.environment_list(caller, all),
+            Request::EnvironmentShow { id } => self.environment_show(caller, id),
+            Request::EnvironmentPower { id, role, action } => {
+                self.environment_power(caller, id, role, action)
+            }
+            Request::EnvironmentRevert { id, role } => self.environment_revert(caller, id, role),
+            Request::EnvironmentEnd { id } => self.environment_end(caller, id),
+            Request::EnvironmentExtend { id, until } => {
+                self.environment_extend(caller, id, until)
+            }
+            Request::SessionList { all } => self.session_list(caller, all),
+            Request::SessionEnd { id } => self.session_end(caller, id),
+            Request::TraceList { limit } => self.trace_list(caller, limit),
+            Request::TraceVerify => self.trace_verify(caller),
+            Request::Plan => self.plan(caller),
+            Request::ReachShow => self.reach_show(caller),
+            Request::Check => self.check(caller),
+            Request::Stats => self.stats(caller),
+        }
+    }
+
+    /// The active account with `id`.
+    pub fn account_of(&self, id: AccountId) -> Result<Account, ApiError> {
+        let account = self.db.read(|read| read.account_by_id(id)).map_err(refusal)?;
+        account.filter(|a| a.state == AccountState::Active).ok_or_else(|| {
+            ApiError::new(ErrorCode::Forbidden, "this account may not log in any more")
+        })
+    }
+
+    fn who_am_i(&self, caller: &Caller) -> Result<Reply, ApiError> {
+        let account = caller.account().map(|account| self.account_view(account)).transpose()?;
+        Ok(Reply::Me(MeView { account, actor: caller.actor(), lab: self.lab_view() }))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Commits a change of `caller` and wakes the reconciler.
+    fn commit<T>(
+        &self,
+        caller: &Caller,
+        change: impl FnOnce(&mut Write<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, ApiError> {
+        let result = self.db.write(&caller.actor(), self.now(), change).map_err(refusal)?;
+        self.wake.wake();
+        Ok(result)
+    }
+}
+
+/// A refusal of the store, for the caller.
+fn refusal(error: StoreError) -> ApiError {
+    use StoreError::*;
+    let code = match &error {
+        NoAccount(_) | NoRequest(_) | NoEnvironment(_) | NoMachine(_) | NoSession(_) => {
+            ErrorCode::NotFound
+        }
+        NameTaken(_) | KeyTaken { .. } | Decided(_) | Ended(_) => ErrorCode::Conflict,
+        Full(_) | NoSlot(_) | NoAccountId => ErrorCode::Capacity,
+        Open { .. } | Migrate(_) | Sql(_) | Corrupt { .. } => ErrorCode::Internal,
+    };
+    let help = match &error {
+        Full(_) | NoSlot(_) => {
+            "choose another period, end an environment, or raise `capacity` in lab.yaml"
+        }
+        Sql(_) => "look at the free space of the state folder and at the log of nonstopd",
+        _ => "",
+    };
+    if code == ErrorCode::Internal {
+        tracing::error!("{}", crate::status::chain(&error));
+    }
+    ApiError::new(code, crate::status::chain(&error)).help(help)
+}
+
+/// One line of text that a person typed, trimmed.
+fn one_line(what: &str, text: &str, longest: usize) -> Result<String, ApiError> {
+    let text = text.trim();
+    let problem = if text.is_empty() {
+        "must not be empty".to_string()
+    } else if text.chars().count() > longest {
+        format!("must have at most {longest} characters")
+    } else if text.contains(char::is_control) {
+        "must be one line".to_string()
+    } else {
+        return Ok(text.to_string());
+    };
+    Err(ApiError::new(ErrorCode::Invalid, format!("the {what} {problem}")))
+}
+
+/// Several lines that a person typed, trimmed.
+fn some_lines(what: &str, text: &str, longest: usize) -> Result<String, ApiError> {
+    let text = text.trim().replace("\r\n", "\n");
+    let problem = if text.is_empty() {
+        "must not be empty".to_string()
+    } else if text.chars().count() > longest {
+        format!("must have at most {longest} characters")
+    } else if text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
+        "must be plain text".to_string()
+    } else {
+        return Ok(text);
+    };
+    Err(ApiError::new(ErrorCode::Invalid, format!("the {what} {problem}")))
+}
