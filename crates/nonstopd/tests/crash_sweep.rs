@@ -1,0 +1,369 @@
+//! Every scenario with a power cut before and after each effect on the host: afterwards nothing
+//! is lost and nothing is left over, and the scenario ends as it would have without the cut.
+//!
+//! Both kinds of cut are swept: of the host (guests, bridges and rules are gone) and of the
+//! daemon alone (they are still there). Database and reconciler are the real ones.
+
+use jiff::Timestamp;
+use nonstop_host::{
+    Host,
+    sim::{Cut, SimHost},
+};
+use nonstop_model::{
+    AccountName, AccountState, EnvironmentId, EnvironmentState, EnvironmentTemplate, Lab,
+    MachineId, MachineRole, Password, Period, Power, PublicKey, Role, capacity::Room,
+};
+use nonstop_plan::{Disk, Phase, plan};
+use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, StoreError, Write};
+use nonstopd::{
+    Clock,
+    desired::desired,
+    reconciler::{Reconciler, Wake},
+    status::Status,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+struct StillClock(AtomicI64);
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::SeqCst)).expect("a small number")
+    }
+}
+
+/// A lab over a simulated host; the daemon in it can be killed and started again.
+struct TestLab {
+    lab: Lab,
+    db: Arc<Db>,
+    host: Arc<SimHost>,
+    clock: Arc<StillClock>,
+    reconciler: Reconciler,
+    _dir: tempfile::TempDir,
+    /// Which cut the scenario suffers; taken by the first settle that meets it.
+    cut: Option<(Cut, Kind)>,
+    /// Disks that had been whole before the cut, by serial number.
+    before: BTreeMap<(MachineId, u32), u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Host,
+    Daemon,
+}
+
+const E1: EnvironmentId = EnvironmentId(1);
+const M1: MachineId = MachineId(1);
+
+impl TestLab {
+    fn new(cut: Option<(Cut, Kind)>) -> TestLab {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut lab = Lab::parse("lab", "version: 1\nname: sweep\n").expect("valid");
+        lab.state = dir.path().into();
+        lab.grace_seconds = 100;
+        let clock = Arc::new(StillClock(AtomicI64::new(1_000_000)));
+        let db = Arc::new(Db::open(&lab.database(), clock.now()).expect("opens"));
+        let host = Arc::new(SimHost::default());
+        host.cut_at(cut.map(|(cut, _)| cut));
+        let reconciler = daemon(&lab, &db, &host, &clock);
+        TestLab { lab, db, host, clock, reconciler, _dir: dir, cut, before: BTreeMap::new() }
+    }
+
+    fn want(&self, change: impl FnOnce(&mut Write<'_>) -> Result<(), StoreError>) {
+        self.db.write("test", self.clock.now(), change).expect("committed");
+    }
+
+    fn account(&self, name: &str) {
+        let new = NewAccount {
+            name: name.parse().expect("a name"),
+            full_name: "n".into(),
+            affiliation: "a".into(),
+            role: Role::Researcher,
+            sources: Vec::new(),
+            keys: vec![NewKey { key: PublicKey(name.into()), fingerprint: name.into() }],
+        };
+        self.want(|w| w.add_account(&new).map(drop));
+    }
+
+    fn grant(&self, account: &str, seconds: i64) {
+        let text = "version: 1\ntitle: t\nrdp: guest\nmachines:\n\
+            - {role: debugger, image: a, memory_mib: 96}\n\
+            - {role: debuggee, image: b, memory_mib: 96}\n";
+        let machine = |user: Option<&str>, port| GrantedMachine {
+            image: "a".parse().expect("a name"),
+            image_digest: "d".into(),
+            guest_user: user.map(Into::into),
+            password: Password("p".into()),
+            desktop_port: port,
+        };
+        let now = self.clock.now();
+        let until = Timestamp::from_second(now.as_second() + seconds).expect("small");
+        let grant = Grant {
+            account: account.parse().expect("a name"),
+            template_name: "t".parse().expect("a name"),
+            template: EnvironmentTemplate::parse("t", text).expect("valid"),
+            period: Period::new(now, until).expect("ordered"),
+            machines: vec![machine(Some("user"), Some(3389)), machine(None, None)],
+            pool: self.lab.network.pool,
+            room: Room { memory_mib: 1000, machines: 10 },
+        };
+        self.want(|w| w.grant_environment(&grant).map(drop));
+    }
+
+    fn later(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Passes until nothing is to be done, with the cut where it falls.
+    fn settle(&mut self) {
+        for _ in 0..60 {
+            let wanted = self.host.disks();
+            let result = self.reconciler.pass(&mut |id, queue| {
+                self.reconciler.run_queue(id, &queue);
+            });
+            if self.host.is_dark() {
+                let (_, kind) = self.cut.take().expect("a cut was planned");
+                self.before = wanted;
+                match kind {
+                    Kind::Host => self.host.boot(),
+                    Kind::Daemon => self.host.daemon_died(),
+                }
+                self.reconciler = daemon(&self.lab, &self.db, &self.host, &self.clock);
+                continue;
+            }
+            let plan = result.expect("a pass without a cut succeeds");
+            if plan.is_empty() {
+                self.check();
+                return;
+            }
+        }
+        panic!("the lab does not settle: {:#?}", self.reconciler_plan());
+    }
+
+    fn reconciler_plan(&self) -> nonstop_plan::Plan {
+        let now = self.clock.now();
+        let wanted = self.db.read(|r| desired(r, &self.lab, now)).expect("read");
+        plan(&wanted, &self.host.observe().expect("light"), now)
+    }
+
+    /// Nothing lost, nothing left over.
+    fn check(&self) {
+        let now = self.clock.now();
+        let wanted = self.db.read(|r| desired(r, &self.lab, now)).expect("read");
+        let seen = self.host.observe().expect("light");
+        let mut disks = BTreeMap::new();
+        for environment in wanted.environments.values() {
+            let live = environment.phase == Phase::Live;
+            assert_eq!(seen.segments.contains_key(&environment.segment.name), live, "segment");
+            for machine in &environment.machines {
+                let on = live && machine.power == Power::On;
+                assert_eq!(seen.machines.contains_key(&machine.id), on, "{}", machine.id);
+                let kept = matches!(environment.phase, Phase::Live | Phase::Grace);
+                if kept {
+                    disks.insert((machine.id, machine.generation), Disk::Whole);
+                }
+            }
+        }
+        let known = |id: &MachineId| {
+            wanted.environments.values().flat_map(|e| &e.machines).any(|m| m.id == *id)
+        };
+        assert!(seen.machines.keys().all(known), "a guest is left over");
+        assert!(
+            seen.segments.keys().all(|s| wanted.environments.contains_key(&s.environment())),
+            "a segment is left over"
+        );
+        assert_eq!(seen.disks, disks, "disks");
+        assert!(seen.firewall.current);
+        let active: Vec<&AccountName> = wanted.accounts.keys().collect();
+        assert_eq!(seen.gate.accounts.keys().collect::<Vec<_>>(), active, "gate");
+        // What a guest had written is still there: the disk was not made a second time.
+        let after = self.host.disks();
+        for (key, serial) in &self.before {
+            if let Some(now) = after.get(key) {
+                assert_eq!(now, serial, "the disk of {} was made anew", key.0);
+            }
+        }
+    }
+
+    /// How it ended, for comparison with the run without a cut.
+    fn outcome(&self) -> String {
+        let environments =
+            self.db.read(|r| r.environments(self.lab.network.pool, true)).expect("read");
+        let mut lines = Vec::new();
+        for environment in environments {
+            let state = match environment.state {
+                EnvironmentState::Granted => "granted",
+                EnvironmentState::Ended { .. } => "ended",
+                EnvironmentState::Gone => "gone",
+            };
+            let machines = environment.machines.iter().map(|m| {
+                let power = if m.power == Power::On { "on" } else { "off" };
+                format!("{} {power} g{} prepared={}", m.role, m.generation, m.prepared)
+            });
+            let machines: Vec<_> = machines.collect();
+            lines.push(format!("{} {state}: {}", environment.id, machines.join(", ")));
+        }
+        let seen = self.host.observe().expect("light");
+        lines.push(format!("grants: {:?}", seen.firewall.grants.keys().collect::<Vec<_>>()));
+        lines.push(format!("quarantine: {:?}", self.host.quarantined()));
+        lines.push(format!("sessions: {:?}", seen.gate.sessions));
+        let verified = self.db.read(|r| r.verify_trace()).expect("read");
+        assert_eq!(verified.broken_at, None, "the trace verifies");
+        lines.join("\n")
+    }
+}
+
+fn daemon(lab: &Lab, db: &Arc<Db>, host: &Arc<SimHost>, clock: &Arc<StillClock>) -> Reconciler {
+    Reconciler::new(
+        lab.clone(),
+        Arc::clone(db),
+        Arc::clone(host) as Arc<dyn Host>,
+        Arc::clone(clock) as Arc<dyn Clock>,
+        Arc::new(Status::default()),
+        Arc::new(Wake::default()),
+    )
+}
+
+/// Runs `scenario` without a cut, then with each cut that it can suffer.
+fn crash_sweep(scenario: impl Fn(&mut TestLab)) -> String {
+    let run = |cut| {
+        let mut lab = TestLab::new(cut);
+        scenario(&mut lab);
+        (lab.outcome(), lab.host.effects())
+    };
+    let (expected, effects) = run(None);
+    assert!(effects > 3, "the scenario does nothing");
+    for number in 0..effects {
+        for cut in [Cut::Before(number), Cut::After(number)] {
+            for kind in [Kind::Host, Kind::Daemon] {
+                let (outcome, _) = run(Some((cut, kind)));
+                assert_eq!(outcome, expected, "{cut:?} of the {kind:?}");
+            }
+        }
+    }
+    expected
+}
+
+fn ready(lab: &mut TestLab) {
+    lab.account("alice");
+    lab.grant("alice", 1000);
+    lab.settle();
+}
+
+#[test]
+fn an_environment_arrives() {
+    insta::assert_snapshot!(crash_sweep(ready));
+}
+
+#[test]
+fn two_environments_arrive_beside_each_other() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        lab.account("alice");
+        lab.account("bob");
+        lab.grant("alice", 1000);
+        lab.grant("bob", 1000);
+        lab.settle();
+    }));
+}
+
+#[test]
+fn an_ended_environment_keeps_its_disks_for_the_grace_time_and_is_then_gone() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        lab.later(1001);
+        lab.settle();
+        assert_eq!(lab.host.disks().len(), 2, "grace keeps the disks");
+        lab.later(101);
+        lab.settle();
+        assert!(lab.host.disks().is_empty());
+    }));
+}
+
+#[test]
+fn a_guest_that_shuts_down_stays_off_and_can_be_switched_on() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        lab.host.guest_powers_off(M1);
+        lab.settle();
+        lab.want(|w| w.set_power(E1, MachineRole::Debugger, Power::On, w.now()));
+        lab.settle();
+        lab.want(|w| w.set_power(E1, MachineRole::Debuggee, Power::Off, w.now()));
+        lab.settle();
+    }));
+}
+
+#[test]
+fn a_guest_whose_qemu_dies_comes_back_with_what_it_had_written() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        let disks = lab.host.disks();
+        lab.host.qemu_dies(M1);
+        lab.settle();
+        assert_eq!(lab.host.disks(), disks);
+    }));
+}
+
+#[test]
+fn a_reverted_machine_starts_clean_and_its_pair_is_not_touched() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        let other = lab.host.disks()[&(MachineId(2), 1)];
+        lab.want(|w| w.revert(E1, MachineRole::Debugger, &Password("q".into())));
+        lab.settle();
+        assert_eq!(lab.host.disks()[&(MachineId(2), 1)], other);
+    }));
+}
+
+#[test]
+fn a_suspended_account_is_cut_and_its_machines_go_on() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        lab.host.logs_in(70_001);
+        let alice: AccountName = "alice".parse().expect("a name");
+        lab.want(|w| w.set_account_state(&alice, AccountState::Suspended, "lost card"));
+        lab.settle();
+    }));
+}
+
+#[test]
+fn a_bridge_deleted_and_rules_flushed_by_hand_are_put_right() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        lab.host.bridge_vanishes(E1);
+        lab.settle();
+        lab.host.rules_are_flushed();
+        lab.settle();
+    }));
+}
+
+#[test]
+fn a_reset_is_done_and_forgotten() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        lab.want(|w| w.ask_reset(E1, MachineRole::Debugger));
+        lab.settle();
+    }));
+}
+
+#[test]
+fn a_restored_old_backup_quarantines_what_it_does_not_know() {
+    let mut lab = TestLab::new(None);
+    ready(&mut lab);
+    // The backup is of before the grant.
+    let old = TestLab::new(None);
+    old.account("alice");
+    let reconciler = daemon(&old.lab, &old.db, &lab.host, &lab.clock);
+    for _ in 0..10 {
+        reconciler.pass(&mut |id, queue| reconciler.run_queue(id, &queue)).expect("a pass");
+    }
+    let seen = lab.host.observe().expect("light");
+    assert!(seen.machines.is_empty() && seen.segments.is_empty() && seen.disks.is_empty());
+    assert_eq!(lab.host.quarantined(), [(M1, 1), (MachineId(2), 1)]);
+}
