@@ -1,1 +1,181 @@
-//! To be written.
+//! A machine as libvirt's domain XML. Pure: what it says is reviewed as a snapshot.
+
+use crate::{
+    libvirt::{LabMark, domain_name},
+    xml::Escaped,
+};
+use nonstop_model::{ImageManifest, Mac, MachineId, SegmentName, network::tap};
+use nonstop_plan::DesiredMachine;
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+/// What runs a guest's instructions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The processor itself.
+    Kvm,
+    /// QEMU, in software.
+    Tcg {
+        /// Why not the processor, for a person.
+        why: String,
+    },
+}
+
+/// Everything that a guest is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Guest<'a> {
+    /// Whose it is.
+    pub lab: &'a LabMark,
+    /// The machine as it should be.
+    pub machine: &'a DesiredMachine,
+    /// The bridge it is on.
+    pub segment: &'a SegmentName,
+    /// The image it starts from.
+    pub image: &'a ImageManifest,
+    /// Where that image lies.
+    pub image_dir: &'a Path,
+    /// Its own overlay on the image's disk.
+    pub disk: &'a Path,
+    /// Where its channels' sockets are made.
+    pub agent_dir: &'a Path,
+    /// What runs it.
+    pub accelerator: &'a Accelerator,
+}
+
+/// The socket on which the agent of `machine` is spoken to.
+///
+/// libvirt makes it, owned by root and in a folder of root's, and hands it to QEMU open: no
+/// guest's QEMU can reach a socket, its own included.
+pub fn agent_socket(agent_dir: &Path, machine: MachineId) -> PathBuf {
+    agent_dir.join(format!("{machine}.sock"))
+}
+
+/// The socket of the root shell in `machine`, for images with a test channel.
+pub fn test_socket(agent_dir: &Path, machine: MachineId) -> PathBuf {
+    agent_dir.join(format!("{machine}.test.sock"))
+}
+
+/// The domain XML of `guest`.
+pub fn domain_xml(guest: &Guest<'_>) -> String {
+    let Guest { lab, machine: m, segment, image, image_dir, disk, agent_dir, accelerator } = *guest;
+    let (kind, cpu, tcg) = match accelerator {
+        Accelerator::Kvm => ("kvm", "<cpu mode='host-passthrough'/>", ""),
+        // Without a bound on translated code a guest grows to about 1 GiB of the host's memory.
+        Accelerator::Tcg { .. } => {
+            ("qemu", "<cpu mode='maximum'/>", "\n    <tcg><tb-cache unit='MiB'>16</tb-cache></tcg>")
+        }
+    };
+    let mut channels = channel(&agent_socket(agent_dir, m.id), AGENT_PORT);
+    if image.test_channel {
+        channels += &channel(&test_socket(agent_dir, m.id), TEST_PORT);
+    }
+    // Nothing that a guest says on its console is kept: it could fill the host's disk. The
+    // console of a test image can be looked at while it runs (`virsh console`).
+    let serial = if image.test_channel { "pty" } else { "null" };
+    format!(
+        "\
+<domain type='{kind}'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <metadata>
+    {mark}
+  </metadata>
+  <memory unit='MiB'>{memory}</memory>
+  <vcpu>{vcpus}</vcpu>
+  <cputune><shares>100</shares></cputune>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>{kernel}</kernel>
+    <initrd>{initrd}</initrd>
+    <cmdline>{cmdline}</cmdline>
+  </os>
+  <features>
+    <acpi/>
+    <apic/>{tcg}
+  </features>
+  {cpu}
+  <clock offset='utc'/>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <on_crash>destroy</on_crash>
+  <pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>
+  <seclabel type='static' model='dac' relabel='no'><label>+{uid}:+{uid}</label></seclabel>
+  <devices>
+    <controller type='usb' model='none'/>
+{disks}    <interface type='bridge'>
+      <mac address='{mac}'/>
+      <source bridge='{segment}'/>
+      <target dev='{tap}'/>
+      <model type='virtio'/>
+    </interface>
+    <serial type='{serial}'/>
+{channels}    <video><model type='virtio'/></video>
+    <rng model='virtio'><backend model='builtin'/></rng>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+",
+        name = domain_name(m.id),
+        uuid = lab.machine(m.id),
+        mark = lab.element(m.id, m.environment, m.generation),
+        memory = m.memory_mib,
+        vcpus = m.vcpus,
+        kernel = shown(&image_dir.join(&image.kernel.file)),
+        initrd = shown(&image_dir.join(&image.initrd.file)),
+        cmdline = Escaped(&cmdline(&image.cmdline)),
+        uid = m.uid,
+        disks = if image.disk.is_some() { overlay(disk) } else { String::new() },
+        mac = Mac::of(m.id),
+        tap = tap(m.id),
+    )
+}
+
+/// Ports whose names are not those of QEMU's own agent, or libvirt would attach to them.
+const AGENT_PORT: &str = "org.nonstop.agent.0";
+const TEST_PORT: &str = "org.nonstop.test.0";
+
+fn channel(socket: &Path, port: &str) -> String {
+    format!(
+        "    <channel type='unix'>
+      <source mode='bind' path='{}'/>
+      <target type='virtio' name='{port}'/>
+    </channel>
+",
+        shown(socket)
+    )
+}
+
+/// The host's page cache keeps one copy of the base that all guests share, which a cache of
+/// `none` would read from the disk for each; a guest's flushes reach the disk either way. A
+/// guest that fills the host's disk is paused rather than told of an error it cannot mend.
+fn overlay(disk: &Path) -> String {
+    format!(
+        "    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2' cache='writeback' discard='unmap' error_policy='enospace'/>
+      <source file='{}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+",
+        shown(disk)
+    )
+}
+
+/// The image's command line with what a guest without KVM needs under load: its timer check can
+/// fail then, and a panicked kernel would spin for ever.
+fn cmdline(of_image: &str) -> String {
+    let mut line = of_image.to_owned();
+    let mut words = of_image.split_ascii_whitespace();
+    if !words.clone().any(|w| w == "no_timer_check") {
+        line += " no_timer_check";
+    }
+    if !words.any(|w| w.starts_with("panic=")) {
+        let _ = write!(line, " panic=-1");
+    }
+    line
+}
+
+fn shown(path: &Path) -> String {
+    Escaped(&path.to_string_lossy()).to_string()
+}

@@ -1,13 +1,18 @@
 //! The host: libvirt, disks, nftables and the gateway's files, observed and changed one step at
 //! a time. Whatever is made carries a mark of ours, so that a listing finds what a crash forgot.
 
+pub mod accelerator;
+mod access;
 pub mod agent;
 pub mod disks;
 pub mod domain;
 pub mod firewall;
 pub mod gate;
+pub mod images;
 pub mod libvirt;
 mod real;
+pub mod sim;
+mod xml;
 
 pub use real::RealHost;
 

@@ -43,6 +43,9 @@ impl Progress {
 pub struct BuildOptions {
     /// Build even if the current image came from the same recipe; takes in newer packages.
     pub force: bool,
+    /// Keep the installed packages beside the store, so that the next build after a change
+    /// of anything but the packages takes seconds: for those who write recipes.
+    pub keep_packages: bool,
 }
 
 /// A finished image.
@@ -98,7 +101,9 @@ pub fn build(
     let manifest = build.finish(&tar, progress)?;
     progress(Progress::now("check", "writing to the disk"));
     let digest = publish(store, &build.out(), &manifest, &inputs)?;
-    remove_tree(&build.work)?;
+    if !options.keep_packages {
+        remove_tree(&build.work)?;
+    }
     Ok(Built { digest, manifest, fresh: true })
 }
 
@@ -342,6 +347,7 @@ impl Build<'_> {
             initrd: describe(&out, "initrd")?,
             cmdline: self.recipe.cmdline.clone(),
             agent: self.recipe.agent,
+            test_channel: self.recipe.test_channel,
             user: self.recipe.user.clone(),
             rdp_port: self.recipe.rdp_port,
             packages,

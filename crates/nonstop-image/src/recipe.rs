@@ -54,6 +54,9 @@ pub struct Recipe {
     /// Whether a guest agent answers.
     #[serde(default)]
     pub agent: bool,
+    /// Whether a root shell answers on the port `org.nonstop.test.0`: test images only.
+    #[serde(default)]
+    pub test_channel: bool,
     /// The researcher's user in the guest.
     #[serde(default)]
     pub user: Option<String>,

@@ -87,6 +87,9 @@ pub struct ImageManifest {
     pub cmdline: String,
     /// Whether a qemu-guest-agent answers on the port `org.nonstop.agent.0`.
     pub agent: bool,
+    /// Whether a root shell answers on the port `org.nonstop.test.0`: test images only.
+    #[serde(default)]
+    pub test_channel: bool,
     /// The guest's user whose password is made anew for each machine; None without an agent.
     pub user: Option<String>,
     /// TCP port of the guest's own RDP server.

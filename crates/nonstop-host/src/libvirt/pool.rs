@@ -1,0 +1,167 @@
+//! Connections to libvirt that come back after libvirtd was away.
+//!
+//! One connection serialises its calls, so each call takes a connection of its own out of the
+//! pool. A call on a connection that turned out dead is made once more on a new one: everything
+//! we ask of libvirt may be repeated. Nothing waits for ever: keepalive ends calls to a daemon
+//! that stands still, and opening has a limit of its own, since keepalive only begins after it.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+use virt::{connect::Connect, error::Error};
+
+/// How long libvirtd may take to answer a new connection.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// Seconds between two questions whether libvirtd still lives, and how many may stay unanswered.
+const KEEPALIVE: (i32, u32) = (3, 4);
+
+/// Threads that may wait at once for a daemon that accepts connections and answers none.
+const STUCK: u32 = 4;
+
+/// An open connection; `number` differs from that of every earlier one.
+pub(super) struct Link {
+    pub(super) connect: Connect,
+    pub(super) number: u64,
+}
+
+/// Why a call was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// libvirtd is not there or does not answer.
+    #[error("reach libvirtd at {uri}")]
+    Unreachable { uri: String, source: Box<dyn std::error::Error + Send + Sync> },
+    /// It answered no.
+    #[error(transparent)]
+    Refused(#[from] Error),
+}
+
+/// Open connections to one libvirtd.
+pub(super) struct Pool {
+    uri: String,
+    idle: Mutex<Vec<Link>>,
+    opened: AtomicU64,
+    stuck: AtomicU32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// A pool that opens connections to `uri` when they are needed.
+    pub(super) fn new(uri: &str) -> Result<Arc<Pool>, Error> {
+        event_loop()?;
+        Ok(Arc::new(Pool {
+            uri: uri.into(),
+            idle: Mutex::default(),
+            opened: AtomicU64::new(0),
+            stuck: AtomicU32::new(0),
+        }))
+    }
+
+    /// Calls `ask` with a connection of its own; twice where the first one died of it.
+    pub(super) fn with<T>(
+        self: &Arc<Self>,
+        mut ask: impl FnMut(&Link) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        let link = self.take()?;
+        let first = ask(&link);
+        if first.is_ok() || is_alive(&link.connect) {
+            lock(&self.idle).push(link);
+            return Ok(first?);
+        }
+        // The others were opened to the same dead daemon.
+        lock(&self.idle).clear();
+        drop(link);
+        let link = self.open()?;
+        let second = ask(&link);
+        if is_alive(&link.connect) {
+            lock(&self.idle).push(link);
+        }
+        Ok(second?)
+    }
+
+    fn take(self: &Arc<Self>) -> Result<Link, Failure> {
+        loop {
+            let Some(link) = lock(&self.idle).pop() else { return self.open() };
+            if is_alive(&link.connect) {
+                return Ok(link);
+            }
+        }
+    }
+
+    /// Opens a connection, in at most `OPENING`.
+    pub(super) fn open(self: &Arc<Self>) -> Result<Link, Failure> {
+        let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| Failure::Unreachable {
+            uri: self.uri.clone(),
+            source,
+        };
+        if self.stuck.load(Ordering::Relaxed) >= STUCK {
+            return Err(unreachable("it accepts connections and does not answer".into()));
+        }
+        let (tell, told) = mpsc::sync_channel(1);
+        let this = Arc::clone(self);
+        self.stuck.fetch_add(1, Ordering::Relaxed);
+        let spawned = thread::Builder::new().name("libvirt-open".into()).spawn(move || {
+            let opened = this.open_unlimited();
+            this.stuck.fetch_sub(1, Ordering::Relaxed);
+            // Nobody listens once the limit has passed: the connection is closed again.
+            let _ = tell.send(opened);
+        });
+        if let Err(e) = spawned {
+            self.stuck.fetch_sub(1, Ordering::Relaxed);
+            return Err(unreachable(e.into()));
+        }
+        match told.recv_timeout(OPENING) {
+            Ok(Ok(link)) => Ok(link),
+            Ok(Err(e)) => Err(unreachable(e.into())),
+            Err(_) => Err(unreachable(
+                format!("no answer to a new connection within {} s", OPENING.as_secs()).into(),
+            )),
+        }
+    }
+
+    fn open_unlimited(&self) -> Result<Link, Error> {
+        let connect = Connect::open(Some(&self.uri))?;
+        // Drivers without a daemon (`test:///`) have nobody to keep alive.
+        if self.uri.starts_with("qemu:") {
+            connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1)?;
+        }
+        Ok(Link { connect, number: self.opened.fetch_add(1, Ordering::Relaxed) })
+    }
+}
+
+/// Whether the connection still leads to a daemon; asks nobody.
+pub(super) fn is_alive(connect: &Connect) -> bool {
+    connect.is_alive().unwrap_or(false)
+}
+
+/// Starts the thread that keeps connections alive and delivers events. libvirt wants it
+/// registered before the first connection of the process is opened.
+fn event_loop() -> Result<(), Error> {
+    static STARTED: OnceLock<Result<(), Error>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            virt::error::clear_error_callback();
+            virt::event::event_register_default_impl()?;
+            let thread = thread::Builder::new().name("libvirt-events".into());
+            let looped = thread.spawn(|| {
+                loop {
+                    if virt::event::event_run_default_impl().is_err() {
+                        // Not seen; were it to fail for good, this must not eat a core.
+                        thread::sleep(Duration::from_millis(100));
+                    }
+                }
+            });
+            looped.map(|_| ()).expect("a process that starts can start a thread");
+            Ok(())
+        })
+        .clone()
+}

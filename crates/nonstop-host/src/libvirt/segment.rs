@@ -1,0 +1,107 @@
+//! A segment as libvirt's network XML, and what of a bridge libvirt does not look after.
+
+use super::mark::LabMark;
+use nonstop_model::{Mac, Segment, SegmentName};
+use nonstop_plan::SegmentHost;
+use std::{fmt::Write, fs, io, path::PathBuf, process::Command};
+
+/// The network XML of `segment` with fixed addresses for `hosts` and nobody else.
+///
+/// DHCP has no range, only entries: a stranger gets no address, and dnsmasq offers at once
+/// instead of first asking whether an address is in use. DNS knows no name and asks nobody.
+pub(super) fn network_xml(lab: &LabMark, segment: &Segment, hosts: &[SegmentHost]) -> String {
+    let mut entries = String::new();
+    for host in hosts {
+        let _ = writeln!(
+            entries,
+            "      <host mac='{}' ip='{}'/>",
+            Mac::of(host.machine),
+            host.address
+        );
+    }
+    format!(
+        "\
+<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <metadata>
+    {mark}
+  </metadata>
+  <forward mode='open'/>
+  <bridge name='{name}' stp='off' delay='0'/>
+  <ip address='{address}' prefix='{prefix}'>
+    <dhcp>
+{entries}    </dhcp>
+  </ip>
+  <dnsmasq:options>
+    <dnsmasq:option value='no-resolv'/>
+    <dnsmasq:option value='no-hosts'/>
+    <dnsmasq:option value='local=/#/'/>
+  </dnsmasq:options>
+</network>
+",
+        name = segment.name,
+        uuid = lab.segment(&segment.name),
+        mark = lab.segment_element(&segment.name),
+        address = segment.host(),
+        prefix = segment.net.prefix_len(),
+    )
+}
+
+/// Whether the bridge is there and up.
+pub(super) fn is_up(segment: &SegmentName) -> bool {
+    const IFF_UP: u32 = 1;
+    let flags = fs::read_to_string(interface(segment).join("flags")).unwrap_or_default();
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16);
+    flags.is_ok_and(|flags| flags & IFF_UP != 0)
+}
+
+/// The host answers on a segment for its address there and no other, and takes no packet from it
+/// that claims to come from elsewhere.
+pub(super) fn harden(segment: &SegmentName) -> io::Result<()> {
+    for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")] {
+        fs::write(format!("/proc/sys/net/ipv4/conf/{segment}/{key}"), value)?;
+    }
+    fs::write(format!("/proc/sys/net/ipv6/conf/{segment}/disable_ipv6"), "1").or_else(|e| {
+        // A kernel without IPv6 has nothing to switch off.
+        if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
+    })
+}
+
+/// Bridges named as segments are: what libvirt leaves when it dies while making or removing one.
+pub(super) fn bridges() -> Vec<SegmentName> {
+    let Ok(interfaces) = fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let names = interfaces.flatten().filter_map(|i| i.file_name().into_string().ok());
+    names
+        .filter_map(|name| name.parse().ok())
+        .filter(|name| interface(name).join("bridge").is_dir())
+        .collect()
+}
+
+/// Removes a bridge that libvirt knows nothing of, and the dnsmasq on it.
+pub(super) fn remove_bare(segment: &SegmentName) -> io::Result<()> {
+    let pid_file = format!("/run/libvirt/network/{segment}.pid");
+    if let Ok(pid) = fs::read_to_string(&pid_file)
+        && let Some(pid) = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw)
+    {
+        let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+        let command = String::from_utf8_lossy(&command.unwrap_or_default()).into_owned();
+        if command.contains("dnsmasq") && command.contains(&format!("/{segment}.conf")) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = fs::remove_file(pid_file);
+    }
+    if !interface(segment).exists() {
+        return Ok(());
+    }
+    let ip =
+        Command::new("ip").args(["link", "delete", segment.as_str(), "type", "bridge"]).output()?;
+    if ip.status.success() || !interface(segment).exists() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&ip.stderr).trim().to_owned()))
+}
+
+fn interface(segment: &SegmentName) -> PathBuf {
+    PathBuf::from("/sys/class/net").join(segment.as_str())
+}
