@@ -141,12 +141,6 @@ impl Lab {
         self
     }
 
-    /// The lab keeps running when the program that started it ends.
-    pub fn outliving_us(mut self) -> Lab {
-        self.lifeline = false;
-        self
-    }
-
     /// Puts the built images under `folder` (the layout of `STATE/images`) into the lab: as
     /// hard links where the file system allows, so that a gigabyte costs nothing.
     pub fn images(self, folder: impl AsRef<Path>) -> Result<Lab> {
@@ -156,8 +150,8 @@ impl Lab {
         let from = format!("{}/.", folder.display());
         let to = target.display().to_string();
         let here = Place::here();
-        if !here.output(&["cp", "-a", "--link", "--", &from, &to])?.status.success() {
-            here.run(&["cp", "-a", "--reflink=auto", "--", &from, &to])?;
+        if !here.output(&["cp", "-a", "--force", "--link", "--", &from, &to])?.status.success() {
+            here.run(&["cp", "-a", "--force", "--reflink=auto", "--", &from, &to])?;
         }
         Ok(self)
     }
@@ -186,10 +180,8 @@ impl Lab {
     }
 
     fn spec(&self) -> Result<BoxSpec> {
-        let mut hasher = DefaultHasher::new();
-        self.dir.hash(&mut hasher);
         Ok(BoxSpec {
-            name: format!("{:016x}", hasher.finish()),
+            name: box_name(&self.dir),
             dir: self.dir.clone(),
             programs: self.programs.clone(),
             libvirt_cache: self.libvirt_cache.clone(),
@@ -388,6 +380,14 @@ impl Lab {
     pub fn researcher(&self, account: &str, host: u8) -> Result<Pc> {
         self.person(account, "researcher", host)
     }
+}
+
+/// Name of the box of the lab in `dir`: always the same, so that a killed run's control group
+/// is found again.
+pub fn box_name(dir: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    dir.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 impl Drop for Lab {

@@ -8,6 +8,7 @@
 pub mod cgroup;
 pub mod control;
 pub mod init;
+pub mod interrupt;
 pub mod inventory;
 pub mod judge;
 pub mod lab;

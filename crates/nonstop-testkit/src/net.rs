@@ -121,10 +121,8 @@ impl Cable {
     /// The cable of the lab in `dir`: always the same interface name, so that a killed run's
     /// is found again; the first free /30 of 198.18.0.0/15 (RFC 2544: routed nowhere).
     pub fn choose(dir: &Path) -> Result<Cable> {
-        let mut hasher = DefaultHasher::new();
-        dir.hash(&mut hasher);
-        let hash = hasher.finish();
-        let device = format!("nonstop-{:06x}", hash & 0xff_ffff);
+        let hash = hash(dir);
+        let device = device(dir);
         let addresses = Place::here().line("ip -o -4 address show")?;
         let used: Vec<u32> = addresses
             .lines()
@@ -161,15 +159,37 @@ impl Cable {
 
     /// Takes the cable away. Repeatable.
     pub fn remove(&self) -> Result<()> {
-        if Path::new("/sys/class/net").join(&self.device).exists() {
-            let output = Place::here().output(&["ip", "link", "del", &self.device])?;
-            // The kernel may have been faster.
-            if !output.status.success() && Path::new("/sys/class/net").join(&self.device).exists() {
-                bail!("remove {}: {}", self.device, String::from_utf8_lossy(&output.stderr).trim());
-            }
-        }
-        Ok(())
+        remove_device(&self.device)
     }
+
+    /// Takes away what a killed run of the lab in `dir` left. Repeatable; needs no package
+    /// where there is nothing.
+    pub fn remove_of(dir: &Path) -> Result<()> {
+        remove_device(&device(dir))
+    }
+}
+
+fn hash(dir: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    dir.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn device(dir: &Path) -> String {
+    format!("nonstop-{:06x}", hash(dir) & 0xff_ffff)
+}
+
+fn remove_device(device: &str) -> Result<()> {
+    let there = || Path::new("/sys/class/net").join(device).exists();
+    if !there() {
+        return Ok(());
+    }
+    let output = Place::here().output(&["ip", "link", "del", device])?;
+    // The kernel may have been faster.
+    if !output.status.success() && there() {
+        bail!("remove {device}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// Whether something listens on TCP `port` in the network namespace of the process `pid`

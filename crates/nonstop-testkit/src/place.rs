@@ -3,6 +3,7 @@
 //! A place is no more than words put before a command (`nsenter ...`), so the same
 //! helpers work on the user's own machine and in any set of namespaces.
 
+use crate::interrupt;
 use anyhow::{Context, Result, bail};
 use std::{
     ffi::OsStr,
@@ -98,6 +99,7 @@ pub fn wait_for<T>(
     let start = Instant::now();
     let mut pause = Duration::from_millis(5);
     loop {
+        interrupt::check()?;
         let last = look();
         match last {
             Ok(Some(value)) => return Ok(value),

@@ -40,6 +40,13 @@ pub struct Look {
     pub terminal: (u32, u32),
 }
 
+impl Look {
+    /// That of `images/desktop` at 1280x800.
+    pub fn of_ours() -> Look {
+        Look { wallpaper: Wallpaper::of_ours(), terminal: (300, 300) }
+    }
+}
+
 /// Two pictures of a desktop, judged to be one.
 #[derive(Debug, Clone)]
 pub struct Frames {
@@ -104,7 +111,7 @@ pub fn look(
     })
     .with_context(|| format!("the last picture is {}", last.display()))?;
     let answered_after = typed.elapsed();
-    if let seen @ (Seen::Black | Seen::Blank(_) | Seen::LoginScreen | Seen::NotTheDesktop(_)) =
+    if let seen @ (Seen::Black | Seen::Blank(_) | Seen::LoginScreen | Seen::NotTheDesktop(..)) =
         judge(&after, &look.wallpaper)
     {
         bail!("after typing: {seen} (kept as {})", last.display());
