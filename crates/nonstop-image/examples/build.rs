@@ -1,4 +1,4 @@
-//! Builds one image: `cargo run -p nonstop-image --example build -- images/micro STATE [--force]`.
+//! Builds one image: `cargo run -p nonstop-image --example build -- images/micro STATE [--force] [--keep-packages]`.
 
 use nonstop_image::{BuildOptions, ImageStore, build};
 use std::{path::Path, time::Instant};
@@ -10,7 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let store = ImageStore::new(Path::new(state).join("images"));
     let cache = Path::new(state).join("cache/images");
-    let options = BuildOptions { force: rest.iter().any(|a| a == "--force") };
+    let has = |flag: &str| rest.iter().any(|a| a == flag);
+    let options = BuildOptions { force: has("--force"), keep_packages: has("--keep-packages") };
     let start = Instant::now();
     let built = build(Path::new(recipe), &store, &cache, options, &mut |p| {
         let total = p.total.map(|t| format!("/{t}")).unwrap_or_default();

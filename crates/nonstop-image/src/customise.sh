@@ -12,7 +12,7 @@ chmod 0755 "$TREE"
 
 if [ "$INSTALL" = full ]; then
     echo "@ customise"
-    cp --archive --no-preserve=timestamps "$OVERLAY/." "$TREE/"
+    cp --archive --no-preserve=timestamps --remove-destination "$OVERLAY/." "$TREE/"
     mount -t proc proc "$TREE/proc"
     "$RECIPE/customise" "$TREE"
     umount "$TREE/proc"
