@@ -1,3 +1,162 @@
-//! To be written.
+//! The host that this program runs on: each step handed to the part that does it.
+
+use crate::{
+    Host, HostError, Outcome,
+    accelerator::probe_accelerator,
+    agent::AgentRunner,
+    disks::Disks,
+    domain::Accelerator,
+    firewall::{Firewall, FirewallConfig},
+    gate::{Gate, GateConfig},
+    images::Images,
+    libvirt::{LabMark, Libvirt, Wake},
+};
+use nonstop_model::{ImageName, Lab};
+use nonstop_plan::{DesiredMachine, HostRun, Observed, Step};
+use std::sync::Arc;
+use tracing::info;
+
 /// The host that this program runs on.
-pub struct RealHost;
+pub struct RealHost {
+    run: HostRun,
+    images: Arc<Images>,
+    libvirt: Libvirt,
+    disks: Disks,
+    firewall: Firewall,
+    gate: Gate,
+    agent: AgentRunner,
+}
+
+/// Local users of ours, by number.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalUsers {
+    /// The portal's.
+    pub portal: u32,
+    /// That of the child which speaks with a guest's agent; its group has the same number.
+    pub agent: u32,
+}
+
+impl RealHost {
+    /// Makes the parts ready for the lab marked `lab_uuid`, in the host's run `run`; `wake` is
+    /// called when something happens to a guest.
+    ///
+    /// Errors: the gateway's files cannot be made, or its PAM service is missing.
+    pub fn start(
+        lab: &Lab,
+        lab_uuid: &str,
+        users: LocalUsers,
+        run: String,
+        images: Arc<Images>,
+        wake: Wake,
+    ) -> Result<RealHost, HostError> {
+        let accelerator = accelerator(&images);
+        let agent_dir = lab.run.join("agent");
+        let gate = Gate::new(GateConfig::of(lab));
+        gate.prepare()?;
+        Ok(RealHost {
+            run: HostRun(run),
+            images,
+            libvirt: Libvirt::connect(LabMark::of(lab_uuid), agent_dir.clone(), accelerator, wake)?,
+            disks: Disks::new(lab.machines(), lab.quarantine(), lab.capacity.reserve_mib << 20),
+            firewall: Firewall::new(FirewallConfig::of(lab, users.portal, users.agent)),
+            gate,
+            agent: AgentRunner::new(&lab.programs, &agent_dir, users.agent, users.agent),
+        })
+    }
+
+    /// The gateway's public host key, a line of OpenSSH.
+    pub fn host_key(&self) -> Result<String, HostError> {
+        self.gate.host_key()
+    }
+
+    fn create_disk(&self, machine: &DesiredMachine) -> Result<(), HostError> {
+        let (folder, manifest) = self.images.verified(&machine.image, &machine.image_digest)?;
+        self.disks.create(machine, &manifest, &folder)
+    }
+
+    fn start_machine(
+        &self,
+        machine: &DesiredMachine,
+        segment: &nonstop_model::SegmentName,
+    ) -> Result<(), HostError> {
+        let (folder, manifest) = self.images.verified(&machine.image, &machine.image_digest)?;
+        let disk = self.disks.overlay(machine.id, machine.generation);
+        self.libvirt.start_machine(machine, segment, &manifest, &folder, &disk)
+    }
+}
+
+/// What guests run on here, said aloud.
+fn accelerator(images: &Images) -> Accelerator {
+    let micro: ImageName = "micro".parse().expect("a name of ours");
+    let found = images
+        .current(&micro)
+        .and_then(|(digest, _)| images.verified(&micro, &digest))
+        .map(|(folder, manifest)| probe_accelerator(&folder, &manifest));
+    let accelerator = found.unwrap_or_else(|_| Accelerator::Tcg {
+        why: "the image `micro`, with which KVM is tried, is not built".into(),
+    });
+    match &accelerator {
+        Accelerator::Kvm => info!("guests run under KVM"),
+        Accelerator::Tcg { why } => info!("guests run under TCG (in software): {why}"),
+    }
+    accelerator
+}
+
+impl Host for RealHost {
+    fn observe(&self) -> Result<Observed, HostError> {
+        let gate = self.gate.observe()?;
+        let firewall = self.firewall.observe()?;
+        let disks = self.disks.observe()?;
+        let listing = self.libvirt.observe()?;
+        Ok(Observed {
+            run: self.run.clone(),
+            segments: listing.segments,
+            machines: listing.machines,
+            ended: listing.ended,
+            disks,
+            firewall,
+            gate,
+        })
+    }
+
+    fn apply(&self, step: &Step) -> Result<Outcome, HostError> {
+        match step {
+            Step::LoadFirewall => self.firewall.load()?,
+            Step::Revoke { grant } => {
+                self.firewall.revoke(grant)?;
+                if let Some(uid) = grant.uid() {
+                    self.gate.end_sessions(uid)?;
+                }
+            }
+            Step::CloseGate { account } => self.gate.close(account)?,
+            Step::EndSessions { uid } => self.gate.end_sessions(*uid)?,
+            Step::ShutdownMachine { machine } => {
+                self.libvirt.shutdown_machine(*machine)?;
+                return Ok(Outcome::NotYet);
+            }
+            Step::StopMachine { machine } => self.libvirt.stop_machine(*machine)?,
+            Step::RemoveSegment { segment } => self.libvirt.remove_segment(segment)?,
+            Step::QuarantineDisk { machine, generation } => {
+                self.disks.quarantine(*machine, *generation)?;
+            }
+            Step::DestroyDisk { machine, generation } => {
+                self.disks.destroy(*machine, *generation)?;
+            }
+            Step::CreateSegment { segment, hosts } => {
+                self.libvirt.create_segment(segment, hosts)?;
+            }
+            Step::CreateDisk { machine } => self.create_disk(machine)?,
+            Step::StartMachine { machine, segment } => self.start_machine(machine, segment)?,
+            Step::ResetMachine { machine } => self.libvirt.reset_machine(*machine)?,
+            Step::PrepareMachine { machine } => {
+                let Some((user, password)) = &machine.preparation else {
+                    return Ok(Outcome::Done);
+                };
+                return self.agent.set_password(machine.id, user, password);
+            }
+            Step::OpenGate { gate } => self.gate.open(gate)?,
+            Step::Grant { grant, lease } => self.firewall.grant(grant, *lease)?,
+        }
+        Ok(Outcome::Done)
+    }
+}

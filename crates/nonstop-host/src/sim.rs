@@ -189,20 +189,30 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
             w.volatile.firewall = FirewallState { current: true, grants: BTreeMap::new() };
         })?,
         Step::Revoke { grant } => {
-            world.effect(|w| drop(w.volatile.firewall.grants.remove(grant)))?;
+            world.effect(|w| {
+                w.volatile.firewall.grants.remove(grant);
+            })?;
             if let Some(uid) = grant.uid() {
-                world.effect(|w| drop(w.volatile.gate.sessions.remove(&uid)))?;
+                world.effect(|w| {
+                    w.volatile.gate.sessions.remove(&uid);
+                })?;
             }
         }
         Step::CloseGate { account } => {
             let uid = world.volatile.gate.accounts.get(account).map(|gate| gate.uid);
-            world.effect(|w| drop(w.volatile.gate.accounts.remove(account)))?;
+            world.effect(|w| {
+                w.volatile.gate.accounts.remove(account);
+            })?;
             if let Some(uid) = uid {
-                world.effect(|w| drop(w.volatile.gate.sessions.remove(&uid)))?;
+                world.effect(|w| {
+                    w.volatile.gate.sessions.remove(&uid);
+                })?;
             }
         }
         Step::EndSessions { uid } => {
-            world.effect(|w| drop(w.volatile.gate.sessions.remove(uid)))?;
+            world.effect(|w| {
+                w.volatile.gate.sessions.remove(uid);
+            })?;
         }
         Step::ShutdownMachine { machine } => {
             // This guest obeys, but takes until the next observation.
@@ -220,7 +230,9 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
             })?;
         }
         Step::RemoveSegment { segment } => {
-            world.effect(|w| drop(w.volatile.segments.remove(segment)))?;
+            world.effect(|w| {
+                w.volatile.segments.remove(segment);
+            })?;
         }
         Step::QuarantineDisk { machine, generation } => {
             let key = (*machine, *generation);
@@ -235,10 +247,14 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
             world.effect(|w| {
                 w.disks.entry(key).and_modify(|disk| disk.state = Disk::Partial);
             })?;
-            world.effect(|w| drop(w.disks.remove(&key)))?;
+            world.effect(|w| {
+                w.disks.remove(&key);
+            })?;
         }
         Step::CreateSegment { segment, .. } => {
-            world.effect(|w| drop(w.volatile.segments.insert(segment.name.clone())))?;
+            world.effect(|w| {
+                w.volatile.segments.insert(segment.name.clone());
+            })?;
         }
         Step::CreateDisk { machine } => {
             let key = (machine.id, machine.generation);
@@ -265,7 +281,9 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
                 environment: machine.environment,
                 generation: machine.generation,
             };
-            world.effect(|w| drop(w.volatile.machines.insert(machine.id, started)))?;
+            world.effect(|w| {
+                w.volatile.machines.insert(machine.id, started);
+            })?;
         }
         Step::ResetMachine { .. } => world.effect(|_| ())?,
         Step::PrepareMachine { machine } => {
@@ -280,7 +298,9 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
         })?,
         Step::Grant { grant, lease } => {
             let lease: Option<Duration> = *lease;
-            world.effect(|w| drop(w.volatile.firewall.grants.insert(grant.clone(), lease)))?;
+            world.effect(|w| {
+                w.volatile.firewall.grants.insert(grant.clone(), lease);
+            })?;
         }
     }
     Ok(Outcome::Done)

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use nonstop_api::{LoginEvent, LoginReply, LoginRequest};
 use nonstop_model::{AccountName, AccountState};
 use nonstop_store::{Db, NewSession, StoreError};
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 /// Answers the hook.
 pub struct Logins {
@@ -36,7 +36,11 @@ impl Logins {
         }
     }
 
-    fn may_log_in(&self, request: &LoginRequest, now: Timestamp) -> Result<Option<String>, StoreError> {
+    fn may_log_in(
+        &self,
+        request: &LoginRequest,
+        now: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
         let why_not = self.why_not(request)?;
         if let Some(reason) = &why_not {
             let source = source(request);
@@ -58,7 +62,7 @@ impl Logins {
         if account.state != AccountState::Active {
             return Ok(Some(format!("the account is {}", account.state.as_str())));
         }
-        let from = source(request).parse();
+        let from = source(request).parse::<Ipv4Addr>();
         let registered = account.sources.is_empty()
             || from.is_ok_and(|from| account.sources.iter().any(|net| net.contains(&from)));
         Ok((!registered).then(|| "the source address is not registered".into()))

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use nonstop_host::{Host, RealHost, images::Images};
+use nonstop_host::{Host, LocalUsers, RealHost, images::Images};
 use nonstop_model::{Lab, capacity::Room};
 use nonstop_store::Db;
 use nonstopd::{
@@ -43,7 +43,8 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let _lock = lock(&lab)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let db = Arc::new(Db::open(&lab.database(), clock.now())?);
-    let portal_uid = uid_of(&lab.portal.user)?;
+    let users =
+        LocalUsers { portal: uid_of(&lab.portal.user)?, agent: uid_of("nonstop-agent")? };
     let run_id = host_run(&lab)?;
     let wake = Arc::new(Wake::default());
     let images = Arc::new(Images::new(lab.images()));
@@ -51,12 +52,12 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let host = RealHost::start(
         &lab,
         db.lab_uuid(),
-        portal_uid,
+        users,
         run_id.clone(),
         Arc::clone(&images),
         Box::new(move || on_event.wake()),
     )?;
-    let host_key = host.host_key().to_string();
+    let host_key = host.host_key()?;
     let host: Arc<dyn Host> = Arc::new(host);
     let status = Arc::new(Status::default());
     let service = Arc::new(Service {
@@ -73,13 +74,10 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let logins = Arc::new(Logins::new(Arc::clone(&db), Arc::clone(&clock), run_id));
     logins.close_dead()?;
     keep_sessions_true(Arc::clone(&logins));
-    let portal = Door::Portal {
-        service: Arc::clone(&service),
-        uid: portal_uid,
-        port: lab.portal.port,
-    };
+    let portal =
+        Door::Portal { service: Arc::clone(&service), uid: users.portal, port: lab.portal.port };
     open_door(lab.login_socket(), None, 0o600, Door::Login(logins))?;
-    open_door(lab.portal_socket(), Some(portal_uid), 0o660, portal)?;
+    open_door(lab.portal_socket(), Some(users.portal), 0o660, portal)?;
     let reconciler =
         Arc::new(Reconciler::new(lab.clone(), db, host, clock, status, Arc::clone(&wake)));
     // The first pass closes what may have been left open before anybody can ask for more.

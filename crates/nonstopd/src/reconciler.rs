@@ -89,7 +89,16 @@ impl Reconciler {
         status: Arc<Status>,
         wake: Arc<Wake>,
     ) -> Reconciler {
-        Reconciler { lab, db, host, clock, status, wake, busy: Mutex::default(), ended: Mutex::default() }
+        Reconciler {
+            lab,
+            db,
+            host,
+            clock,
+            status,
+            wake,
+            busy: Mutex::default(),
+            ended: Mutex::default(),
+        }
     }
 
     /// Runs passes for as long as the process lives.
@@ -114,10 +123,7 @@ impl Reconciler {
 
     /// One pass. Queues of environments are handed to `start`, which may run them at once
     /// ([`Reconciler::run_queue`]) or beside this thread.
-    pub fn pass(
-        &self,
-        start: &mut dyn FnMut(EnvironmentId, Vec<Step>),
-    ) -> Result<Plan, PassError> {
+    pub fn pass(&self, start: &mut dyn FnMut(EnvironmentId, Vec<Step>)) -> Result<Plan, PassError> {
         let now = self.clock.now();
         let observed = self.host.observe()?;
         self.absorb(&observed, now)?;

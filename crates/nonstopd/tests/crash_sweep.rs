@@ -64,7 +64,8 @@ const M1: MachineId = MachineId(1);
 
 impl TestLab {
     fn new(cut: Option<(Cut, Kind)>) -> TestLab {
-        let dir = tempfile::tempdir().expect("a folder");
+        // Thousands of durable commits are made here; what they survive is not what is tried.
+        let dir = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
         let mut lab = Lab::parse("lab", "version: 1\nname: sweep\n").expect("valid");
         lab.state = dir.path().into();
         lab.grace_seconds = 100;

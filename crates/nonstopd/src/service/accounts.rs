@@ -4,9 +4,7 @@ use super::{Service, one_line, refusal};
 use crate::caller::Caller;
 use ipnet::Ipv4Net;
 use nonstop_api::{AccountView, ApiError, ErrorCode, Reply, SessionView};
-use nonstop_model::{
-    Account, AccountName, AccountState, EnvironmentState, PublicKey, Role,
-};
+use nonstop_model::{Account, AccountName, AccountState, EnvironmentState, PublicKey, Role};
 use nonstop_plan::Step;
 use nonstop_store::{NewAccount, NewKey, Session};
 use openssh_keys::Data;
@@ -187,14 +185,15 @@ fn key(line: &str) -> Result<NewKey, ApiError> {
     let fingerprint = format!("SHA256:{}", key.fingerprint());
     // Written anew without the comment: what sshd reads is ours, not the caller's.
     let key = openssh_keys::PublicKey { options: None, comment: None, ..key };
-    Ok(NewKey { key: PublicKey(key.to_string()), fingerprint })
+    Ok(NewKey { key: PublicKey(key.to_string().trim_end().into()), fingerprint })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GOOD: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4mgl+VnJWxyUMGJvGdmoIPRBbKzQm5k2cRP+k9HTkU";
+    const GOOD: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4mgl+VnJWxyUMGJvGdmoIPRBbKzQm5k2cRP+k9HTkU";
 
     #[test]
     fn a_key_with_options_a_newline_or_no_sense_is_refused() {

@@ -120,11 +120,7 @@ impl Service {
         self.now().checked_add(grace).unwrap_or(Timestamp::MAX)
     }
 
-    fn own_environment(
-        &self,
-        caller: &Caller,
-        id: EnvironmentId,
-    ) -> Result<Environment, ApiError> {
+    fn own_environment(&self, caller: &Caller, id: EnvironmentId) -> Result<Environment, ApiError> {
         let pool = self.lab.network.pool;
         let environment = self.db.read(|read| read.environment(pool, id)).map_err(refusal)?;
         caller.must_own(&environment.account, &format!("environment {id}"))?;
@@ -202,10 +198,7 @@ fn machine_view(
     observed: &Observed,
     may_see_password: bool,
 ) -> MachineView {
-    let runs = observed
-        .machines
-        .get(&machine.id)
-        .map(|seen| seen.generation == machine.generation);
+    let runs = observed.machines.get(&machine.id).map(|seen| seen.generation == machine.generation);
     let desktop = machine.desktop_port.map(|port| DesktopView {
         address: machine.address,
         port,

@@ -3,8 +3,8 @@
 use super::{Service, refusal};
 use crate::{caller::Caller, desired::desired, status::chain};
 use nonstop_api::{
-    ApiError, CheckItem, ConnectView, LabView, PlanView, ReachView, Reply, StatsView, TraceView,
-    TraceVerification,
+    ApiError, CheckItem, ConnectView, LabView, PlanView, ReachView, Reply, StatsView,
+    TraceVerification, TraceView,
 };
 use nonstop_model::{AccountState, EnvironmentState};
 use nonstop_plan::{Grant, plan};

@@ -60,8 +60,7 @@ impl Service {
             Request::AccountList => self.account_list(caller),
             Request::AccountShow { name } => self.account_show(caller, &name),
             Request::AccountSuspend { name, suspend, reason } => {
-                let state =
-                    if suspend { AccountState::Suspended } else { AccountState::Active };
+                let state = if suspend { AccountState::Suspended } else { AccountState::Active };
                 self.account_state(caller, &name, state, &reason)
             }
             Request::AccountRemove { name } => {
@@ -82,9 +81,7 @@ impl Service {
             }
             Request::EnvironmentRevert { id, role } => self.environment_revert(caller, id, role),
             Request::EnvironmentEnd { id } => self.environment_end(caller, id),
-            Request::EnvironmentExtend { id, until } => {
-                self.environment_extend(caller, id, until)
-            }
+            Request::EnvironmentExtend { id, until } => self.environment_extend(caller, id, until),
             Request::SessionList { all } => self.session_list(caller, all),
             Request::SessionEnd { id } => self.session_end(caller, id),
             Request::TraceList { limit } => self.trace_list(caller, limit),

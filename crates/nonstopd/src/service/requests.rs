@@ -5,8 +5,7 @@ use crate::{caller::Caller, status::chain, templates};
 use nonstop_api::{ApiError, ErrorCode, Reply, RequestView, TemplateView};
 use nonstop_model::{
     AccountName, AccountState, EnvironmentTemplate, Password, Period, RdpPolicy, Request,
-    RequestId, Role, TemplateName,
-    capacity::Full,
+    RequestId, Role, TemplateName, capacity::Full,
 };
 use nonstop_store::{Grant, GrantedMachine, NewRequest};
 use rand::Rng;
@@ -93,11 +92,7 @@ impl Service {
                 needed_mib: template.memory_mib(),
             }
         } else if template.machines.len() as u64 > room.machines {
-            Full::Machines {
-                room: room.machines,
-                taken: 0,
-                needed: template.machines.len() as u64,
-            }
+            Full::Machines { room: room.machines, taken: 0, needed: template.machines.len() as u64 }
         } else {
             return Ok(());
         };
@@ -148,9 +143,10 @@ impl Service {
         template: &EnvironmentTemplate,
         machine: &nonstop_model::template::MachineTemplate,
     ) -> Result<GrantedMachine, ApiError> {
-        let (image_digest, manifest) = self.images.current(&machine.image).map_err(|e| {
-            ApiError::new(ErrorCode::Conflict, chain(&e)).help(e.help.clone())
-        })?;
+        let (image_digest, manifest) = self
+            .images
+            .current(&machine.image)
+            .map_err(|e| ApiError::new(ErrorCode::Conflict, chain(&e)).help(e.help.clone()))?;
         Ok(GrantedMachine {
             image: machine.image.clone(),
             image_digest,
