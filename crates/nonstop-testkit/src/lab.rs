@@ -51,6 +51,7 @@ pub struct Lab {
     libvirt_cache: PathBuf,
     memory_mib: u64,
     machines: u32,
+    reserve_mib: u64,
     more_yaml: String,
     services: Vec<&'static str>,
     outside: Outside,
@@ -102,6 +103,7 @@ impl Lab {
             libvirt_cache,
             memory_mib: 4096,
             machines: 100,
+            reserve_mib: 256,
             more_yaml: String::new(),
             services: services::ALL.to_vec(),
             outside,
@@ -126,6 +128,12 @@ impl Lab {
     /// What may run at once.
     pub fn capacity(mut self, memory_mib: u64, machines: u32) -> Lab {
         (self.memory_mib, self.machines) = (memory_mib, machines);
+        self
+    }
+
+    /// Free space that is kept on the disk.
+    pub fn reserve(mut self, mib: u64) -> Lab {
+        self.reserve_mib = mib;
         self
     }
 
@@ -197,13 +205,14 @@ impl Lab {
         format!(
             "version: 1\nname: {}\nstate: {}\ntemplates: {}\nprograms: {PROGRAMS}\n\
              gateway:\n  address: {}\n  port: 22\nnetwork:\n  pool: 10.77.0.0/16\n\
-             capacity:\n  memory_mib: {}\n  machines: {}\nsoftware_keys: true\n{}",
+             capacity:\n  memory_mib: {}\n  machines: {}\n  reserve_mib: {}\nsoftware_keys: true\n{}",
             self.name,
             self.state().display(),
             self.templates.display(),
             self.gateway(),
             self.memory_mib,
             self.machines,
+            self.reserve_mib,
             self.more_yaml,
         )
     }

@@ -1,0 +1,178 @@
+//! Bad input of any kind: one clear error that says what, where, and how to mend it.
+
+use anyhow::Result;
+use nonstop_testkit::place::Place;
+use nonstop_tests::World;
+use std::{fs, time::Duration};
+
+#[test]
+fn a_wrong_lab_yaml_is_shown_with_line_column_and_the_right_word() -> Result<()> {
+    let world = World::off("wrong-lab", "")?;
+    let file = world.lab.dir().join("wrong.yaml");
+    fs::write(&file, "version: 1\nname: wrong\ngateway:\n  prot: 22\n")?;
+    for program in ["nonstopd", "nonstop-portal"] {
+        let path = world.lab.programs().join(program).display().to_string();
+        let words = [path.as_str(), "--lab", &file.display().to_string()];
+        let output = Place::here().output(&words)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{program} started");
+        for part in ["wrong.yaml:4:3", "unknown field `prot`", "did you mean `port`?"] {
+            assert!(said.contains(part), "{program} does not say {part}: {said}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_missing_image_is_refused_and_a_changed_one_is_not_started() -> Result<()> {
+    let world = World::new("images")?;
+    world.lab.researcher("alice", 10)?;
+    let templates = world.lab.dir().join("templates");
+    let other = fs::read_to_string(templates.join("micro.yaml"))?.replace("micro", "nowhere");
+    fs::write(templates.join("nowhere.yaml"), other)?;
+    let request = world.apply("alice", "nowhere")?;
+    let said = world.lab.cli_refuses(&["request", "approve", &request])?;
+    assert!(said.contains("nowhere") && said.contains("nonstop image build nowhere"), "{said}");
+    assert_eq!(world.lab.cli(&["environment", "list"])?, serde_json::json!([]));
+
+    let folder = nonstop_tests::disguised(&world.lab, "changed", |_| ())?;
+    let other =
+        fs::read_to_string(templates.join("micro.yaml"))?.replace("image: micro", "image: changed");
+    fs::write(templates.join("changed.yaml"), other)?;
+    let kernel = folder.join("initrd");
+    let mut content = fs::read(&kernel)?;
+    content[100] ^= 1;
+    fs::remove_file(&kernel)?;
+    fs::write(&kernel, &content)?;
+    let id = world.grant("alice", "changed")?;
+    let problem = world.lab.wait_for("the problem", Duration::from_secs(20), || {
+        let shown = world.lab.cli(&["environment", "show", &id])?;
+        Ok(shown["problem"]["message"].as_str().map(String::from))
+    })?;
+    assert!(problem.contains("SHA-256") && problem.contains("expected"), "{problem}");
+    assert_eq!(world.left_over()?.iter().filter(|l| l.starts_with("guest")).count(), 0);
+    // Mended by hand, it goes on by itself.
+    content[100] ^= 1;
+    fs::write(&kernel, &content)?;
+    world.ready(&id)?;
+    Ok(())
+}
+
+#[test]
+fn a_request_past_the_labs_room_is_refused_with_what_is_taken() -> Result<()> {
+    let world = World::off("room", "")?;
+    let mut world = World { lab: world.lab.capacity(200, 10) };
+    world.lab.start()?;
+    world.lab.researcher("alice", 10)?;
+    let said = world.lab.cli_refuses(&[
+        "request",
+        "apply",
+        "--account",
+        "alice",
+        "--template",
+        "macro",
+        "--hours",
+        "1",
+        "--purpose",
+        "x",
+    ])?;
+    assert!(said.contains("200 MiB") && said.contains("768 MiB"), "{said}");
+    world.grant("alice", "micro")?;
+    world.grant("alice", "micro")?;
+    let third = world.apply("alice", "micro")?;
+    let said = world.lab.cli_refuses(&["request", "approve", &third])?;
+    assert!(said.contains("192 MiB of it are taken"), "{said}");
+    let requests = world.lab.cli(&["request", "list"])?;
+    assert_eq!(requests[0]["state"], "open", "it can still be approved later: {requests}");
+    Ok(())
+}
+
+#[test]
+fn keys_names_and_periods_that_make_no_sense_change_nothing() -> Result<()> {
+    let world = World::new("nonsense")?;
+    let key = world.lab.dir().join("bad.pub");
+    fs::write(&key, "command=\"sh\" ssh-ed25519 AAAA\n")?;
+    let key = key.display().to_string();
+    let add = ["account", "add", "mallory", "--role", "researcher", "--full-name", "M"];
+    let said =
+        world.lab.cli_refuses(&[&add[..], &["--affiliation", "x", "--key-file", &key]].concat())?;
+    assert!(said.contains("key"), "{said}");
+    let said = world.lab.cli_refuses(&[
+        "account",
+        "add",
+        "root",
+        "--role",
+        "staff",
+        "--full-name",
+        "R",
+        "--affiliation",
+        "x",
+    ])?;
+    assert!(said.contains("not an account name"), "{said}");
+    assert_eq!(world.lab.cli(&["account", "list"])?, serde_json::json!([]));
+    world.lab.researcher("alice", 10)?;
+    let said = world.lab.cli_refuses(&[
+        "request",
+        "apply",
+        "--account",
+        "alice",
+        "--template",
+        "micro",
+        "--from",
+        "2030-01-02T00:00:00Z",
+        "--until",
+        "2030-01-01T00:00:00Z",
+        "--purpose",
+        "x",
+    ])?;
+    assert!(said.contains("must end after it starts"), "{said}");
+    assert_eq!(world.lab.cli(&["request", "list"])?, serde_json::json!([]));
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_stops_one_environment_with_a_clear_error_and_loses_nothing() -> Result<()> {
+    let mut world = World::off("full-disk", "")?;
+    // The lab's machines lie on a small file system of their own.
+    let machines = world.lab.state().join("machines");
+    fs::create_dir_all(&machines)?;
+    let mounted = Mounted::tmpfs(&machines, "4m")?;
+    world = World { lab: world.lab.reserve(0) };
+    world.lab.start()?;
+    world.lab.researcher("alice", 10)?;
+    let first = world.environment("alice", "micro")?;
+    let filler = machines.join("filler");
+    let _full = fs::write(&filler, vec![0; 8 << 20]);
+    let id = world.grant("alice", "micro")?;
+    let problem = world.lab.wait_for("the problem", Duration::from_secs(30), || {
+        let shown = world.lab.cli(&["environment", "show", &id])?;
+        Ok(shown["problem"]["message"].as_str().map(String::from))
+    })?;
+    assert!(problem.to_lowercase().contains("space"), "{problem}");
+    world.machine_in(&first.id, "ready")?;
+    fs::remove_file(&filler)?;
+    world.ready(&id)?;
+    world.lab.power_cut()?;
+    drop(mounted);
+    Ok(())
+}
+
+/// A small file system, unmounted with the value.
+struct Mounted(String);
+
+impl Mounted {
+    fn tmpfs(at: &std::path::Path, size: &str) -> Result<Mounted> {
+        let at = at.display().to_string();
+        let options = format!("size={size},mode=0711");
+        Place::here().run(&["mount", "-t", "tmpfs", "-o", &options, "nonstop-test", &at])?;
+        Ok(Mounted(at))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(e) = Place::here().run(&["umount", "-l", &self.0]) {
+            eprintln!("{e:#}");
+        }
+    }
+}

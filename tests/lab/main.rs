@@ -1,0 +1,6 @@
+//! The product as its users and its attackers meet it.
+
+mod arrival;
+mod bad_input;
+mod crashes;
+mod isolation;
