@@ -1,1 +1,174 @@
-//! To be written.
+//! The kernel's word on who reaches what: tables `inet nonstop` and `bridge nonstop`.
+//!
+//! The rules are fixed and closed; what is let through are elements of sets, so a packet costs
+//! the same whatever the number of environments, and taking an element out cuts an open flow at
+//! its next packet. A right of a person carries a timeout: the kernel ends it by itself when
+//! nobody renews it. The tables are replaced whole, in one transaction, and never mended.
+
+mod elements;
+mod nft;
+mod rules;
+
+pub use nft::NftError;
+
+use crate::HostError;
+use elements::Reading;
+use nonstop_model::{
+    Lab,
+    lab::{ACCOUNT_UIDS, MACHINE_UIDS},
+};
+use nonstop_plan::{FirewallState, Grant};
+use serde_json::Value;
+use std::{
+    ops::RangeInclusive,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// What the rules are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallConfig {
+    /// The lab's pool of segment addresses.
+    pub pool: ipnet::Ipv4Net,
+    /// The portal's uid.
+    pub portal_uid: u32,
+    /// The uid of guest agents' children.
+    pub agent_uid: u32,
+    /// The uids that dnsmasq may have after its start; without root.
+    pub dnsmasq_uids: Vec<u32>,
+    /// The uids of QEMU.
+    pub machine_uids: RangeInclusive<u32>,
+    /// The uids of accounts.
+    pub account_uids: RangeInclusive<u32>,
+}
+
+impl FirewallConfig {
+    /// The configuration of `lab`, whose portal and agents' children have these uids.
+    pub fn of(lab: &Lab, portal_uid: u32, agent_uid: u32) -> FirewallConfig {
+        FirewallConfig {
+            pool: lab.network.pool,
+            portal_uid,
+            agent_uid,
+            dnsmasq_uids: dnsmasq_uids(),
+            machine_uids: MACHINE_UIDS..=LAST_UID,
+            account_uids: ACCOUNT_UIDS..=MACHINE_UIDS - 1,
+        }
+    }
+}
+
+// Debian leaves uids up to here unassigned; those behind are given to users' containers.
+const LAST_UID: u32 = 99_999;
+
+/// Uids under which libvirt's dnsmasq may run: Debian's own choice, by version.
+fn dnsmasq_uids() -> Vec<u32> {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let uid = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        ["dnsmasq", "libvirt-dnsmasq"].contains(&name).then(|| fields.nth(1)?.parse().ok())?
+    };
+    passwd.lines().filter_map(uid).collect()
+}
+
+/// Our tables. All calls run `nft` and wait for it: a few milliseconds each.
+#[derive(Debug)]
+pub struct Firewall {
+    rules: String,
+    /// How this host's nft lists the rules of this version; made when first needed. Also the
+    /// lock that lets one `nft` at a time change our tables.
+    expected: Mutex<Option<Vec<Value>>>,
+}
+
+impl Firewall {
+    /// The firewall that `config` describes; touches nothing.
+    pub fn new(config: FirewallConfig) -> Firewall {
+        Firewall { rules: rules::render(&config), expected: Mutex::new(None) }
+    }
+
+    /// The closed ruleset as a script for `nft -f`, which replaces both tables in one
+    /// transaction. Also for loading before the network comes up.
+    pub fn rules(&self) -> &str {
+        &self.rules
+    }
+
+    /// What the kernel holds of ours.
+    ///
+    /// `current` is false as soon as a rule, a chain or a set differs from what this version
+    /// loads, or a set holds something that no grant of ours could have put there; then no
+    /// grant is listed either, since loading drops them all.
+    pub fn observe(&self) -> Result<FirewallState, HostError> {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let doing = |e| HostError::new("list our nft tables", e).help(HELP);
+        let mut reading = Reading::default();
+        let mut listed = Vec::new();
+        for family in ["inet", "bridge"] {
+            match nft::list(family).map_err(doing)? {
+                Some(table) => listed.extend(elements::split(table, &mut reading)),
+                None => return Ok(FirewallState::default()),
+            }
+        }
+        let expected = match &mut *expected {
+            Some(expected) => expected,
+            none => none.insert(self.as_listed().map_err(doing)?),
+        };
+        if listed != *expected || reading.has_strangers() {
+            return Ok(FirewallState::default());
+        }
+        Ok(FirewallState { current: true, grants: reading.grants() })
+    }
+
+    /// How `nft` lists our rules once they are loaded, asked in an empty network namespace, so
+    /// that no form of words has to be guessed, and a change by hand shows after a restart too.
+    fn as_listed(&self) -> Result<Vec<Value>, NftError> {
+        let mut none = Reading::default();
+        let tables = nft::list_elsewhere(&self.rules)?;
+        Ok(tables.into_iter().flat_map(|table| elements::split(table, &mut none)).collect())
+    }
+
+    /// Replaces our tables by those of this version, without any grant, in one transaction.
+    pub fn load(&self) -> Result<(), HostError> {
+        self.run(&self.rules).map_err(|e| HostError::new("load our nft tables", e).help(HELP))
+    }
+
+    /// Lets `grant` through, for `lease` from now; None for as long as the tables stand.
+    ///
+    /// Repeatable; granting again renews. A lease under a millisecond is no grant.
+    pub fn grant(&self, grant: &Grant, lease: Option<Duration>) -> Result<(), HostError> {
+        self.grant_all(&[(grant.clone(), lease)])
+    }
+
+    /// Lets all of `grants` through in one transaction, each for its lease.
+    pub fn grant_all(&self, grants: &[(Grant, Option<Duration>)]) -> Result<(), HostError> {
+        let script: String =
+            grants.iter().map(|(grant, lease)| elements::add(grant, *lease)).collect();
+        let what = one_or_many("grant", grants.iter().map(|(grant, _)| grant));
+        self.run(&script).map_err(|e| HostError::new(what, e).help(HELP))
+    }
+
+    /// Takes `grant` out: an open flow of its ends at its next packet. Repeatable.
+    pub fn revoke(&self, grant: &Grant) -> Result<(), HostError> {
+        self.revoke_all(std::slice::from_ref(grant))
+    }
+
+    /// Takes all of `grants` out in one transaction. Repeatable.
+    pub fn revoke_all(&self, grants: &[Grant]) -> Result<(), HostError> {
+        let script: String = grants.iter().map(elements::remove).collect();
+        let what = one_or_many("revoke", grants.iter());
+        self.run(&script).map_err(|e| HostError::new(what, e).help(HELP))
+    }
+
+    fn run(&self, script: &str) -> Result<(), NftError> {
+        let _one_at_a_time = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if script.is_empty() { Ok(()) } else { nft::run(script) }
+    }
+}
+
+const HELP: &str = "`nft list ruleset` as root must work on this host: install nftables, and \
+     a kernel with nf_tables for inet and bridge";
+
+fn one_or_many<'a>(verb: &str, mut grants: impl ExactSizeIterator<Item = &'a Grant>) -> String {
+    match (grants.len(), grants.next()) {
+        (1, Some(grant)) => format!("{verb} {grant}"),
+        (n, _) => format!("{verb} {n} rights"),
+    }
+}

@@ -11,10 +11,11 @@ pub mod gate;
 pub mod images;
 pub mod libvirt;
 mod real;
+pub mod sessions;
 pub mod sim;
 mod xml;
 
-pub use real::RealHost;
+pub use real::{LocalUsers, RealHost};
 
 use nonstop_plan::{Observed, Step};
 

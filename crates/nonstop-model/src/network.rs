@@ -70,7 +70,7 @@ impl TryFrom<String> for SegmentName {
 pub struct Slot(pub u32);
 
 /// The prefix length of a segment.
-const SEGMENT_PREFIX: u8 = 28;
+pub const SEGMENT_PREFIX: u8 = 28;
 
 /// How many segments `pool` holds.
 pub fn slots(pool: Ipv4Net) -> u32 {

@@ -1,0 +1,207 @@
+//! Grants as elements of sets, in both directions.
+
+use nftables::{
+    expr::{Expression, NamedExpression},
+    schema::Set,
+};
+use nonstop_model::{
+    Mac, MachineId,
+    network::{self, SEGMENT_PREFIX},
+};
+use nonstop_plan::Grant;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+/// An element: its table's family, its set, and its fields joined by ` . `.
+type Element = (&'static str, &'static str, String);
+
+/// The elements that make up `grant`; the first one names it.
+fn elements(grant: &Grant) -> Vec<Element> {
+    let flow = |kind, replies, uid: u32, address: Ipv4Addr, port: u16| {
+        vec![
+            ("inet", kind, format!("{uid} . {address} . {port}")),
+            ("inet", replies, format!("{address} . {port}")),
+        ]
+    };
+    match *grant {
+        Grant::Portal { uid, address, port } => {
+            flow("portal", "portal_replies", uid, address, port)
+        }
+        Grant::Desktop { uid, address, port } => {
+            flow("desktop", "desktop_replies", uid, address, port)
+        }
+        Grant::Port { machine, address } => {
+            let (tap, mac) = (network::tap(machine), Mac::of(machine));
+            let host = host_beside(address);
+            vec![
+                ("bridge", "ports", format!("{tap} . {mac} . {address}")),
+                ("bridge", "cards", format!("{tap} . {mac}")),
+                ("bridge", "neighbours", format!("{tap} . {address}")),
+                ("bridge", "neighbours", format!("{tap} . {host}")),
+            ]
+        }
+    }
+}
+
+/// The host's address on the segment of `address`.
+fn host_beside(address: Ipv4Addr) -> Ipv4Addr {
+    let behind = u32::MAX >> SEGMENT_PREFIX;
+    Ipv4Addr::from((u32::from(address) & !behind) + 1)
+}
+
+/// Adds `grant` for `lease`, or renews it.
+pub(super) fn add(grant: &Grant, lease: Option<Duration>) -> String {
+    let timeout = match lease.map(|lease| lease.as_millis()) {
+        None => String::new(),
+        // To nft, no time at all would mean for ever.
+        Some(0) => return remove(grant),
+        Some(ms) => format!(" timeout {ms}ms"),
+    };
+    let add = |(family, set, key): Element| {
+        format!("add element {family} nonstop {set} {{ {key}{timeout} }}\n")
+    };
+    // Adding an element that is there already does not renew it on kernel 6.1.
+    remove(grant) + &elements(grant).into_iter().map(add).collect::<String>()
+}
+
+/// Removes `grant`. Each element is added first, since removing one that is absent fails.
+pub(super) fn remove(grant: &Grant) -> String {
+    let remove = |(family, set, key): Element| {
+        format!(
+            "add element {family} nonstop {set} {{ {key} }}\n\
+             delete element {family} nonstop {set} {{ {key} }}\n"
+        )
+    };
+    elements(grant).into_iter().map(remove).collect()
+}
+
+/// The elements of a listing.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    elements: BTreeMap<(String, String, String), Option<Duration>>,
+    /// What could not be read as an element of ours.
+    strange: bool,
+}
+
+impl Reading {
+    /// The grants whose elements are all there, with the time until the first of them ends.
+    pub(super) fn grants(&self) -> BTreeMap<Grant, Option<Duration>> {
+        let mut grants = BTreeMap::new();
+        for grant in self.named() {
+            let parts: Option<Vec<Option<Duration>>> =
+                elements(&grant).into_iter().map(|part| self.get(part)).collect();
+            if let Some(parts) = parts {
+                grants.insert(grant, parts.into_iter().flatten().min());
+            }
+        }
+        grants
+    }
+
+    /// Whether something is there that no grant explains.
+    pub(super) fn has_strangers(&self) -> bool {
+        let explained: BTreeSet<_> = self.named().flat_map(|g| elements(&g)).map(owned).collect();
+        // The two elements of a flow end in the same millisecond, but the listing of their sets
+        // does not happen in the same: the second one of a flow that has just ended is no stranger.
+        let ending = |left: &Option<Duration>| left.is_some_and(|left| left.as_secs() < 2);
+        self.strange
+            || self.elements.iter().any(|(key, left)| !explained.contains(key) && !ending(left))
+    }
+
+    fn named(&self) -> impl Iterator<Item = Grant> {
+        self.elements.keys().filter_map(|(_, set, key)| parse(set, key))
+    }
+
+    fn get(&self, element: Element) -> Option<Option<Duration>> {
+        self.elements.get(&owned(element)).copied()
+    }
+
+    fn read(&mut self, set: &Value) -> Option<()> {
+        let set: Set<'_> = serde_json::from_value(set.clone()).ok()?;
+        let family = serde_json::to_value(set.family).ok()?.as_str()?.to_owned();
+        for element in set.elem.iter().flat_map(|elements| elements.iter()) {
+            let (value, left) = match element {
+                Expression::Named(NamedExpression::Elem(elem)) => {
+                    (&*elem.val, elem.expires.map(|s| Duration::from_secs(s.into())))
+                }
+                value => (value, None),
+            };
+            let Expression::Named(NamedExpression::Concat(fields)) = value else { return None };
+            let fields: Option<Vec<String>> = fields.iter().map(field).collect();
+            self.elements.insert((family.clone(), set.name.to_string(), fields?.join(" . ")), left);
+        }
+        Some(())
+    }
+}
+
+fn owned((family, set, key): Element) -> (String, String, String) {
+    (family.into(), set.into(), key)
+}
+
+fn field(value: &Expression<'_>) -> Option<String> {
+    match value {
+        Expression::String(text) => Some(text.to_string()),
+        Expression::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The grant that the element `key` of `set` names; None if it names none.
+fn parse(set: &str, key: &str) -> Option<Grant> {
+    let fields: Vec<&str> = key.split(" . ").collect();
+    let grant = match (set, fields[..].first_chunk()?) {
+        ("portal", [uid, address, port]) => Grant::Portal {
+            uid: uid.parse().ok()?,
+            address: address.parse().ok()?,
+            port: port.parse().ok()?,
+        },
+        ("desktop", [uid, address, port]) => Grant::Desktop {
+            uid: uid.parse().ok()?,
+            address: address.parse().ok()?,
+            port: port.parse().ok()?,
+        },
+        ("ports", [tap, _, address]) => Grant::Port {
+            machine: MachineId(tap.strip_prefix("nst")?.parse().ok()?),
+            address: address.parse().ok()?,
+        },
+        _ => return None,
+    };
+    // Read back the same, so that no foreign MAC hides behind a known tap.
+    (elements(&grant).first()?.2 == key).then_some(grant)
+}
+
+/// The objects of a listing without what differs from load to load; elements go to `reading`.
+pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {
+    let objects = table.get_mut("nftables").and_then(Value::as_array_mut).map(std::mem::take);
+    let mut kept = Vec::new();
+    for mut object in objects.unwrap_or_default() {
+        if object.get("metainfo").is_some() {
+            continue;
+        }
+        if let Some(set) = object.get_mut("set") {
+            reading.strange |= reading.read(set).is_none();
+            set.as_object_mut().map(|set| set.remove("elem"));
+        }
+        normalise(&mut object);
+        kept.push(object);
+    }
+    kept
+}
+
+/// Removes handles, and orders the members of anonymous sets.
+fn normalise(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("handle");
+            fields.values_mut().for_each(normalise);
+            if let Some(Value::Array(members)) = fields.get_mut("set") {
+                members.sort_by_key(Value::to_string);
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(normalise),
+        _ => {}
+    }
+}

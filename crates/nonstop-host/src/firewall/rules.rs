@@ -1,0 +1,154 @@
+//! The rules, as text. They match only our interfaces, our addresses and our uids, since a
+//! lab's host may run other things, and end in a refusal wherever they match.
+
+use super::FirewallConfig;
+use nonstop_model::network::ACCOUNT_NET;
+use std::collections::BTreeSet;
+
+/// The script that replaces both tables by closed ones.
+pub(super) fn render(config: &FirewallConfig) -> String {
+    let closed = closed_uids(config);
+    let dhcp_uids: BTreeSet<u32> =
+        config.dnsmasq_uids.iter().copied().chain([ROOT_BEFORE_IT_DROPPED]).collect();
+    let dhcp_uids: Vec<String> = dhcp_uids.iter().map(u32::to_string).collect();
+    RULES
+        .replace("@ACCOUNT_NET@", &ACCOUNT_NET.to_string())
+        .replace("@POOL@", &config.pool.to_string())
+        .replace("@DHCP_UIDS@", &dhcp_uids.join(", "))
+        .replace("@CLOSED_UIDS@", &closed)
+}
+
+// dnsmasq opens its sockets as root and then changes its uid; a socket keeps its opener's.
+const ROOT_BEFORE_IT_DROPPED: u32 = 0;
+
+/// Elements of the set of uids that open no connection of their own.
+fn closed_uids(config: &FirewallConfig) -> String {
+    let ranges = [&config.account_uids, &config.machine_uids];
+    let single: BTreeSet<u32> = [config.portal_uid, config.agent_uid]
+        .into_iter()
+        .chain(config.dnsmasq_uids.iter().copied())
+        .filter(|uid| *uid != 0 && !ranges.iter().any(|range| range.contains(uid)))
+        .collect();
+    let single = single.iter().map(u32::to_string);
+    let ranges = ranges.iter().map(|range| format!("{}-{}", range.start(), range.end()));
+    single.chain(ranges).collect::<Vec<_>>().join(", ")
+}
+
+// Replies and packets without a socket are looked up by where their flow was opened to, in
+// `*_replies`, which holds what the set beside it holds, without the uid. `meta skuid` of a
+// packet without a socket (the kernel finishing for a closed one) matches nothing, not even `!=`.
+const RULES: &str = r#"table inet nonstop
+delete table inet nonstop
+table inet nonstop {
+	# uid . address . port of the people's own portal and desktops.
+	set portal { type uid . ipv4_addr . inet_service; flags timeout; }
+	set portal_replies { type ipv4_addr . inet_service; flags timeout; }
+	set desktop { type uid . ipv4_addr . inet_service; flags timeout; }
+	set desktop_replies { type ipv4_addr . inet_service; flags timeout; }
+
+	chain output {
+		type filter hook output priority filter; policy accept;
+		ip daddr @ACCOUNT_NET@ goto to_account
+		ip saddr @ACCOUNT_NET@ goto from_account
+		oifname "nsb*" goto to_segment
+		oifname != "lo" ip daddr @POOL@ goto refuse
+		meta skuid { @CLOSED_UIDS@ } goto refuse
+	}
+
+	# To an account's address: by its own uid, to the portal.
+	chain to_account {
+		meta skuid . ip daddr . tcp dport @portal accept
+		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @portal_replies accept
+		meta skuid 0-4294967294 goto refuse
+		ct state established ct direction original ip daddr . tcp dport @portal_replies accept
+		goto refuse
+	}
+
+	# From an account's address: replies of the portal.
+	chain from_account {
+		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @portal_replies accept
+		goto refuse
+	}
+
+	# To a segment: a person to a desktop, and answers of DHCP and DNS. Root has no way either.
+	chain to_segment {
+		meta skuid . ip daddr . tcp dport @desktop accept
+		meta skuid { @DHCP_UIDS@ } udp sport 67 udp dport 68 accept
+		udp sport 53 ct direction reply accept
+		tcp sport 53 ct direction reply accept
+		meta skuid 0-4294967294 goto refuse
+		ct state established ct direction original ip daddr . tcp dport @desktop_replies accept
+		goto refuse
+	}
+
+	chain refuse {
+		meta skuid 0-4294967294 goto reset
+		# The reset that ends a refused connection passes here as well.
+		tcp flags & rst == rst accept
+		goto reset
+	}
+
+	chain reset {
+		meta l4proto tcp reject with tcp reset
+		drop
+	}
+
+	chain input {
+		type filter hook input priority filter; policy accept;
+		iifname "nsb*" goto from_segment
+		iifname != "lo" ip daddr { @ACCOUNT_NET@, @POOL@ } drop
+		iifname != "lo" ip saddr { @ACCOUNT_NET@, @POOL@ } drop
+	}
+
+	# From a segment: DHCP and DNS at the host's address of that segment, and replies of desktops.
+	chain from_segment {
+		udp sport 68 udp dport 67 fib daddr . iif type { local, broadcast } accept
+		udp dport 53 fib daddr . iif type local accept
+		tcp dport 53 fib daddr . iif type local accept
+		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @desktop_replies accept
+		drop
+	}
+
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		iifname "nsb*" drop
+		oifname "nsb*" drop
+		ip saddr { @ACCOUNT_NET@, @POOL@ } drop
+		ip daddr { @ACCOUNT_NET@, @POOL@ } drop
+	}
+}
+table bridge nonstop
+delete table bridge nonstop
+table bridge nonstop {
+	# A machine's own tap, MAC and address, and whom it may speak to on its segment.
+	set cards { type ifname . ether_addr; flags timeout; }
+	set ports { type ifname . ether_addr . ipv4_addr; flags timeout; }
+	set neighbours { type ifname . ipv4_addr; flags timeout; }
+
+	chain prerouting {
+		type filter hook prerouting priority dstnat; policy accept;
+		iifname "nst*" goto from_machine
+	}
+
+	# Link-local frames (01:80:c2:…) come here without passing prerouting.
+	chain input {
+		type filter hook input priority filter; policy accept;
+		iifname "nst*" goto from_machine
+	}
+
+	chain from_machine {
+		ether type ip iifname . ether saddr . ip saddr @ports iifname . ip daddr @neighbours accept
+		ether type ip iifname . ether saddr . ip saddr @ports ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
+		ether type ip iifname . ether saddr @cards ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
+		ether type arp iifname . ether saddr . arp saddr ip @ports iifname . arp saddr ether @cards iifname . arp daddr ip @neighbours accept
+		drop
+	}
+
+	# A segment joins machines to the host, not to each other.
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		iifname "nst*" drop
+		oifname "nst*" drop
+	}
+}
+"#;

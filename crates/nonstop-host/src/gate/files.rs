@@ -1,0 +1,159 @@
+//! An account as files: two records with links, and a key file that says whose it is.
+
+use super::{link_whole, remove, write_whole};
+use nonstop_model::AccountName;
+use nonstop_plan::AccountGate;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    ops::RangeInclusive,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+const MARK: &str = "# nonstop ";
+const REAL_NAME: &str = "NONSTOP account";
+
+/// The key file of `gate`. Its first line is what it was made from.
+pub(super) fn key_file(gate: &AccountGate) -> String {
+    let json = serde_json::to_string(gate).expect("an account's gate is plain data");
+    let mut options = vec!["restrict".to_owned()];
+    // Without any permitopen a key line would reach everything.
+    if !gate.targets.is_empty() {
+        options.push("port-forwarding".into());
+    }
+    options.extend(gate.targets.iter().map(|(to, port)| format!("permitopen=\"{to}:{port}\"")));
+    if !gate.sources.is_empty() {
+        let sources: Vec<String> = gate.sources.iter().map(|net| net.to_string()).collect();
+        options.push(format!("from=\"{}\"", sources.join(",")));
+    }
+    let options = options.join(",");
+    let mut text = format!("{MARK}{json}\n");
+    for key in &gate.keys {
+        text += &format!("{options} {}\n", key.0);
+    }
+    text
+}
+
+/// What a key file was made from; None if it is not just as [`key_file`] makes it.
+pub(super) fn parse_key_file(text: &str) -> Option<AccountGate> {
+    let gate: AccountGate = serde_json::from_str(text.lines().next()?.strip_prefix(MARK)?).ok()?;
+    (key_file(&gate) == text).then_some(gate)
+}
+
+/// A file or link in the folder of user records.
+pub(super) struct Record {
+    name: String,
+    content: Content,
+}
+
+enum Content {
+    Text(String),
+    Link(String),
+}
+
+/// The records of an account, links behind what they point to.
+pub(super) fn records(gate: &AccountGate) -> [Record; 4] {
+    let (name, uid) = (&gate.name, gate.uid);
+    // `locked` is not looked at under pam_permit; being there is what counts.
+    let user = json!({
+        "userName": name, "uid": uid, "gid": uid, "realName": REAL_NAME,
+        "homeDirectory": "/nonexistent", "shell": "/usr/sbin/nologin", "disposition": "regular",
+    });
+    let group = json!({
+        "groupName": name, "gid": uid, "description": REAL_NAME, "disposition": "regular",
+    });
+    let text = |value: Value| Content::Text(format!("{value}\n"));
+    [
+        Record { name: format!("{name}.user"), content: text(user) },
+        Record { name: format!("{name}.group"), content: text(group) },
+        Record { name: format!("{uid}.user"), content: Content::Link(format!("{name}.user")) },
+        Record { name: format!("{uid}.group"), content: Content::Link(format!("{name}.group")) },
+    ]
+}
+
+impl Record {
+    /// Whether it is in `folder` just as it should be.
+    pub(super) fn is_whole(&self, folder: &Path) -> bool {
+        let path = folder.join(&self.name);
+        match &self.content {
+            Content::Link(target) => fs::read_link(path).is_ok_and(|t| t == Path::new(target)),
+            Content::Text(text) => {
+                let owned = fs::symlink_metadata(&path).is_ok_and(|meta| {
+                    meta.is_file() && meta.uid() == 0 && meta.permissions().mode() & 0o7777 == 0o644
+                });
+                owned && fs::read_to_string(path).is_ok_and(|t| t == *text)
+            }
+        }
+    }
+
+    /// Makes it be in `folder` just so.
+    pub(super) fn ensure(&self, folder: &Path) -> io::Result<()> {
+        if self.is_whole(folder) {
+            return Ok(());
+        }
+        let path = folder.join(&self.name);
+        if fs::read_to_string(&path).is_ok_and(|text| !is_ours(&text)) {
+            let why = format!("{} is somebody else's", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        match &self.content {
+            Content::Text(text) => write_whole(&path, text, 0o644, 0),
+            Content::Link(target) => link_whole(&path, target),
+        }
+    }
+}
+
+/// Names with records of ours in `folder`. Others may keep users there too.
+pub(super) fn recorded_names(folder: &Path) -> io::Result<BTreeSet<AccountName>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let Some(name) = file_name.to_str().and_then(|name| name.strip_suffix(".user")) else {
+            continue;
+        };
+        if let Ok(name) = name.parse()
+            && fs::read_to_string(entry.path()).is_ok_and(|text| is_ours(&text))
+        {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+fn is_ours(record: &str) -> bool {
+    serde_json::from_str::<Value>(record).is_ok_and(|record| {
+        [&record["realName"], &record["description"]].contains(&&json!(REAL_NAME))
+    })
+}
+
+/// Removes the records of `name` from `folder`, and links of uids in `uids` to them.
+pub(super) fn remove_records(
+    folder: &Path,
+    name: &AccountName,
+    uids: &RangeInclusive<u32>,
+) -> io::Result<()> {
+    let user = folder.join(format!("{name}.user"));
+    match fs::read_to_string(&user) {
+        Ok(text) if !is_ours(&text) => return Ok(()),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let targets = ["user", "group"].map(|kind| format!("{name}.{kind}"));
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let uid = file_name.to_str().and_then(|name| name.split('.').next()?.parse::<u32>().ok());
+        let links = fs::read_link(entry.path());
+        if uid.is_some_and(|uid| uids.contains(&uid))
+            && links.is_ok_and(|to| targets.iter().any(|target| to == Path::new(target)))
+        {
+            remove(&entry.path())?;
+        }
+    }
+    // The record with the mark goes last, so that a crash in between is found again.
+    remove(&folder.join(format!("{name}.group")))?;
+    remove(&user)
+}
