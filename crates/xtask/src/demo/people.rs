@@ -5,13 +5,14 @@ use anyhow::{Context, Result};
 use nonstop_testkit::{
     lab::Lab,
     net::free_port,
-    place::Place,
+    place::{Place, wait_for},
     ssh::{self, Forward, Tunnel},
 };
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Name, role, full name, affiliation.
@@ -76,7 +77,14 @@ pub(crate) fn tunnels(
     for [name, ..] in PEOPLE {
         let (tunnel, port) = tunnel(lab, dir, config, name)?;
         tunnels.push(tunnel);
-        portal.insert(name.into(), format!("http://127.0.0.1:{port}/"));
+        let url = format!("http://127.0.0.1:{port}/");
+        // The portal opens an account's address a moment after the account was made.
+        wait_for(&format!("the portal of {name}"), Duration::from_secs(20), || {
+            Place::here()
+                .run(&["curl", "-sS", "-o", "/dev/null", "--noproxy", "*", "-m", "5", &url])
+                .map(Some)
+        })?;
+        portal.insert(name.into(), url);
     }
     Ok((tunnels, portal))
 }
