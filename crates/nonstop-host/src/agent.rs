@@ -1,32 +1,59 @@
-//! Setting a guest's password through its agent, by a confined child.
+//! A guest's agent, spoken to by a confined child (see the crate `nonstop-agent`): nothing that a
+//! guest says is read by this process.
 
-use crate::{HostError, Outcome};
-use nonstop_model::{MachineId, environment::Password};
-use std::path::{Path, PathBuf};
+use crate::{HostError, Outcome, domain::agent_socket};
+use nonstop_agent::{Task, Verdict};
+use nonstop_model::{MachineId, Password};
+use std::{
+    io::ErrorKind,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+};
 
-/// Starts the child that speaks with one guest's agent.
+/// Starts a child for each word with a guest's agent.
 #[derive(Debug)]
 pub struct AgentRunner {
     program: PathBuf,
-    sockets: PathBuf,
-    uid: u32,
-    gid: u32,
+    agent_dir: PathBuf,
+    user: (u32, u32),
 }
 
 impl AgentRunner {
-    /// A runner of `programs/nonstop-agent` as `uid` and `gid`, for the sockets in `sockets`.
-    pub fn new(programs: &Path, sockets: &Path, uid: u32, gid: u32) -> AgentRunner {
-        AgentRunner { program: programs.join("nonstop-agent"), sockets: sockets.into(), uid, gid }
+    /// Children are `nonstop-agent` in `programs`, run as `uid` and `gid`; the sockets of guests'
+    /// agents lie in `agent_dir`.
+    pub fn new(programs: &Path, agent_dir: &Path, uid: u32, gid: u32) -> AgentRunner {
+        AgentRunner {
+            program: programs.join("nonstop-agent"),
+            agent_dir: agent_dir.into(),
+            user: (uid, gid),
+        }
     }
 
-    /// Sets the password of `user` in `machine`.
+    /// Asks the guest of `machine` to give `user` this password. Returns within 2.5 s; `NotYet`
+    /// when the guest does not answer. That it says "done" is information, never proof.
     pub fn set_password(
         &self,
         machine: MachineId,
-        _user: &str,
-        _password: &Password,
+        user: &str,
+        password: &Password,
     ) -> Result<Outcome, HostError> {
-        let _ = (&self.program, &self.sockets, self.uid, self.gid, machine);
-        Ok(Outcome::NotYet)
+        let doing = || format!("set the password of {user} in {machine}");
+        let socket = match UnixStream::connect(agent_socket(&self.agent_dir, machine)) {
+            Ok(socket) => socket,
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                return Ok(Outcome::NotYet);
+            }
+            Err(e) => return Err(HostError::new(doing(), e)),
+        };
+        socket.set_nonblocking(true).map_err(|e| HostError::new(doing(), e))?;
+        let task = Task { user: user.into(), password: password.0.clone() };
+        match nonstop_agent::run(&self.program, OwnedFd::from(socket), &task, self.user) {
+            Ok(Verdict::Done) => Ok(Outcome::Done),
+            Ok(Verdict::NotYet) => Ok(Outcome::NotYet),
+            Ok(Verdict::Refused) => Err(HostError::new(doing(), "the guest's agent refused")
+                .help("revert the machine, or build its image anew")),
+            Err(e) => Err(HostError::new(doing(), e)
+                .help("see that nonstop-agent lies in `programs` of lab.yaml and its user exists")),
+        }
     }
 }

@@ -1,0 +1,118 @@
+//! The real child against agents that lie, hang, flood and break off.
+
+use nonstop_agent::{PATIENCE_MS, Task, Verdict, run};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Runs the child against `agent`, which plays the guest.
+fn against(agent: impl FnOnce(UnixStream) + Send + 'static) -> Verdict {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let guest = thread::spawn(move || agent(theirs));
+    let task = Task { user: "researcher".into(), password: "secret".into() };
+    let program = Path::new(env!("CARGO_BIN_EXE_nonstop-agent"));
+    let started = Instant::now();
+    let verdict = run(program, OwnedFd::from(ours), &task, (64_102, 64_102)).expect("a verdict");
+    let limit = Duration::from_millis(PATIENCE_MS + 800);
+    assert!(started.elapsed() < limit, "took {:?}", started.elapsed());
+    drop(guest);
+    verdict
+}
+
+/// Answers the first command as qemu-guest-agent does, after `before`.
+fn sync(guest: &UnixStream, before: &[u8]) -> BufReader<UnixStream> {
+    let mut reader = BufReader::new(guest.try_clone().expect("a copy"));
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line).expect("a command");
+    let text = String::from_utf8_lossy(&line).into_owned();
+    assert!(text.contains("guest-sync-delimited"), "{text}");
+    let id: String = text.chars().filter(char::is_ascii_digit).collect();
+    let mut guest = guest;
+    guest.write_all(before).expect("said");
+    guest.write_all(b"\xff").expect("said");
+    guest.write_all(format!("{{\"return\": {id}}}\n").as_bytes()).expect("said");
+    reader
+}
+
+#[test]
+fn an_agent_that_behaves_sets_the_password() {
+    let verdict = against(|mut guest| {
+        let mut reader = sync(&guest, b"");
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a command");
+        assert!(line.contains("guest-set-user-password") && line.contains("c2VjcmV0"), "{line}");
+        guest.write_all(b"{\"return\": {}}\n").expect("said");
+    });
+    assert_eq!(verdict, Verdict::Done);
+}
+
+#[test]
+fn what_an_earlier_conversation_left_is_skipped() {
+    let verdict = against(|mut guest| {
+        let mut reader = sync(&guest, b"{\"return\": 7}\n{\"return\": {}}\n");
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a command");
+        guest.write_all(b"{\"return\": {}}\n").expect("said");
+    });
+    assert_eq!(verdict, Verdict::Done);
+}
+
+#[test]
+fn an_agent_that_refuses_is_told_apart_from_one_that_is_silent() {
+    let refused = against(|mut guest| {
+        let mut reader = sync(&guest, b"");
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a command");
+        guest.write_all(b"{\"error\": {\"class\": \"GenericError\"}}\n").expect("said");
+    });
+    assert_eq!(refused, Verdict::Refused);
+    let silent = against(|guest| {
+        thread::sleep(Duration::from_secs(4));
+        drop(guest);
+    });
+    assert_eq!(silent, Verdict::NotYet);
+}
+
+#[test]
+fn floods_garbage_depth_and_early_ends_give_no_answer_and_nothing_worse() {
+    let flood = against(|mut guest| {
+        let block = [b'x'; 65536];
+        for _ in 0..1000 {
+            if guest.write_all(&block).is_err() {
+                return;
+            }
+        }
+    });
+    assert_eq!(flood, Verdict::NotYet);
+    let deep = against(|mut guest| {
+        let _reader = sync(&guest, b"");
+        let said = [b"{\"return\":".to_vec(), vec![b'['; 30_000], b"\n".to_vec()].concat();
+        let _gone = guest.write_all(&said);
+        thread::sleep(Duration::from_millis(200));
+    });
+    assert_eq!(deep, Verdict::NotYet);
+    let early = against(drop);
+    assert_eq!(early, Verdict::NotYet);
+    let drip = against(|mut guest| {
+        let mut byte = [0];
+        let _asked = guest.read(&mut byte);
+        for _ in 0..100 {
+            if guest.write_all(b"{").is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    assert_eq!(drip, Verdict::NotYet);
+}
+
+#[test]
+fn the_child_does_not_run_as_root() {
+    let program = env!("CARGO_BIN_EXE_nonstop-agent");
+    let status = std::process::Command::new(program).args(["0", "0"]).status().expect("runs");
+    assert_eq!(status.code(), Some(2));
+}
