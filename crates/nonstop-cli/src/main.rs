@@ -1,2 +1,57 @@
-//! See crates/ARCHITECTURE.md.
-fn main() {}
+//! `nonstop`: a lab from the command line. A client of the same API as the portal.
+//!
+//! Results go to stdout, talk to stderr. Exit code 0: done; 1: failed; 2: misused.
+
+mod args;
+mod ask;
+mod error;
+mod image;
+mod local;
+mod render;
+mod table;
+
+use args::{Cli, Noun};
+use clap::Parser;
+use error::CliError;
+use nonstop_model::Lab;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let code = if matches!(e, CliError::Misused(_)) { 2 } else { 1 };
+            eprintln!("{:?}", miette::Report::new(e));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), CliError> {
+    match &cli.noun {
+        Noun::Lab(verb) => return local::lab(cli, verb),
+        Noun::Template(args::TemplateVerb::Check { files }) => {
+            return local::check_templates(cli, files);
+        }
+        _ => {}
+    }
+    let lab = Lab::load(&cli.lab)?;
+    match &cli.noun {
+        Noun::Image(verb) => image::run(&lab, verb, cli.json),
+        noun => ask::run(&lab, noun, cli.json),
+    }
+}
+
+/// Prints a result.
+fn print(text: &str) {
+    use std::io::Write;
+    // A reader that has gone (`| head`) is no failure of ours.
+    let _gone = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
+}
+
+/// Prints a value for scripts.
+fn print_json<T: serde::Serialize>(value: &T) {
+    let text = serde_json::to_string_pretty(value).expect("our types have string keys");
+    print(&text);
+}

@@ -1,0 +1,289 @@
+//! What can be typed: `nonstop NOUN VERB`, each flag defined once.
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use nonstop_api::PowerAction;
+use nonstop_model::{
+    AccountName, EnvironmentId, ImageName, MachineRole, RequestId, Role, TemplateName,
+};
+use std::path::PathBuf;
+
+/// Runs a lab from the command line.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// The file that describes the lab.
+    #[arg(long, global = true, env = "NONSTOP_LAB", default_value = "/etc/nonstop/lab.yaml")]
+    pub(crate) lab: PathBuf,
+    /// Print JSON for scripts.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) noun: Noun,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Noun {
+    /// Researchers and staff.
+    #[command(subcommand)]
+    Account(AccountVerb),
+    /// Environment templates.
+    #[command(subcommand)]
+    Template(TemplateVerb),
+    /// What researchers apply for.
+    #[command(subcommand)]
+    Request(RequestVerb),
+    /// What staff granted.
+    #[command(subcommand)]
+    Environment(EnvironmentVerb),
+    /// Sessions at the gateway.
+    #[command(subcommand)]
+    Session(SessionVerb),
+    /// Base images; works without the daemon.
+    #[command(subcommand)]
+    Image(ImageVerb),
+    /// Who did what.
+    #[command(subcommand)]
+    Trace(TraceVerb),
+    /// What may reach what.
+    #[command(subcommand)]
+    Reach(ReachVerb),
+    /// The lab file itself; works without the daemon.
+    #[command(subcommand)]
+    Lab(LabVerb),
+    /// What would change on the host, and what stands in the way.
+    Plan,
+    /// What is missing on this host, and how to mend it; exit code 1 if anything is.
+    Check,
+    /// Figures of the lab.
+    Stats,
+    /// Who the daemon takes you for.
+    Whoami,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountVerb {
+    /// Enter an account.
+    Add {
+        /// Login name: a lower-case letter, then lower-case letters, digits or `-`.
+        name: AccountName,
+        /// `researcher` or `staff`.
+        #[arg(long)]
+        role: Role,
+        /// Name of the person.
+        #[arg(long)]
+        full_name: String,
+        /// Where the person works.
+        #[arg(long)]
+        affiliation: String,
+        /// A network the person comes from, such as 192.0.2.0/24; may be repeated.
+        #[arg(long)]
+        source: Vec<Ipv4Net>,
+        /// A file with an OpenSSH public key; may be repeated. Only where `software_keys` is on.
+        #[arg(long)]
+        key_file: Vec<PathBuf>,
+    },
+    /// List accounts.
+    List,
+    /// Show one account.
+    Show {
+        /// Whose.
+        name: AccountName,
+    },
+    /// Stop an account from logging in; what it has open is cut.
+    Suspend {
+        /// Whose.
+        name: AccountName,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+        /// Make it active again instead.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// End an account and its environments for good.
+    Remove {
+        /// Whose.
+        name: AccountName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TemplateVerb {
+    /// List the templates that can be applied for.
+    List,
+    /// Show one template.
+    Show {
+        /// Which.
+        name: TemplateName,
+    },
+    /// Check template files, by default all of the lab; works without the daemon.
+    Check {
+        /// Files.
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RequestVerb {
+    /// Apply for an environment in the name of a researcher.
+    Apply {
+        /// For whom.
+        #[arg(long)]
+        account: AccountName,
+        /// For which template.
+        #[arg(long)]
+        template: TemplateName,
+        /// For so many hours, from now or `--from`.
+        #[arg(long, required_unless_present = "until", conflicts_with = "until")]
+        hours: Option<u32>,
+        /// From when, such as 2030-01-31T09:00:00Z; now by default.
+        #[arg(long)]
+        from: Option<Timestamp>,
+        /// Until when.
+        #[arg(long)]
+        until: Option<Timestamp>,
+        /// What for.
+        #[arg(long)]
+        purpose: String,
+    },
+    /// List requests.
+    List,
+    /// Grant a request.
+    Approve {
+        /// Which.
+        id: RequestId,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Refuse a request.
+    Refuse {
+        /// Which.
+        id: RequestId,
+        /// Why, for the researcher to read.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// Whether to wait until an environment is ready.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Wait {
+    /// Wait until it is ready, at most so many seconds, and show how far it is.
+    #[arg(long, num_args = 0..=1, default_missing_value = "300", value_name = "SECONDS")]
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnvironmentVerb {
+    /// List environments.
+    List {
+        /// Also those that are gone.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one environment.
+    Show {
+        /// Which.
+        id: EnvironmentId,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Switch machines: on, off (asked, then stopped), kill (at once), reset.
+    Power {
+        /// Which.
+        id: EnvironmentId,
+        /// What to do.
+        action: PowerAction,
+        /// Only the machine of this role.
+        #[arg(long)]
+        machine: Option<MachineRole>,
+    },
+    /// Put machines back to clean: nothing that a guest wrote is carried over.
+    Revert {
+        /// Which.
+        id: EnvironmentId,
+        /// Only the machine of this role.
+        #[arg(long)]
+        machine: Option<MachineRole>,
+    },
+    /// Move the end of its period.
+    Extend {
+        /// Which.
+        id: EnvironmentId,
+        /// The new end.
+        #[arg(long)]
+        until: Timestamp,
+    },
+    /// End it now; its disks stay for the grace time.
+    End {
+        /// Which.
+        id: EnvironmentId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionVerb {
+    /// List open sessions.
+    List {
+        /// Also closed ones.
+        #[arg(long)]
+        all: bool,
+    },
+    /// End the sessions of the person whose session this is.
+    End {
+        /// Which.
+        id: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageVerb {
+    /// Build images from their recipes.
+    Build {
+        /// Which.
+        #[arg(required = true)]
+        names: Vec<ImageName>,
+        /// The folder of recipes.
+        #[arg(long, default_value = "/usr/share/nonstop/images")]
+        recipes: PathBuf,
+        /// Build even if the recipe has not changed; takes in newer packages.
+        #[arg(long)]
+        force: bool,
+    },
+    /// List built images.
+    List,
+    /// Check every file of every image against its digest.
+    Check,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceVerb {
+    /// List the trace, newest first.
+    List {
+        /// At most so many rows.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Check the hash chain; exit code 1 if it is broken.
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReachVerb {
+    /// Who may reach what, and whether the kernel holds it now.
+    Show,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabVerb {
+    /// Check the lab file.
+    Check,
+    /// Print the JSON schema of `lab.yaml`, or of templates.
+    Schema {
+        /// Of templates instead.
+        #[arg(long)]
+        template: bool,
+    },
+}

@@ -1,0 +1,189 @@
+//! What is asked of the daemon, and waiting for an environment.
+
+use crate::{
+    args::{
+        AccountVerb, EnvironmentVerb, Noun, ReachVerb, RequestVerb, SessionVerb, TemplateVerb,
+        TraceVerb, Wait,
+    },
+    error::CliError,
+    print, print_json,
+    render::render,
+};
+use jiff::Timestamp;
+use nonstop_api::{Client, EnvironmentStateView, EnvironmentView, Reply, Request};
+use nonstop_model::{EnvironmentId, Lab, Period};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// Asks what `noun` says, and prints the answer.
+pub(crate) fn run(lab: &Lab, noun: &Noun, json: bool) -> Result<(), CliError> {
+    let client = Client::new(lab.admin_socket());
+    let reply = client.call(&request(noun)?)?;
+    let reply = match (reply, wait(noun)) {
+        (Reply::Environment(view), Some(seconds)) => {
+            Reply::Environment(wait_until_ready(&client, view.id, seconds)?)
+        }
+        (Reply::Templates(all), _) => match noun {
+            Noun::Template(TemplateVerb::Show { name }) => {
+                let one: Vec<_> = all.into_iter().filter(|t| t.name == *name).collect();
+                if one.is_empty() {
+                    return Err(CliError::NotGood(format!("there is no template `{name}`")));
+                }
+                Reply::Templates(one)
+            }
+            _ => Reply::Templates(all),
+        },
+        (reply, _) => reply,
+    };
+    if json {
+        let value = serde_json::to_value(&reply).expect("our types have string keys");
+        print_json(&value.get("value").cloned().unwrap_or_else(|| serde_json::json!({})));
+    } else {
+        print(&render(&reply));
+    }
+    match reply {
+        Reply::Check(items) if items.iter().any(|item| !item.good) => {
+            Err(CliError::NotGood("something is missing".into()))
+        }
+        Reply::TraceVerified(found) => match found.broken_at {
+            Some(row) => Err(CliError::NotGood(format!("the trace is broken at row {row}"))),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn wait(noun: &Noun) -> Option<u64> {
+    match noun {
+        Noun::Request(RequestVerb::Approve { wait: Wait { wait }, .. })
+        | Noun::Environment(EnvironmentVerb::Show { wait: Wait { wait }, .. }) => *wait,
+        _ => None,
+    }
+}
+
+fn request(noun: &Noun) -> Result<Request, CliError> {
+    Ok(match noun {
+        Noun::Account(verb) => account(verb)?,
+        Noun::Template(_) => Request::TemplateList,
+        Noun::Request(verb) => request_verb(verb)?,
+        Noun::Environment(verb) => environment(verb),
+        Noun::Session(SessionVerb::List { all }) => Request::SessionList { all: *all },
+        Noun::Session(SessionVerb::End { id }) => Request::SessionEnd { id: *id },
+        Noun::Trace(TraceVerb::List { limit }) => Request::TraceList { limit: *limit },
+        Noun::Trace(TraceVerb::Verify) => Request::TraceVerify,
+        Noun::Reach(ReachVerb::Show) => Request::ReachShow,
+        Noun::Plan => Request::Plan,
+        Noun::Check => Request::Check,
+        Noun::Stats => Request::Stats,
+        Noun::Whoami => Request::WhoAmI,
+        Noun::Image(_) | Noun::Lab(_) => {
+            return Err(CliError::Misused("that needs no daemon".into()));
+        }
+    })
+}
+
+fn account(verb: &AccountVerb) -> Result<Request, CliError> {
+    Ok(match verb {
+        AccountVerb::Add { name, role, full_name, affiliation, source, key_file } => {
+            Request::AccountAdd {
+                name: name.clone(),
+                full_name: full_name.clone(),
+                affiliation: affiliation.clone(),
+                role: *role,
+                sources: source.clone(),
+                keys: key_file.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
+            }
+        }
+        AccountVerb::List => Request::AccountList,
+        AccountVerb::Show { name } => Request::AccountShow { name: name.clone() },
+        AccountVerb::Suspend { name, reason, undo } => {
+            Request::AccountSuspend { name: name.clone(), suspend: !undo, reason: reason.clone() }
+        }
+        AccountVerb::Remove { name } => Request::AccountRemove { name: name.clone() },
+    })
+}
+
+fn read(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| CliError::Read { path: path.to_path_buf(), source })
+}
+
+fn request_verb(verb: &RequestVerb) -> Result<Request, CliError> {
+    Ok(match verb {
+        RequestVerb::Apply { account, template, hours, from, until, purpose } => {
+            let from = from.unwrap_or_else(Timestamp::now);
+            let length = Duration::from_secs(u64::from(hours.unwrap_or(0)) * 3600);
+            let until = until.unwrap_or_else(|| from.saturating_add(length).unwrap_or(from));
+            let period = Period::new(from, until).map_err(|e| CliError::Misused(e.to_string()))?;
+            Request::RequestApply {
+                account: Some(account.clone()),
+                template: template.clone(),
+                period,
+                purpose: purpose.clone(),
+            }
+        }
+        RequestVerb::List => Request::RequestList,
+        RequestVerb::Approve { id, .. } => Request::RequestApprove { id: *id },
+        RequestVerb::Refuse { id, reason } => {
+            Request::RequestRefuse { id: *id, reason: reason.clone() }
+        }
+    })
+}
+
+fn environment(verb: &EnvironmentVerb) -> Request {
+    match verb {
+        EnvironmentVerb::List { all } => Request::EnvironmentList { all: *all },
+        EnvironmentVerb::Show { id, .. } => Request::EnvironmentShow { id: *id },
+        EnvironmentVerb::Power { id, action, machine } => {
+            Request::EnvironmentPower { id: *id, role: *machine, action: *action }
+        }
+        EnvironmentVerb::Revert { id, machine } => {
+            Request::EnvironmentRevert { id: *id, role: *machine }
+        }
+        EnvironmentVerb::Extend { id, until } => {
+            Request::EnvironmentExtend { id: *id, until: *until }
+        }
+        EnvironmentVerb::End { id } => Request::EnvironmentEnd { id: *id },
+    }
+}
+
+/// Shows on stderr how far `id` is, until it is ready.
+fn wait_until_ready(
+    client: &Client,
+    id: EnvironmentId,
+    seconds: u64,
+) -> Result<EnvironmentView, CliError> {
+    let started = Instant::now();
+    let mut said = String::new();
+    loop {
+        let Reply::Environment(view) = client.call(&Request::EnvironmentShow { id })? else {
+            return Err(CliError::NotGood("nonstopd answered something else".into()));
+        };
+        let machines: Vec<_> = view
+            .machines
+            .iter()
+            .map(|m| format!("{} {}", m.role, crate::render::word(&m.state)))
+            .collect();
+        let line = match &view.problem {
+            Some(problem) => format!("{id}: {}", problem.message),
+            None => format!("{id}: {}", machines.join(", ")),
+        };
+        if line != said {
+            eprintln!("{:5.1} s  {line}", started.elapsed().as_secs_f32());
+            said = line;
+        }
+        match view.state {
+            EnvironmentStateView::Ready => return Ok(view),
+            EnvironmentStateView::Ended | EnvironmentStateView::Gone => {
+                return Err(CliError::NotGood(format!("{id} has ended")));
+            }
+            EnvironmentStateView::Waiting | EnvironmentStateView::Preparing => {}
+        }
+        if started.elapsed() > Duration::from_secs(seconds) {
+            return Err(CliError::NotGood(format!("{id} is not ready after {seconds} s: {said}")));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

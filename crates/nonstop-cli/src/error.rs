@@ -1,0 +1,61 @@
+//! What is said when something does not work: what, where, and how to mend it.
+
+use miette::Diagnostic;
+use nonstop_api::{ApiError, CallError};
+use std::path::PathBuf;
+
+/// A command that failed.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(crate) enum CliError {
+    /// The daemon said no.
+    #[error("{message}")]
+    Refused {
+        message: String,
+        #[help]
+        help: Option<String>,
+    },
+    /// The daemon is not there.
+    #[error("nonstopd does not answer at {path}")]
+    #[diagnostic(help(
+        "start it (`systemctl start nonstopd`) and look at its log; name another lab with `--lab FILE`; the socket admits root alone"
+    ))]
+    NoDaemon { path: PathBuf, source: std::io::Error },
+    /// The conversation broke.
+    #[error("the conversation with nonstopd broke")]
+    Broke(#[source] nonstop_api::WireError),
+    /// A file cannot be read.
+    #[error("read {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    /// An image cannot be built or is not whole.
+    #[error("image {name}")]
+    Image { name: String, source: nonstop_image::ImageError },
+    /// The images cannot be listed.
+    #[error("look at the images")]
+    Images(#[source] nonstop_image::ImageError),
+    /// The lab file.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lab(#[from] nonstop_model::lab::LabError),
+    /// A template file.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] nonstop_model::yaml::ConfigError),
+    /// Something was looked at and is not good; it was said on stdout.
+    #[error("{0}")]
+    NotGood(String),
+    /// The words are off.
+    #[error("{0}")]
+    Misused(String),
+}
+
+impl From<CallError> for CliError {
+    fn from(error: CallError) -> CliError {
+        match error {
+            CallError::Connect { path, source } => CliError::NoDaemon { path, source },
+            CallError::Wire(e) => CliError::Broke(e),
+            CallError::Refused(ApiError { message, help, .. }) => {
+                CliError::Refused { message, help: (!help.is_empty()).then_some(help) }
+            }
+        }
+    }
+}
