@@ -1,2 +1,104 @@
-//! See crates/ARCHITECTURE.md.
-fn main() {}
+//! The hook in the gateway's login path: `pam_exec` of the service `nonstop-sshd` runs it.
+//!
+//! In the account phase it asks the daemon whether the person may log in, and says no when the
+//! daemon does, or does not answer within three seconds. In the session phase it tells of
+//! sessions that open and close; PAM lets a person who cannot be recorded as open not in
+//! (`session required`), and a closing session closes whatever we say.
+//!
+//! It trusts its argument, which the PAM file gives, and PAM's environment, which sshd sets.
+//! One line on stderr says what happened.
+
+use nonstop_api::{LoginEvent, LoginReply, LoginRequest, WireError};
+use std::{
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+const SOCKET: &str = "/run/nonstop/login.sock";
+const PATIENCE: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let socket = match (args.next(), args.next(), args.next()) {
+        (None, ..) => PathBuf::from(SOCKET),
+        (Some(flag), Some(path), None) if flag == "--socket" => path.into(),
+        _ => {
+            eprintln!("nonstop-gate: usage in a PAM file: nonstop-gate [--socket PATH]");
+            return ExitCode::from(2);
+        }
+    };
+    let Some(request) = request() else {
+        eprintln!("nonstop-gate: PAM_TYPE is none that this hook knows");
+        return ExitCode::FAILURE;
+    };
+    let LoginRequest { event, user, rhost, .. } = &request;
+    let event = match event {
+        LoginEvent::Account => "login",
+        LoginEvent::Open => "opening",
+        LoginEvent::Close => "closing",
+    };
+    match ask_in_time(socket, &request) {
+        Ok(LoginReply { allow: true, .. }) => {
+            eprintln!("nonstop-gate: {event} of `{user}` from {rhost} is in order");
+            ExitCode::SUCCESS
+        }
+        Ok(LoginReply { reason, .. }) => {
+            eprintln!("nonstop-gate: {event} of `{user}` from {rhost} is refused: {reason}");
+            ExitCode::FAILURE
+        }
+        Err(why) => {
+            eprintln!("nonstop-gate: {event} of `{user}` from {rhost} is refused: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What PAM tells of; None in a phase that is none of ours.
+fn request() -> Option<LoginRequest> {
+    let text = |name: &str| {
+        let value = std::env::var_os(name).unwrap_or_default();
+        value.to_string_lossy().chars().take(LONGEST).collect::<String>()
+    };
+    let event = match text("PAM_TYPE").as_str() {
+        "account" => LoginEvent::Account,
+        "open_session" => LoginEvent::Open,
+        "close_session" => LoginEvent::Close,
+        _ => return None,
+    };
+    Some(LoginRequest {
+        event,
+        user: text("PAM_USER"),
+        rhost: text("PAM_RHOST"),
+        connection: text("SSH_CONNECTION"),
+        auth_info: text("SSH_AUTH_INFO_0"),
+        pid: std::os::unix::process::parent_id(),
+    })
+}
+
+// The longest is the line of a public key: an RSA key of 16384 bits has 2,800 characters.
+const LONGEST: usize = 8192;
+
+/// Asks the daemon, and gives up after [`PATIENCE`] whatever it does with the connection.
+fn ask_in_time(socket: PathBuf, request: &LoginRequest) -> Result<LoginReply, String> {
+    let (tell, told) = mpsc::channel();
+    let request = request.clone();
+    thread::spawn(move || {
+        let answer = ask(&socket, &request)
+            .map_err(|e| format!("the daemon does not answer at {}: {e}", socket.display()));
+        // Nobody listens any more once the patience is over.
+        drop(tell.send(answer));
+    });
+    told.recv_timeout(PATIENCE).unwrap_or_else(|_| Err("the daemon is too slow".into()))
+}
+
+fn ask(socket: &Path, request: &LoginRequest) -> Result<LoginReply, WireError> {
+    let socket = UnixStream::connect(socket)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    nonstop_api::send(&socket, request)?;
+    nonstop_api::receive(&socket)
+}
