@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// `micro` whose manifest says that it serves a desktop on this port: what is tried is who can
 /// connect to it, not what it shows.
-pub const PROBE_PORT: u16 = 3389;
+const PROBE_PORT: u16 = 3389;
 
 const PROBE: &str = "version: 1\ntitle: probe\nrdp: guest\nmachines:\n\
     - {role: analyst, image: probe, memory_mib: 96}\n";
@@ -47,7 +47,7 @@ impl World {
 
     /// A lab that is still off, with more lines in its `lab.yaml`.
     pub fn off(name: &str, yaml: &str) -> Result<World> {
-        let lab = Lab::temporary(name)?.images(built_images()?)?;
+        let lab = Lab::temporary(name)?.only(&["libvirtd", "nonstopd", "sshd"]).images(built_images()?)?;
         let templates = lab.dir().join("templates");
         fs::create_dir_all(&templates)?;
         let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates");

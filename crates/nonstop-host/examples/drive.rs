@@ -1,6 +1,6 @@
 //! Drives libvirt and disks against the real thing and prints what it saw and how long it took.
 //!
-//! `drive IMAGES STATE [GUESTS]`, as root, where libvirtd runs and nothing else of a lab does:
+//! `drive IMAGES STATE [GUESTS [boot]]`, as root, where libvirtd runs and nothing else of a lab does:
 //! in a box of namespaces. Uses the image `micro`.
 
 use nonstop_host::{
@@ -56,13 +56,18 @@ fn main() -> Tried {
     let accelerator = timed("probe KVM", || Ok(probe_accelerator(&dir, &image)))?;
     println!("  {accelerator:?}");
     let (tell, events) = mpsc::channel();
-    let wake = Box::new(move || drop(tell.send(Instant::now())));
+    let wake = Box::new(move || {
+        let _ = tell.send(Instant::now());
+    });
     let agents = PathBuf::from("/run/nonstop-drive/agents");
     let libvirt = Libvirt::connect(LabMark::of("drive"), agents.clone(), accelerator, wake)?;
     let state = Path::new(state);
     let disks = Disks::new(state.join("machines"), state.join("quarantine"), 64 << 20);
     let lab = Lab { libvirt, disks, images, agents, digest, image, events: Mutex::new(events) };
     timed("observe, first", || lab.libvirt.observe())?;
+    if rest.get(1).is_some_and(|what| what == "boot") {
+        return lab.boots();
+    }
     lab.one_guest()?;
     lab.libvirtd_dies()?;
     lab.many(guests)?;
@@ -211,9 +216,28 @@ impl Lab {
         check(listing.ended.is_empty() && listing.machines.is_empty(), "stopped without a crash")?;
         timed("remove segment", || self.libvirt.remove_segment(&segment.name))?;
         timed("remove it again", || self.libvirt.remove_segment(&segment.name))?;
-        timed("quarantine", || self.disks.quarantine(m.id, 1, jiff::Timestamp::now()))?;
+        timed("quarantine", || self.disks.quarantine(m.id, 1))?;
         check(self.disks.observe()?.is_empty(), "no disk is left")?;
         check(self.libvirt.observe()? == Listing::default(), "nothing is left")
+    }
+
+    /// Boots a guest again and again: how long until its shell answers.
+    fn boots(&self) -> Tried {
+        let (m, segment) = self.machine(5);
+        let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
+        self.libvirt.create_segment(&segment, &self.hosts(&m))?;
+        self.disks.create(&m, &image, &dir)?;
+        for _ in 0..5 {
+            timed("start", || self.start(&m, &segment))?;
+            println!(
+                "{:8.1} ms  until its shell answers",
+                self.ask(&m, "cat /proc/uptime; dmesg | grep -E 'Run /init'")?
+            );
+            timed("stop", || self.libvirt.stop_machine(m.id))?;
+        }
+        self.libvirt.remove_segment(&segment.name)?;
+        self.disks.destroy(m.id, 1)?;
+        Ok(())
     }
 
     fn libvirtd_dies(&self) -> Tried {
@@ -353,7 +377,7 @@ impl Lab {
     fn ask(&self, machine: &DesiredMachine, command: &str) -> Result<f64, Box<dyn Error>> {
         let start = Instant::now();
         let mut stream = UnixStream::connect(test_socket(&self.agents, machine.id))?;
-        stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+        stream.set_read_timeout(Some(Duration::from_millis(100)))?;
         // Answers to earlier questions may still be in the guest's channel.
         let number = QUESTIONS.fetch_add(2, Ordering::Relaxed);
         let answer = format!("done-{}", number + 1);

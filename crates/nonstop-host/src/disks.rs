@@ -219,16 +219,12 @@ impl Disks {
         }
     }
 
-    /// Moves what `machine` wrote in `generation` to the quarantine, under a name with the time
-    /// `now`, owned by root. Repeatable: where there is nothing, nothing is moved.
+    /// Moves what `machine` wrote in `generation` to the quarantine, under a name with the time,
+    /// owned by root. Repeatable: where there is nothing, nothing is moved.
     ///
     /// A power cut leaves it in one place or the other. Errors: the name is taken.
-    pub fn quarantine(
-        &self,
-        machine: MachineId,
-        generation: u32,
-        now: Timestamp,
-    ) -> Result<(), HostError> {
+    pub fn quarantine(&self, machine: MachineId, generation: u32) -> Result<(), HostError> {
+        let now = Timestamp::now();
         let name = format!("{machine}-{generation}-{}", now.strftime("%Y%m%dT%H%M%SZ"));
         let target = self.quarantine.join(name);
         let doing = || format!("move generation {generation} of {machine} to {}", target.display());

@@ -29,7 +29,11 @@ fn main() -> miette::Result<()> {
     let args = Args::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     let lab = Lab::load(&args.lab)?;
     run(lab).map_err(|e| miette::miette!("{e:#}"))
 }
@@ -43,8 +47,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let _lock = lock(&lab)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let db = Arc::new(Db::open(&lab.database(), clock.now())?);
-    let users =
-        LocalUsers { portal: uid_of(&lab.portal.user)?, agent: uid_of("nonstop-agent")? };
+    let users = LocalUsers { portal: uid_of(&lab.portal.user)?, agent: uid_of("nonstop-agent")? };
     let run_id = host_run(&lab)?;
     let wake = Arc::new(Wake::default());
     let images = Arc::new(Images::new(lab.images()));

@@ -82,13 +82,13 @@ table inet nonstop {
 	}
 
 	chain refuse {
-		meta skuid 0-4294967294 goto reset
+		meta skuid 0-4294967294 goto hang_up
 		# The reset that ends a refused connection passes here as well.
 		tcp flags & rst == rst accept
-		goto reset
+		goto hang_up
 	}
 
-	chain reset {
+	chain hang_up {
 		meta l4proto tcp reject with tcp reset
 		drop
 	}
