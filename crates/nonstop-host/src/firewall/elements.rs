@@ -1,9 +1,6 @@
 //! Grants as elements of sets, in both directions.
 
-use nftables::{
-    expr::{Expression, NamedExpression},
-    schema::Set,
-};
+use nftables::expr::{Expression, NamedExpression};
 use nonstop_model::{
     Mac, MachineId,
     network::{self, SEGMENT_PREFIX},
@@ -119,10 +116,15 @@ impl Reading {
         self.elements.get(&owned(element)).copied()
     }
 
+    /// Reads the elements of `set`. Not the set by the crate's type: that knows no `uid`.
     fn read(&mut self, set: &Value) -> Option<()> {
-        let set: Set<'_> = serde_json::from_value(set.clone()).ok()?;
-        let family = serde_json::to_value(set.family).ok()?.as_str()?.to_owned();
-        for element in set.elem.iter().flat_map(|elements| elements.iter()) {
+        let [family, name] = ["family", "name"].map(|field| set[field].as_str().map(str::to_owned));
+        let (family, name) = (family?, name?);
+        let elements: Vec<Expression<'_>> = match set.get("elem") {
+            Some(elements) => serde_json::from_value(elements.clone()).ok()?,
+            None => Vec::new(),
+        };
+        for element in &elements {
             let (value, left) = match element {
                 Expression::Named(NamedExpression::Elem(elem)) => {
                     (&*elem.val, elem.expires.map(|s| Duration::from_secs(s.into())))
@@ -131,7 +133,7 @@ impl Reading {
             };
             let Expression::Named(NamedExpression::Concat(fields)) = value else { return None };
             let fields: Option<Vec<String>> = fields.iter().map(field).collect();
-            self.elements.insert((family.clone(), set.name.to_string(), fields?.join(" . ")), left);
+            self.elements.insert((family.clone(), name.clone(), fields?.join(" . ")), left);
         }
         Some(())
     }

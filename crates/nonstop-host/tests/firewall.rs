@@ -1,0 +1,494 @@
+//! The firewall as the kernel holds it: real nft, bridges and sockets of the uids in question.
+
+mod net;
+
+use insta::assert_snapshot;
+use net::Net;
+use nonstop_host::firewall::{Firewall, FirewallConfig};
+use nonstop_model::{Mac, MachineId, network};
+use nonstop_plan::Grant;
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+const ALICE: u32 = 70_001;
+const BOB: u32 = 70_002;
+const PORTAL: u32 = 64_101;
+const AGENT: u32 = 64_102;
+const DNSMASQ: u32 = 64_103;
+const QEMU: u32 = 80_007;
+const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
+
+fn firewall() -> Firewall {
+    Firewall::new(FirewallConfig {
+        pool: "10.77.0.0/16".parse().expect("a network"),
+        portal_uid: PORTAL,
+        agent_uid: AGENT,
+        dnsmasq_uids: vec![DNSMASQ],
+        machine_uids: 80_000..=99_999,
+        account_uids: 70_000..=79_999,
+    })
+}
+
+fn ip(text: &str) -> Ipv4Addr {
+    text.parse().expect("an address")
+}
+
+fn portal_of(uid: u32) -> Grant {
+    Grant::Portal { uid, address: Ipv4Addr::new(127, 64, 0, (uid % 1000) as u8), port: 8080 }
+}
+
+fn desktop(uid: u32) -> Grant {
+    Grant::Desktop { uid, address: ip("10.77.0.2"), port: 3389 }
+}
+
+/// A host whose firewall is loaded.
+struct Host {
+    net: Net,
+    firewall: Firewall,
+}
+
+impl Host {
+    fn new() -> Host {
+        let host = Host { net: Net::new(), firewall: firewall() };
+        host.net.inside(|| host.firewall.load()).expect("loaded");
+        host
+    }
+
+    fn grant(&self, grant: &Grant, lease: Option<Duration>) {
+        self.net.inside(|| self.firewall.grant(grant, lease)).expect("granted");
+    }
+
+    fn revoke(&self, grant: &Grant) {
+        self.net.inside(|| self.firewall.revoke(grant)).expect("revoked");
+    }
+
+    fn observe(&self) -> nonstop_plan::FirewallState {
+        self.net.inside(|| self.firewall.observe()).expect("observed")
+    }
+
+    /// A server of the portal's uid at every address.
+    fn portal(&self) -> TcpListener {
+        listen(&self.net, PORTAL, "0.0.0.0:8080")
+    }
+
+    /// A segment with a machine on it, of its own network namespace.
+    fn guest(&self, number: u32, net: &str) -> Net {
+        let guest = Net::new();
+        let (tap, mac) = (network::tap(MachineId(number)), Mac::of(MachineId(number)));
+        let (bridge, pid) = (format!("nsb{number:05}"), guest.pid());
+        self.net.sh(&format!(
+            "ip link add {bridge} type bridge; ip link set {bridge} up
+             ip addr add {net}.1/28 dev {bridge}
+             ip link add {tap} type veth peer name eth0 address {mac} netns {pid}
+             ip link set {tap} master {bridge} up"
+        ));
+        guest.sh(&format!(
+            "ip link set eth0 up; ip addr add {net}.2/28 dev eth0
+             ip route add default via {net}.1"
+        ));
+        guest
+    }
+}
+
+fn listen(net: &Net, uid: u32, at: &str) -> TcpListener {
+    net.inside_as(uid, || TcpListener::bind(at)).expect("listening")
+}
+
+fn connect(net: &Net, uid: u32, to: &str) -> Result<TcpStream, ErrorKind> {
+    let to: SocketAddr = to.parse().expect("an address");
+    let stream = net.inside_as(uid, || TcpStream::connect_timeout(&to, Duration::from_millis(700)));
+    let stream = stream.map_err(|e| e.kind())?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+    Ok(stream)
+}
+
+/// Whether a byte gets from one end to the other.
+fn passes(from: &mut TcpStream, to: &mut TcpStream) -> bool {
+    to.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    from.write_all(b"x").is_ok() && matches!(to.read(&mut [0]), Ok(1))
+}
+
+/// Whether this end has been told that the connection is over, within a second.
+fn is_cut(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+    matches!(stream.read(&mut [0]), Err(e) if e.kind() == ErrorKind::ConnectionReset)
+}
+
+#[test]
+fn the_rules_are_these() {
+    assert_snapshot!("rules", firewall().rules());
+}
+
+#[test]
+fn what_was_loaded_is_current_until_somebody_changes_it() {
+    let host = Host::new();
+    assert!(host.observe().current);
+    for change in [
+        "nft flush chain inet nonstop output",
+        "nft insert rule inet nonstop input accept",
+        "nft flush table bridge nonstop",
+        "nft delete table bridge nonstop",
+        "nft add chain inet nonstop mine",
+        "nft add element inet nonstop desktop_replies '{ 10.77.0.9 . 22 }'",
+        "nft add element bridge nonstop ports '{ nst00001 . 52:54:00:00:00:99 . 10.77.0.2 }'",
+    ] {
+        host.net.sh(change);
+        assert!(!host.observe().current, "{change}");
+        let restarted = firewall();
+        let seen = host.net.inside(|| restarted.observe()).expect("observed");
+        assert!(!seen.current, "{change}, seen after a restart");
+        host.net.inside(|| host.firewall.load()).expect("loaded");
+        assert!(host.observe().current, "{change}, mended");
+    }
+}
+
+#[test]
+fn a_host_without_our_tables_lists_nothing() {
+    let net = Net::new();
+    let seen = net.inside(|| firewall().observe()).expect("observed");
+    assert!(!seen.current && seen.grants.is_empty());
+}
+
+#[test]
+fn grants_are_listed_with_the_time_they_have_left_and_are_renewed_by_granting_again() {
+    let host = Host::new();
+    let port = Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") };
+    host.grant(&portal_of(ALICE), Some(Duration::from_secs(20)));
+    host.grant(&desktop(ALICE), HOUR);
+    host.grant(&port, None);
+    let seen = host.observe().grants;
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert_eq!(seen[&port], None);
+    let left = seen[&portal_of(ALICE)].expect("it ends");
+    assert!((18..=20).contains(&left.as_secs()), "{left:?}");
+    host.grant(&portal_of(ALICE), HOUR);
+    let left = host.observe().grants[&portal_of(ALICE)].expect("it ends");
+    assert!(left.as_secs() > 3590, "{left:?}");
+    for grant in [&port, &portal_of(ALICE), &portal_of(ALICE), &portal_of(BOB)] {
+        host.revoke(grant);
+    }
+    assert_eq!(host.observe().grants.into_keys().collect::<Vec<_>>(), [desktop(ALICE)]);
+    host.net.inside(|| host.firewall.load()).expect("loaded");
+    assert!(host.observe().grants.is_empty());
+}
+
+#[test]
+fn an_accounts_address_is_reached_by_its_own_uid_alone_and_only_at_the_portal() {
+    let host = Host::new();
+    let portal = host.portal();
+    let _other = listen(&host.net, 0, "0.0.0.0:22");
+    assert_eq!(
+        connect(&host.net, ALICE, "127.64.0.1:8080").err(),
+        Some(ErrorKind::ConnectionRefused)
+    );
+    host.grant(&portal_of(ALICE), HOUR);
+    let mut client = connect(&host.net, ALICE, "127.64.0.1:8080").expect("her own");
+    let (mut server, _) = portal.accept().expect("accepted");
+    assert!(passes(&mut client, &mut server) && passes(&mut server, &mut client));
+    for (uid, to) in [
+        (0, "127.64.0.1:8080"),
+        (BOB, "127.64.0.1:8080"),
+        (PORTAL, "127.64.0.1:8080"),
+        (QEMU, "127.64.0.1:8080"),
+        (ALICE, "127.64.0.1:22"),
+        (ALICE, "127.64.0.2:8080"),
+        (ALICE, "127.0.0.1:8080"),
+        (ALICE, "127.0.0.1:22"),
+        (ALICE, "[::1]:22"),
+    ] {
+        let refused = connect(&host.net, uid, to).err();
+        assert_eq!(refused, Some(ErrorKind::ConnectionRefused), "uid {uid} to {to}");
+    }
+    let udp = host.net.inside_as(0, || UdpSocket::bind("127.0.0.1:0")).expect("a socket");
+    assert!(udp.send_to(b"x", "127.64.0.1:8080").is_err(), "not by UDP either");
+}
+
+#[test]
+fn revoking_cuts_an_open_connection_at_both_ends() {
+    let host = Host::new();
+    let portal = host.portal();
+    host.grant(&portal_of(ALICE), HOUR);
+    let mut client = connect(&host.net, ALICE, "127.64.0.1:8080").expect("connected");
+    let (mut server, _) = portal.accept().expect("accepted");
+    assert!(passes(&mut client, &mut server) && passes(&mut server, &mut client));
+    host.revoke(&portal_of(ALICE));
+    assert!(!passes(&mut client, &mut server), "nothing goes up");
+    assert!(is_cut(&mut client), "the client is told");
+    let _unheard = server.write_all(b"x");
+    assert!(is_cut(&mut server), "the portal is told");
+    host.grant(&portal_of(ALICE), HOUR);
+    assert!(connect(&host.net, ALICE, "127.64.0.1:8080").is_ok());
+}
+
+#[test]
+fn the_kernel_ends_a_lease_by_itself_and_with_it_the_open_connection() {
+    let host = Host::new();
+    let portal = host.portal();
+    host.grant(&portal_of(ALICE), Some(Duration::from_millis(1500)));
+    host.grant(&portal_of(BOB), Some(Duration::from_millis(1500)));
+    let mut alice = connect(&host.net, ALICE, "127.64.0.1:8080").expect("connected");
+    let (mut alice_served, _) = portal.accept().expect("accepted");
+    let mut bob = connect(&host.net, BOB, "127.64.0.2:8080").expect("connected");
+    let (mut bob_served, _) = portal.accept().expect("accepted");
+    thread::sleep(Duration::from_millis(700));
+    host.grant(&portal_of(BOB), HOUR);
+    assert!(passes(&mut alice, &mut alice_served));
+    thread::sleep(Duration::from_millis(1200));
+    assert!(!passes(&mut alice, &mut alice_served) && is_cut(&mut alice));
+    assert!(passes(&mut bob, &mut bob_served), "a renewed lease goes on without a break");
+    assert_eq!(host.observe().grants.into_keys().collect::<Vec<_>>(), [portal_of(BOB)]);
+}
+
+#[test]
+fn what_was_sent_before_closing_still_arrives() {
+    let host = Host::new();
+    let portal = host.portal();
+    host.grant(&portal_of(ALICE), HOUR);
+    let mut client = connect(&host.net, ALICE, "127.64.0.1:8080").expect("connected");
+    let (mut server, _) = portal.accept().expect("accepted");
+    let sender = thread::spawn(move || {
+        client.write_all(&vec![7; 3 << 20]).expect("taken by the kernel");
+    });
+    thread::sleep(Duration::from_millis(200));
+    let mut got = Vec::new();
+    server.read_to_end(&mut got).expect("an orderly end");
+    sender.join().expect("sent");
+    assert_eq!(got.len(), 3 << 20);
+}
+
+#[test]
+fn a_portal_that_is_down_refuses_at_once() {
+    let host = Host::new();
+    host.grant(&portal_of(ALICE), HOUR);
+    let begun = Instant::now();
+    let refused = connect(&host.net, ALICE, "127.64.0.1:8080").err();
+    assert_eq!(refused, Some(ErrorKind::ConnectionRefused));
+    assert!(begun.elapsed() < Duration::from_millis(200));
+}
+
+#[test]
+fn our_own_programs_and_qemu_open_no_connection_anywhere() {
+    let host = Host::new();
+    let _server = listen(&host.net, 0, "0.0.0.0:5432");
+    let _server6 = listen(&host.net, 0, "[::1]:5432");
+    for uid in [PORTAL, AGENT, DNSMASQ, QEMU, ALICE] {
+        for to in ["127.0.0.1:5432", "[::1]:5432"] {
+            let refused = connect(&host.net, uid, to).err();
+            assert_eq!(refused, Some(ErrorKind::ConnectionRefused), "uid {uid} to {to}");
+        }
+        let udp = host.net.inside_as(uid, || UdpSocket::bind("127.0.0.1:0")).expect("a socket");
+        assert!(udp.send_to(b"x", "127.0.0.1:53").is_err(), "uid {uid} by UDP");
+    }
+    for uid in [0, 1000] {
+        assert!(connect(&host.net, uid, "127.0.0.1:5432").is_ok(), "others are left alone");
+        assert!(connect(&host.net, uid, "[::1]:5432").is_ok());
+    }
+}
+
+#[test]
+fn a_desktop_is_reached_by_its_persons_uid_alone_and_cut_on_revoke() {
+    let host = Host::new();
+    let guest = host.guest(7, "10.77.0");
+    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
+    let server = listen(&guest, 0, "0.0.0.0:3389");
+    let _ssh = listen(&guest, 0, "0.0.0.0:22");
+    assert!(connect(&host.net, ALICE, "10.77.0.2:3389").is_err(), "not granted yet");
+    host.grant(&desktop(ALICE), HOUR);
+    let mut client = connect(&host.net, ALICE, "10.77.0.2:3389").expect("connected");
+    let (mut desktop_end, _) = server.accept().expect("accepted");
+    assert!(passes(&mut client, &mut desktop_end) && passes(&mut desktop_end, &mut client));
+    for (uid, to) in [
+        (0, "10.77.0.2:3389"),
+        (BOB, "10.77.0.2:3389"),
+        (QEMU, "10.77.0.2:3389"),
+        (PORTAL, "10.77.0.2:3389"),
+        (ALICE, "10.77.0.2:22"),
+        (ALICE, "10.77.0.1:22"),
+    ] {
+        let refused = connect(&host.net, uid, to).err();
+        assert_eq!(refused, Some(ErrorKind::ConnectionRefused), "uid {uid} to {to}");
+    }
+    host.revoke(&desktop(ALICE));
+    let _unheard = desktop_end.write_all(b"x");
+    assert!(
+        matches!(client.read(&mut [0]), Err(e) if e.kind() != ErrorKind::ConnectionReset),
+        "nothing comes down"
+    );
+    assert!(!passes(&mut client, &mut desktop_end) && is_cut(&mut client));
+}
+
+#[test]
+fn a_machine_reaches_dns_of_its_own_segment_and_nothing_else() {
+    let host = Host::new();
+    let guest = host.guest(7, "10.77.0");
+    let other = host.guest(8, "10.77.1");
+    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
+    host.grant(&Grant::Port { machine: MachineId(8), address: ip("10.77.1.2") }, None);
+    host.net.sh("sysctl -q net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=1
+        ip link add outside type bridge; ip link set outside up; ip addr add 192.0.2.1/24 dev outside");
+    let _dns = listen(&host.net, 0, "0.0.0.0:53");
+    let _ssh = listen(&host.net, 0, "0.0.0.0:22");
+    let _six = listen(&host.net, 0, "[::]:23");
+    let _neighbour = listen(&other, 0, "0.0.0.0:3389");
+    assert!(connect(&guest, 0, "10.77.0.1:53").is_ok(), "its own segment's DNS");
+    guest.sh("ip route add 127.64.0.0/10 via 10.77.0.1 table 9; sysctl -q net.ipv4.conf.all.route_localnet=1
+        ip -6 addr add fd00::2/64 dev eth0 nodad; ip -6 route add default via fd00::1 dev eth0");
+    host.net.sh("ip -6 addr add fd00::1/64 dev nsb00007 nodad");
+    for to in [
+        "10.77.0.1:22",
+        "10.77.1.1:53",
+        "10.77.1.1:22",
+        "10.77.1.2:3389",
+        "192.0.2.1:53",
+        "192.0.2.1:22",
+        "192.0.2.9:443",
+        "[fd00::1]:23",
+    ] {
+        let silence = connect(&guest, 0, to).err();
+        assert!(
+            matches!(silence, Some(ErrorKind::TimedOut | ErrorKind::HostUnreachable)),
+            "{to}: {silence:?}"
+        );
+    }
+    let pings = guest
+        .inside(|| std::process::Command::new("ping").args(["-c1", "-W1", "10.77.0.1"]).output());
+    assert!(!pings.expect("ping runs").status.success());
+}
+
+#[test]
+fn a_machine_speaks_as_itself_or_not_at_all() {
+    let host = Host::new();
+    let guest = host.guest(7, "10.77.0");
+    let _dns = listen(&host.net, 0, "0.0.0.0:53");
+    let dns = || connect(&guest, 0, "10.77.0.1:53").is_ok();
+    assert!(!dns(), "a port that is not granted is dead");
+    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
+    assert!(dns());
+    guest.sh("ip addr flush dev eth0; ip addr add 10.77.0.3/28 dev eth0");
+    assert!(!dns(), "another address");
+    guest.sh("ip addr flush dev eth0; ip addr add 10.77.0.2/28 dev eth0");
+    assert!(dns());
+    let mac = Mac::of(MachineId(7));
+    guest.sh(
+        "ip link set eth0 down; ip link set eth0 address 52:54:00:00:00:08; ip link set eth0 up",
+    );
+    assert!(!dns(), "another MAC");
+    guest
+        .sh(&format!("ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up"));
+    assert!(dns());
+    guest.sh("ip addr flush dev eth0; ip link add link eth0 name tagged type vlan id 5
+         ip link set tagged up; ip addr add 10.77.0.2/28 dev tagged");
+    assert!(!dns(), "a tagged frame");
+    guest.sh("ip link del tagged; ip addr add 10.77.0.2/28 dev eth0");
+    assert!(dns());
+    host.revoke(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") });
+    assert!(!dns(), "revoked");
+}
+
+#[test]
+fn two_machines_of_one_segment_do_not_meet() {
+    let host = Host::new();
+    let guest = host.guest(7, "10.77.0");
+    let second = Net::new();
+    let (tap, mac) = (network::tap(MachineId(8)), Mac::of(MachineId(8)));
+    host.net.sh(&format!(
+        "ip link add {tap} type veth peer name eth0 address {mac} netns {}
+         ip link set {tap} master nsb00007 up",
+        second.pid()
+    ));
+    second.sh("ip link set eth0 up; ip addr add 10.77.0.3/28 dev eth0");
+    for (machine, address) in [(7, "10.77.0.2"), (8, "10.77.0.3")] {
+        host.grant(&Grant::Port { machine: MachineId(machine), address: ip(address) }, None);
+    }
+    let _dns = listen(&host.net, 0, "0.0.0.0:53");
+    let _server = listen(&second, 0, "0.0.0.0:3389");
+    for machine in [&guest, &second] {
+        assert!(connect(machine, 0, "10.77.0.1:53").is_ok());
+    }
+    // Addresses written by hand, so that it is not ARP alone that fails.
+    let first_mac = Mac::of(MachineId(7));
+    guest.sh(&format!("ip neigh replace 10.77.0.3 lladdr {mac} dev eth0"));
+    second.sh(&format!("ip neigh replace 10.77.0.2 lladdr {first_mac} dev eth0"));
+    assert!(connect(&guest, 0, "10.77.0.3:3389").is_err());
+}
+
+#[test]
+fn nobody_outside_reaches_a_segment_or_an_accounts_address() {
+    let host = Host::new();
+    let guest = host.guest(7, "10.77.0");
+    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
+    let outside = Net::new();
+    host.net.sh(&format!(
+        "ip link add up0 type veth peer name eth0 netns {}
+         ip link set up0 up; ip addr add 192.0.2.1/24 dev up0
+         sysctl -q net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=1
+         sysctl -q net.ipv4.conf.up0.route_localnet=1 net.ipv4.conf.all.rp_filter=0",
+        outside.pid()
+    ));
+    outside.sh("ip link set eth0 up; ip addr add 192.0.2.2/24 dev eth0
+         sysctl -q net.ipv4.conf.all.route_localnet=1 net.ipv4.conf.eth0.route_localnet=1
+         ip route add 10.77.0.0/16 via 192.0.2.1
+         ip route add 127.64.0.0/10 via 192.0.2.1 src 192.0.2.2");
+    let _portal = host.portal();
+    let _dns = listen(&host.net, 0, "0.0.0.0:53");
+    let _desktop = listen(&guest, 0, "0.0.0.0:3389");
+    assert!(connect(&outside, 0, "192.0.2.1:53").is_ok(), "the host's own services are its own");
+    for to in ["10.77.0.2:3389", "10.77.0.1:53", "127.64.0.1:8080"] {
+        let silence = connect(&outside, 0, to).err();
+        assert!(
+            matches!(silence, Some(ErrorKind::TimedOut | ErrorKind::HostUnreachable)),
+            "{to}: {silence:?}"
+        );
+    }
+    let away = connect(&host.net, 1000, "10.77.9.9:80").err();
+    assert!(away.is_some(), "addresses of the pool do not leave by another door");
+}
+
+#[test]
+fn an_error_of_nft_is_told_in_its_own_words() {
+    let net = Net::new();
+    let e = net.inside(|| firewall().grant(&portal_of(ALICE), HOUR)).expect_err("no table");
+    assert_eq!(e.to_string(), "grant uid 70001 to the portal at 127.64.0.1:8080");
+    let cause = e.source.expect("a cause").to_string();
+    assert!(cause.contains("No such file or directory"), "{cause}");
+}
+
+/// Prints what each act costs; the limits are far above, for a busy machine.
+#[test]
+fn a_hundred_environments_cost_little_more_than_one() {
+    for environments in [1_u32, 100] {
+        let host = Host::new();
+        let grants: Vec<(Grant, Option<Duration>)> = (1..=environments)
+            .flat_map(|n| {
+                let address = Ipv4Addr::from(u32::from(ip("10.77.0.0")) + 16 * n + 2);
+                let (uid, account) = (70_000 + n, Ipv4Addr::new(127, 64, 0, n as u8));
+                [
+                    (Grant::Portal { uid, address: account, port: 8080 }, HOUR),
+                    (Grant::Desktop { uid, address, port: 3389 }, HOUR),
+                    (Grant::Port { machine: MachineId(n), address }, None),
+                ]
+            })
+            .collect();
+        let timed = |what: &str, act: &(dyn Fn() + Sync)| {
+            let begun = Instant::now();
+            host.net.inside(act);
+            let ms = begun.elapsed().as_secs_f64() * 1000.0;
+            println!("{environments} environments: {what} {ms:.1} ms");
+            assert!(ms < 1500.0, "{what} took {ms} ms");
+        };
+        timed("grant all at once", &|| host.firewall.grant_all(&grants).expect("granted"));
+        timed("observe the first time", &|| drop(host.firewall.observe().expect("observed")));
+        timed("observe", &|| {
+            assert_eq!(host.firewall.observe().expect("observed").grants.len(), grants.len());
+        });
+        timed("renew one", &|| host.firewall.grant(&grants[1].0, HOUR).expect("granted"));
+        timed("revoke one", &|| host.firewall.revoke(&grants[1].0).expect("revoked"));
+        let all: Vec<Grant> = grants.iter().map(|(grant, _)| grant.clone()).collect();
+        timed("revoke all at once", &|| host.firewall.revoke_all(&all).expect("revoked"));
+        timed("load", &|| host.firewall.load().expect("loaded"));
+    }
+}
