@@ -354,9 +354,25 @@ fn a_machine_reaches_dns_of_its_own_segment_and_nothing_else() {
             "{to}: {silence:?}"
         );
     }
-    let pings = guest
-        .inside(|| std::process::Command::new("ping").args(["-c1", "-W1", "10.77.0.1"]).output());
-    assert!(!pings.expect("ping runs").status.success());
+    let by_udp = |port: u16| {
+        let server = host.net.inside(|| UdpSocket::bind(("0.0.0.0", port))).expect("a socket");
+        let client = guest.inside(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+        for socket in [&server, &client] {
+            socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+        }
+        client.send_to(b"question", ("10.77.0.1", port)).expect("sent");
+        let (_, from) = server.recv_from(&mut [0; 9]).ok()?;
+        server.send_to(b"answer", from).expect("sent");
+        client.recv(&mut [0; 9]).ok()
+    };
+    assert_eq!(by_udp(53), Some(6));
+    assert_eq!(by_udp(123), None);
+    host.net.sh("nft flush ruleset");
+    guest.sh("ip -6 neigh flush dev eth0");
+    for to in ["10.77.0.1:22", "10.77.1.1:53", "10.77.1.2:3389", "192.0.2.1:22", "[fd00::1]:23"] {
+        assert!(connect(&guest, 0, to).is_ok(), "{to} is there without the rules");
+    }
+    assert_eq!(by_udp(123), Some(6));
 }
 
 #[test]
@@ -369,7 +385,7 @@ fn a_machine_speaks_as_itself_or_not_at_all() {
     host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
     assert!(dns());
     guest.sh("ip addr flush dev eth0; ip addr add 10.77.0.3/28 dev eth0");
-    assert!(!dns(), "another address");
+    assert!(!dns(), "another address of the segment");
     guest.sh("ip addr flush dev eth0; ip addr add 10.77.0.2/28 dev eth0");
     assert!(dns());
     let mac = Mac::of(MachineId(7));
@@ -379,11 +395,6 @@ fn a_machine_speaks_as_itself_or_not_at_all() {
     assert!(!dns(), "another MAC");
     guest
         .sh(&format!("ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up"));
-    assert!(dns());
-    guest.sh("ip addr flush dev eth0; ip link add link eth0 name tagged type vlan id 5
-         ip link set tagged up; ip addr add 10.77.0.2/28 dev tagged");
-    assert!(!dns(), "a tagged frame");
-    guest.sh("ip link del tagged; ip addr add 10.77.0.2/28 dev eth0");
     assert!(dns());
     host.revoke(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") });
     assert!(!dns(), "revoked");
@@ -409,11 +420,16 @@ fn two_machines_of_one_segment_do_not_meet() {
     for machine in [&guest, &second] {
         assert!(connect(machine, 0, "10.77.0.1:53").is_ok());
     }
+    // Where br_netfilter is there, the table for routed traffic sees this too; not here.
+    host.net.sh("sysctl -q -e net.bridge.bridge-nf-call-iptables=0 || true");
     // Addresses written by hand, so that it is not ARP alone that fails.
     let first_mac = Mac::of(MachineId(7));
     guest.sh(&format!("ip neigh replace 10.77.0.3 lladdr {mac} dev eth0"));
     second.sh(&format!("ip neigh replace 10.77.0.2 lladdr {first_mac} dev eth0"));
     assert!(connect(&guest, 0, "10.77.0.3:3389").is_err());
+    host.net.sh("nft flush chain bridge nonstop forward");
+    host.net.sh("nft flush chain bridge nonstop from_machine");
+    assert!(connect(&guest, 0, "10.77.0.3:3389").is_ok(), "it is there without the rules");
 }
 
 #[test]
@@ -444,6 +460,11 @@ fn nobody_outside_reaches_a_segment_or_an_accounts_address() {
             "{to}: {silence:?}"
         );
     }
+    host.net.sh("nft flush ruleset");
+    for to in ["10.77.0.2:3389", "10.77.0.1:53", "127.64.0.1:8080"] {
+        assert!(connect(&outside, 0, to).is_ok(), "{to} is there without the rules");
+    }
+    host.net.inside(|| host.firewall.load()).expect("loaded");
     let away = connect(&host.net, 1000, "10.77.9.9:80").err();
     assert!(away.is_some(), "addresses of the pool do not leave by another door");
 }
