@@ -2,8 +2,9 @@
 //!
 //! In the account phase it asks the daemon whether the person may log in, and says no when the
 //! daemon does, or does not answer within three seconds. In the session phase it tells of
-//! sessions that open and close; PAM lets a person who cannot be recorded as open not in
-//! (`session required`), and a closing session closes whatever we say.
+//! sessions that open and close. sshd keeps a login whose session phase fails, so the hook ends
+//! sshd's process itself when a session cannot be recorded; at that time nothing else of the
+//! session exists. A closing session closes whatever we say.
 //!
 //! It trusts its argument, which the PAM file gives, and PAM's environment, which sshd sets.
 //! One line on stderr says what happened.
@@ -41,19 +42,29 @@ fn main() -> ExitCode {
         LoginEvent::Open => "opening",
         LoginEvent::Close => "closing",
     };
-    match ask_in_time(socket, &request) {
+    let reason = match ask_in_time(socket, &request) {
         Ok(LoginReply { allow: true, .. }) => {
             eprintln!("nonstop-gate: {event} of `{user}` from {rhost} is in order");
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        Ok(LoginReply { reason, .. }) => {
-            eprintln!("nonstop-gate: {event} of `{user}` from {rhost} is refused: {reason}");
-            ExitCode::FAILURE
-        }
-        Err(why) => {
-            eprintln!("nonstop-gate: {event} of `{user}` from {rhost} is refused: {why}");
-            ExitCode::FAILURE
-        }
+        Ok(LoginReply { reason, .. }) => reason,
+        Err(why) => why,
+    };
+    eprintln!("nonstop-gate: {event} of `{user}` from {rhost} is refused: {reason}");
+    if request.event == LoginEvent::Open {
+        end_session();
+    }
+    ExitCode::FAILURE
+}
+
+/// Ends the process of sshd that runs this hook.
+fn end_session() {
+    let Some(parent) = rustix::process::getppid() else { return };
+    let comm = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+    if comm.trim_end() == "sshd-session"
+        && let Err(e) = rustix::process::kill_process(parent, rustix::process::Signal::KILL)
+    {
+        eprintln!("nonstop-gate: end sshd's process {parent}: {e}");
     }
 }
 

@@ -137,6 +137,9 @@ impl Gate {
             let why = format!("uid {} is not one of accounts", gate.uid);
             return Err(HostError::new(doing(), why));
         }
+        for record in records(gate) {
+            record.check_free(&self.config.userdb).map_err(io)?;
+        }
         let uids = self.config.run.join("uids").join(gate.name.as_str());
         write_whole(&uids, &gate.uid.to_string(), 0o600, 0).map_err(io)?;
         for record in records(gate) {
@@ -153,12 +156,11 @@ impl Gate {
     pub fn close(&self, account: &AccountName) -> Result<(), HostError> {
         let io = |e: io::Error| HostError::new(format!("close the gate to {account}"), e);
         remove(&self.key_path(account)).map_err(io)?;
-        files::remove_records(&self.config.userdb, account, &self.config.account_uids)
-            .map_err(io)?;
-        match self.sessions.uid_of(account.as_str()) {
-            Some(uid) => self.sessions.end(uid),
-            None => Ok(()),
-        }
+        let userdb = &self.config.userdb;
+        let uid =
+            self.sessions.uid_of(account.as_str()).or_else(|| files::recorded_uid(userdb, account));
+        files::remove_records(userdb, account, &self.config.account_uids).map_err(io)?;
+        uid.map_or(Ok(()), |uid| self.sessions.end(uid))
     }
 
     /// Ends every session of `uid`, logins in progress included. When it returns, none of its

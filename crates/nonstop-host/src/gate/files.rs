@@ -88,16 +88,31 @@ impl Record {
         }
     }
 
+    /// Fails if its name in `folder` is taken by another account or by somebody else.
+    pub(super) fn check_free(&self, folder: &Path) -> io::Result<()> {
+        let path = folder.join(&self.name);
+        let taken = match &self.content {
+            Content::Text(_) => fs::read_to_string(&path).is_ok_and(|text| !is_ours(&text)),
+            // Behind a link of ours that leads nowhere there is nobody any more.
+            Content::Link(target) => match fs::read_link(&path) {
+                Ok(other) => other != Path::new(target) && path.exists(),
+                Err(_) => path.exists(),
+            },
+        };
+        if taken {
+            let behind = fs::canonicalize(&path).unwrap_or(path);
+            let why = format!("{} is another's: {}", self.name, behind.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        Ok(())
+    }
+
     /// Makes it be in `folder` just so.
     pub(super) fn ensure(&self, folder: &Path) -> io::Result<()> {
         if self.is_whole(folder) {
             return Ok(());
         }
         let path = folder.join(&self.name);
-        if fs::read_to_string(&path).is_ok_and(|text| !is_ours(&text)) {
-            let why = format!("{} is somebody else's", path.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
-        }
         match &self.content {
             Content::Text(text) => write_whole(&path, text, 0o644, 0),
             Content::Link(target) => link_whole(&path, target),
@@ -121,6 +136,13 @@ pub(super) fn recorded_names(folder: &Path) -> io::Result<BTreeSet<AccountName>>
         }
     }
     Ok(names)
+}
+
+/// The uid in the record of `name` in `folder`, if that is ours.
+pub(super) fn recorded_uid(folder: &Path, name: &AccountName) -> Option<u32> {
+    let text = fs::read_to_string(folder.join(format!("{name}.user"))).ok()?;
+    let record: Value = serde_json::from_str(&text).ok().filter(|_| is_ours(&text))?;
+    record["uid"].as_u64()?.try_into().ok()
 }
 
 fn is_ours(record: &str) -> bool {
