@@ -195,7 +195,7 @@ impl Gate {
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.keys())? {
             let entry = entry?;
-            let account = entry.file_name().to_str().is_some_and(|n| is_account(n));
+            let account = entry.file_name().to_str().is_some_and(is_account);
             if !account {
                 remove(&entry.path())?;
             }

@@ -376,6 +376,33 @@ fn a_machine_reaches_dns_of_its_own_segment_and_nothing_else() {
 }
 
 #[test]
+fn a_machine_that_floods_dns_fills_no_table_and_disturbs_no_neighbour() {
+    let host = Host::new();
+    let (guest, other) = (host.guest(7, "10.77.0"), host.guest(8, "10.77.1"));
+    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
+    host.grant(&Grant::Port { machine: MachineId(8), address: ip("10.77.1.2") }, None);
+    let server = host.net.inside(|| UdpSocket::bind("0.0.0.0:53")).expect("a socket");
+    server.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let mut heard = 0;
+    for _ in 0..800 {
+        let socket = guest.inside(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+        socket.send_to(b"question", "10.77.0.1:53").expect("sent");
+        heard += usize::from(server.recv_from(&mut [0; 9]).is_ok());
+        if heard < 500 {
+            continue;
+        }
+        server.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
+    }
+    assert!((490..=520).contains(&heard), "{heard} of 800 flows");
+    let neighbour = other.inside(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+    neighbour.send_to(b"question", "10.77.1.1:53").expect("sent");
+    server.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+    assert!(server.recv_from(&mut [0; 9]).is_ok(), "a neighbour is heard");
+    assert!(host.observe().current, "counting is no change of the rules");
+    assert_eq!(host.observe().grants.len(), 2);
+}
+
+#[test]
 fn a_machine_speaks_as_itself_or_not_at_all() {
     let host = Host::new();
     let guest = host.guest(7, "10.77.0");

@@ -175,6 +175,9 @@ fn parse(set: &str, key: &str) -> Option<Grant> {
     (elements(&grant).first()?.2 == key).then_some(grant)
 }
 
+/// The set in which the kernel counts by itself: it holds no rights.
+const COUNTS: &str = "dns_flows";
+
 /// The objects of a listing without what differs from load to load; elements go to `reading`.
 pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {
     let objects = table.get_mut("nftables").and_then(Value::as_array_mut).map(std::mem::take);
@@ -184,7 +187,9 @@ pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {
             continue;
         }
         if let Some(set) = object.get_mut("set") {
-            reading.strange |= reading.read(set).is_none();
+            if set["name"] != COUNTS {
+                reading.strange |= reading.read(set).is_none();
+            }
             set.as_object_mut().map(|set| set.remove("elem"));
         }
         normalise(&mut object);

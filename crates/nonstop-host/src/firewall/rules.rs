@@ -45,6 +45,8 @@ table inet nonstop {
 	set portal_replies { type ipv4_addr . inet_service; flags timeout; }
 	set desktop { type uid . ipv4_addr . inet_service; flags timeout; }
 	set desktop_replies { type ipv4_addr . inet_service; flags timeout; }
+	# Not rights: open DNS flows by segment, so that none fills the host's table of connections.
+	set dns_flows { type ifname; size 65535; flags dynamic; }
 
 	chain output {
 		type filter hook output priority filter; policy accept;
@@ -103,6 +105,7 @@ table inet nonstop {
 	# From a segment: DHCP and DNS at the host's address of that segment, and replies of desktops.
 	chain from_segment {
 		udp sport 68 udp dport 67 fib daddr . iif type { local, broadcast } accept
+		meta l4proto { tcp, udp } th dport 53 ct state new add @dns_flows { iifname ct count over 500 } drop
 		udp dport 53 fib daddr . iif type local accept
 		tcp dport 53 fib daddr . iif type local accept
 		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @desktop_replies accept
