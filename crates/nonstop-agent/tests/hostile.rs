@@ -116,3 +116,62 @@ fn the_child_does_not_run_as_root() {
     let status = std::process::Command::new(program).args(["0", "0"]).status().expect("runs");
     assert_eq!(status.code(), Some(2));
 }
+
+/// The child that this process has started, found in /proc.
+fn child() -> Option<String> {
+    let me = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    processes.map(|process| process.path().display().to_string()).find(|path| {
+        let stat = std::fs::read_to_string(format!("{path}/stat")).unwrap_or_default();
+        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let confined = std::fs::read_to_string(format!("{path}/status"))
+            .is_ok_and(|status| status.contains("Seccomp:\t2"));
+        stat.contains("(nonstop-agent)") && fields.nth(1) == Some(&me) && confined
+    })
+}
+
+/// Status, limits, interfaces, and whether its network is another than ours.
+fn facts_of(path: &str) -> Option<(String, String, String, bool)> {
+    let read = |file: &str| std::fs::read_to_string(format!("{path}/{file}")).ok();
+    let network = |path: &str| std::fs::read_link(format!("{path}/ns/net")).ok();
+    let elsewhere = network(path)? != network("/proc/self")?;
+    Some((read("status")?, read("limits")?, read("net/dev")?, elsewhere))
+}
+
+#[test]
+fn while_it_listens_the_child_can_do_nothing_else() {
+    let (found, seen) = std::sync::mpsc::channel();
+    let verdict = against(move |guest| {
+        let asked = Instant::now();
+        // A child of another test will do; it may be gone before it is read.
+        let facts = loop {
+            if let Some(facts) = child().and_then(|path| facts_of(&path)) {
+                break facts;
+            }
+            assert!(asked.elapsed() < Duration::from_secs(1), "no confined child");
+        };
+        found.send(facts).expect("told");
+        drop(guest);
+    });
+    assert_eq!(verdict, Verdict::NotYet);
+    let (status, limits, interfaces, elsewhere) = seen.recv().expect("found");
+    for fact in [
+        "Uid:\t64102\t64102\t64102\t64102",
+        "Gid:\t64102\t64102\t64102\t64102",
+        "Groups:\t \n",
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Threads:\t1",
+    ] {
+        assert!(status.contains(fact), "{fact:?} is not in {status}");
+    }
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).expect("a limit");
+        line[name.len()..].split_whitespace().next().map(str::to_owned)
+    };
+    assert_eq!(limit("Max processes").as_deref(), Some("0"));
+    assert_eq!(limit("Max file size").as_deref(), Some("0"));
+    assert_eq!(limit("Max address space").as_deref(), Some("67108864"));
+    assert!(elsewhere && interfaces.lines().count() == 3, "loopback alone: {interfaces}");
+}

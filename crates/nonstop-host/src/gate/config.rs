@@ -123,3 +123,16 @@ ClientAliveCountMax 2
 LogLevel VERBOSE
 LogVerbose serverloop.c:server_request_direct_tcpip():*,channels.c:channel_post_connecting():*,channels.c:channel_free():*
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_this() {
+        let listen = "192.0.2.1:22".parse().expect("an address");
+        let text =
+            render(listen, Path::new("/var/lib/nonstop/key"), Path::new("/run/nonstop/gate"));
+        insta::assert_snapshot!("sshd_config", text);
+    }
+}

@@ -179,3 +179,43 @@ pub(super) fn remove_records(
     remove(&folder.join(format!("{name}.group")))?;
     remove(&user)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nonstop_model::PublicKey;
+
+    fn gate() -> AccountGate {
+        AccountGate {
+            name: "alice".parse().expect("a name"),
+            uid: 70_001,
+            address: "127.64.0.1".parse().expect("an address"),
+            keys: vec![PublicKey("ssh-ed25519 AAAA".into()), PublicKey("ssh-rsa BBBB".into())],
+            sources: vec!["192.0.2.0/24".parse().expect("a network")],
+            targets: vec![
+                ("10.77.0.2".parse().expect("an address"), 3389),
+                ("127.64.0.1".parse().expect("an address"), 8080),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_key_line_restricts_to_the_targets_and_sources() {
+        let text = key_file(&gate());
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        let options = "restrict,port-forwarding,permitopen=\"10.77.0.2:3389\",\
+                       permitopen=\"127.64.0.1:8080\",from=\"192.0.2.0/24\"";
+        assert_eq!(
+            lines,
+            [format!("{options} ssh-ed25519 AAAA"), format!("{options} ssh-rsa BBBB")]
+        );
+        assert_eq!(parse_key_file(&text), Some(gate()));
+        assert_eq!(parse_key_file(&text.replace("8080\",", "8081\",")), None);
+    }
+
+    #[test]
+    fn without_a_target_nothing_is_forwarded() {
+        let text = key_file(&AccountGate { targets: vec![], ..gate() });
+        assert!(!text.contains("port-forwarding"), "{text}");
+    }
+}
