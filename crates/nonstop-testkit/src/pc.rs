@@ -57,6 +57,11 @@ impl Pc {
         self.network.place()
     }
 
+    /// A process that holds the PC's network.
+    pub fn holder(&self) -> u32 {
+        self.network.holder()
+    }
+
     /// The public key to be registered.
     pub fn public_key_file(&self) -> PathBuf {
         self.dir.join("id_ed25519.pub")

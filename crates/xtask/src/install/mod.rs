@@ -7,7 +7,7 @@ mod version;
 use crate::run::run;
 use anyhow::{Context, Result, bail};
 use nonstop_testkit::place::Place;
-use plan::{Debian, Plan, plan};
+use plan::{Debian, Plan, plan, wanted};
 use starts::StartsDenied;
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
@@ -18,6 +18,11 @@ const SOURCE: &str = "/etc/apt/sources.list.d/nonstop-backports.sources";
 ///
 /// Errors: not root, not Debian 12 or 13, apt cannot reach its mirror or failed.
 pub(crate) fn install() -> Result<()> {
+    install_with(&[])
+}
+
+/// The same, with the packages `more`, such as the peers of a comparison.
+pub(crate) fn install_with(more: &[&'static str]) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("labs need root: they make namespaces, bridges and nft rules. Run it again as root");
     }
@@ -27,7 +32,7 @@ pub(crate) fn install() -> Result<()> {
     let backports_known =
         source.exists() || Place::here().line("apt-cache policy")?.contains("n=bookworm-backports");
     let mirror = mirror().unwrap_or_else(|| "http://deb.debian.org/debian".into());
-    let plan = plan(debian, &installed()?, backports_known, &mirror);
+    let plan = plan(debian, &wanted(more), &installed()?, backports_known, &mirror);
     if plan.packages.is_empty() {
         eprintln!("    every package is there");
         return Ok(());

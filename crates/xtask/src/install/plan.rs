@@ -61,6 +61,11 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("netcat-openbsd"),
 ];
 
+/// What a lab needs, and `more`.
+pub(crate) fn wanted(more: &[&'static str]) -> Vec<Package> {
+    PACKAGES.iter().copied().chain(more.iter().map(|name| any(name))).collect()
+}
+
 /// What is to be done, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Plan {
@@ -75,16 +80,18 @@ pub(crate) struct Plan {
     pub(crate) upgrades: Vec<(&'static str, String)>,
 }
 
-/// Plans for a machine with `installed` packages (name and version). `backports_known` says
-/// whether apt has bookworm-backports already; if it must be added, from `mirror`.
+/// Plans for a machine with `installed` packages (name and version) that is to have `wanted`.
+/// `backports_known` says whether apt has bookworm-backports already; if it must be added, from
+/// `mirror`.
 pub(crate) fn plan(
     debian: Debian,
+    wanted: &[Package],
     installed: &BTreeMap<String, String>,
     backports_known: bool,
     mirror: &str,
 ) -> Plan {
     let mut plan = Plan::default();
-    for package in PACKAGES {
+    for package in wanted {
         let have = installed.get(package.name);
         let good = have.is_some_and(|have| {
             package.at_least.is_none_or(|least| compare(have, least) != Ordering::Less)
@@ -126,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_bare_debian_12_gets_the_backports_source() {
-        let plan = plan(Debian::Bookworm, &machine(&[]), false, MIRROR);
+        let plan = plan(Debian::Bookworm, PACKAGES, &machine(&[]), false, MIRROR);
         let source = plan.source.expect("added");
         assert!(
             source.contains("URIs: http://deb.debian.org/debian\nSuites: bookworm-backports\n")
@@ -137,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_bare_debian_13_gets_no_source() {
-        let plan = plan(Debian::Trixie, &machine(&[]), false, MIRROR);
+        let plan = plan(Debian::Trixie, PACKAGES, &machine(&[]), false, MIRROR);
         assert_eq!((plan.source, plan.release), (None, None));
         assert_eq!(plan.packages.len(), PACKAGES.len());
     }
@@ -145,7 +152,7 @@ mod tests {
     #[test]
     fn a_machine_that_has_everything_is_left_alone() {
         for debian in [Debian::Bookworm, Debian::Trixie] {
-            assert_eq!(plan(debian, &everything(), false, MIRROR), Plan::default());
+            assert_eq!(plan(debian, PACKAGES, &everything(), false, MIRROR), Plan::default());
         }
     }
 
@@ -153,7 +160,7 @@ mod tests {
     fn debian_12s_own_libvirt_is_too_old_and_named_as_an_upgrade() {
         let mut has = everything();
         has.insert("libvirt-clients".into(), "9.0.0-4+deb12u2".into());
-        let plan = plan(Debian::Bookworm, &has, true, MIRROR);
+        let plan = plan(Debian::Bookworm, PACKAGES, &has, true, MIRROR);
         assert_eq!(plan.packages, ["libvirt-clients"]);
         assert_eq!(plan.upgrades, [("libvirt-clients", "9.0.0-4+deb12u2".to_string())]);
         assert_eq!(plan.source, None);
