@@ -237,3 +237,21 @@ fn the_host_key_stays_and_a_missing_hook_is_refused() {
         assert!(e.to_string().contains("check the gateway's PAM service"), "{e}");
     });
 }
+
+/// Prints what each act costs; the limits are far above, for a busy machine.
+#[test]
+fn a_hundred_accounts_are_opened_and_seen_quickly() {
+    in_a_box("a_hundred_accounts_are_opened_and_seen_quickly", || {
+        let lab = Lab::new();
+        let begun = Instant::now();
+        for n in 1..=100 {
+            lab.try_open(&format!("person{n}"), 70_100 + n).expect("opened");
+        }
+        let each = begun.elapsed() / 100;
+        let begun = Instant::now();
+        assert_eq!(lab.accounts().len(), 100);
+        let observed = begun.elapsed();
+        println!("opening one: {each:?}; observing 100: {observed:?}");
+        assert!(each < Duration::from_millis(200) && observed < Duration::from_secs(1));
+    });
+}
