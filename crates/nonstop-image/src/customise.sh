@@ -1,6 +1,7 @@
 # Stage "customise": unpack the packages, lay the recipe over them, take the kernel and its
 # modules out, and make the file system.
 # In: TAR TREE OVERLAY RECIPE INSTALL BOOT (result) RAW (result) DISK_MIB UUID SOURCE_DATE_EPOCH
+umask 022
 echo "@ unpack packages"
 # Package scripts' leftovers and mounts stay in this namespace; with memory to spare, the tree too.
 if [ "$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)" -gt 4000 ]; then

@@ -70,3 +70,45 @@ pub(crate) fn filter(program: &str, args: &[&str], input: &[u8]) -> Result<Vec<u
         Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bzImage as small as the header allows, its payload packed by `program`.
+    fn bzimage(program: &str, elf: &[u8]) -> Vec<u8> {
+        let packed = filter(program, &["-cq"], elf).expect("pack");
+        let mut image = vec![0; 1024];
+        image[0x1f1] = 1; // one sector of setup code
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x248..0x24c].copy_from_slice(&16_u32.to_le_bytes());
+        image[0x24c..0x250].copy_from_slice(&(packed.len() as u32 + 4).to_le_bytes());
+        image.extend([0x90; 16]);
+        image.extend(packed);
+        image.extend((elf.len() as u32).to_le_bytes());
+        image
+    }
+
+    const ELF: &[u8] = b"\x7fELF.....\x04\0\0\0\x08\0\0\0\x12\0\0\0Xen\0........";
+
+    #[test]
+    fn the_elf_comes_out_of_either_packing() {
+        for program in ["zstd", "xz"] {
+            assert_eq!(unpack(&bzimage(program, ELF)).expect("unpacked"), ELF, "{program}");
+        }
+    }
+
+    #[test]
+    fn what_qemu_could_not_start_is_refused_with_the_reason() {
+        let reason = |image: &[u8]| unpack(image).expect_err("refused");
+        assert!(reason(b"MZ").contains("no bzImage"));
+        assert!(reason(&bzimage("zstd", b"\x7fELF but no note")).contains("PVH"));
+        assert!(reason(&bzimage("zstd", b"no ELF")).contains("no ELF file"));
+        let whole = bzimage("xz", ELF);
+        assert!(reason(&whole[..whole.len() - 20]).contains("cut short"));
+        let mut damaged = bzimage("zstd", ELF);
+        let payload = 1024 + 16;
+        damaged[payload + 6..payload + 20].fill(0xff);
+        assert!(reason(&damaged).starts_with("zstd: "), "{}", reason(&damaged));
+    }
+}

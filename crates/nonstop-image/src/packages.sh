@@ -1,6 +1,7 @@
 # Stage "packages": the recipe's packages as a tar, root-owned, sorted, with one time.
 # In: SUITE MIRROR SECURITY PACKAGES (comma-separated) INSTALL EXCLUDE (lines of dpkg options)
 #     ARCHIVES (kept packages) APT_OPTIONS (lines) TAR (result) LIST (result) SOURCE_DATE_EPOCH
+umask 022
 mkdir -p "$ARCHIVES/partial"
 # mmdebstrap's tree and what package scripts leave: on a disk of memory where there is room.
 if [ "$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)" -gt 5000 ]; then

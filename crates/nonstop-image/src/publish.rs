@@ -127,3 +127,133 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), ImageError> {
         other => other.at("remove", path),
     }
 }
+
+/// Tiny images for the tests of this crate.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Writes the files of a tiny image and gives their manifest.
+    pub(crate) fn manifest(dir: &Path, kernel: &str) -> ImageManifest {
+        for (name, content) in [("kernel", kernel), ("initrd", "initrd"), ("disk.qcow2", "disk")] {
+            fs::write(dir.join(name), content).expect("write");
+        }
+        ImageManifest {
+            version: 1,
+            name: "micro".parse().expect("a name"),
+            disk: Some(describe(dir, "disk.qcow2").expect("describe")),
+            disk_bytes: 4,
+            kernel: describe(dir, "kernel").expect("describe"),
+            initrd: describe(dir, "initrd").expect("describe"),
+            cmdline: "console=ttyS0".into(),
+            test_channel: true,
+            agent: false,
+            user: None,
+            rdp_port: None,
+            packages: vec!["busybox-static 1".into()],
+        }
+    }
+
+    /// Publishes a tiny image with that kernel.
+    pub(crate) fn built(store: &ImageStore, kernel: &str) -> String {
+        let out = store.dir().join(".build-micro/out");
+        fs::create_dir_all(&out).expect("mkdir");
+        let manifest = manifest(&out, kernel);
+        publish(store, &out, &manifest, "inputs").expect("publish")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::*, *};
+    use std::os::unix::fs::MetadataExt;
+
+    fn store() -> (tempfile::TempDir, ImageStore) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = ImageStore::new(dir.path().join("images"));
+        (dir, store)
+    }
+
+    #[test]
+    fn a_new_image_takes_over_and_the_old_one_stays_for_those_who_use_it() {
+        let (_dir, store) = store();
+        let old = built(&store, "kernel one");
+        let new = built(&store, "kernel two");
+        let name = "micro".parse().expect("a name");
+        assert_ne!(old, new);
+        assert_eq!(store.current(&name).expect("current").0, new);
+        store.verify(&name, &old).expect("the old image is as it was");
+        assert!(!store.dir().join("micro/.current.new").exists());
+    }
+
+    #[test]
+    fn nobody_can_write_into_a_finished_image() {
+        let (_dir, store) = store();
+        let digest = built(&store, "kernel");
+        let folder = store.path(&"micro".parse().expect("a name"), &digest);
+        let mode = |path: &Path| fs::metadata(path).map(|m| (m.mode() & 0o7777, m.uid()));
+        assert_eq!(mode(&folder).expect("stat"), (0o555, 0));
+        for file in ["image.json", "kernel", "initrd", "disk.qcow2"] {
+            assert_eq!(mode(&folder.join(file)).expect("stat"), (0o444, 0), "{file}");
+        }
+    }
+
+    #[test]
+    fn the_same_image_again_is_the_same_and_leaves_nothing_over() {
+        let (_dir, store) = store();
+        assert_eq!(built(&store, "kernel"), built(&store, "kernel"));
+        assert!(!store.dir().join(".build-micro/out").exists());
+    }
+
+    #[test]
+    fn building_again_mends_a_damaged_image() {
+        let (_dir, store) = store();
+        let digest = built(&store, "kernel");
+        let name = "micro".parse().expect("a name");
+        let kernel = store.path(&name, &digest).join("kernel");
+        fs::remove_file(&kernel).expect("remove");
+        fs::write(&kernel, "torn").expect("write");
+        store.verify(&name, &digest).expect_err("damaged");
+        assert_eq!(built(&store, "kernel"), digest);
+        store.verify(&name, &digest).expect("mended");
+    }
+
+    /// Ends a build before each of its effects and looks at what is visible then.
+    #[test]
+    fn a_build_killed_at_any_point_shows_the_old_image_or_the_new_one() {
+        let name = "micro".parse().expect("a name");
+        // What lies there when the process dies: nothing of the new image, a part of its files,
+        // all files, all moved but the link, and a link begun.
+        for died in 0..5 {
+            let (_dir, store) = store();
+            let old = built(&store, "kernel one");
+            let out = store.dir().join(".build-micro/out");
+            if died > 0 {
+                fs::create_dir_all(&out).expect("mkdir");
+                fs::write(out.join("kernel"), "ker").expect("write");
+            }
+            if died > 1 {
+                manifest(&out, "kernel two");
+            }
+            if died > 2 {
+                let json = serde_json::to_vec_pretty(&manifest(&out, "kernel two")).expect("JSON");
+                let digest = hex::encode(Sha256::digest(&json));
+                fs::write(out.join("image.json"), json).expect("write");
+                fs::rename(&out, store.path(&name, &digest)).expect("rename");
+            }
+            if died > 3 {
+                symlink("anything", store.dir().join("micro/.current.new")).expect("link");
+            }
+            let (current, _) = store.current(&name).expect("the old image");
+            assert_eq!(current, old, "died at {died}");
+            store.verify(&name, &current).expect("whole");
+            for image in store.list().expect("list") {
+                store.verify(&name, &image.digest).expect("whatever is listed is whole");
+            }
+            // The next build goes through.
+            let new = built(&store, "kernel two");
+            assert_eq!(store.current(&name).expect("current").0, new, "died at {died}");
+            store.verify(&name, &new).expect("whole");
+        }
+    }
+}

@@ -211,3 +211,68 @@ fn walk(root: &Path, below: &Path, found: &mut Vec<RecipeFile>) -> Result<(), Im
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YAML: &str = "version: 1\nname: tiny\nsuite: trixie\nsource_date_epoch: 1\n\
+        install: unpack\npackages: [busybox-static]\nmodules: []\ndisk_mib: 1\ncmdline: quiet\n";
+
+    fn recipe(yaml: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let folder = dir.path().join("tiny");
+        fs::create_dir_all(folder.join("initrd")).expect("mkdir");
+        fs::write(folder.join("recipe.yaml"), yaml).expect("write");
+        fs::write(folder.join("initrd/init"), "#!/bin/sh\n").expect("write");
+        fs::set_permissions(folder.join("initrd/init"), fs::Permissions::from_mode(0o755))
+            .expect("chmod");
+        (dir, folder)
+    }
+
+    fn refusal(yaml: &str) -> String {
+        let (_dir, folder) = recipe(yaml);
+        Recipe::read(&folder).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        assert!(refusal(&YAML.replace("disk_mib", "disk_mb")).contains("disk_mb"));
+        assert!(refusal(&YAML.replace("quiet", "[")).contains("line 9"));
+        assert!(refusal(&YAML.replace("busybox", "--force;busybox")).contains("Debian package"));
+        assert!(refusal(&YAML.replace("tiny", "other")).contains("that of its folder"));
+        assert!(refusal(&YAML.replace("disk_mib: 1", "disk_mib: 0")).contains("disk_mib 0"));
+        assert!(refusal(&YAML.replace("unpack", "full")).contains("`customise`"));
+        let empty = tempfile::tempdir().expect("temp dir");
+        let text = Recipe::read(empty.path()).expect_err("refused").to_string();
+        assert!(text.contains("no recipe.yaml here"), "{text}");
+    }
+
+    #[test]
+    fn the_inputs_digest_knows_content_names_and_the_right_to_run_and_nothing_else() {
+        let digest = |change: &dyn Fn(&Path)| {
+            let (_dir, folder) = recipe(YAML);
+            change(&folder);
+            let read = Recipe::read(&folder).expect("a recipe");
+            read.inputs_digest(&folder).expect("a digest")
+        };
+        let plain = digest(&|_| {});
+        assert_eq!(plain, digest(&|_| {}), "another folder, another time");
+        let run = |f: &Path, mode| {
+            fs::set_permissions(f, fs::Permissions::from_mode(mode)).expect("chmod");
+        };
+        assert_eq!(plain, digest(&|f| run(&f.join("initrd/init"), 0o700)), "another umask");
+        assert_ne!(plain, digest(&|f| run(&f.join("recipe.yaml"), 0o755)));
+        assert_ne!(plain, digest(&|f| fs::write(f.join("initrd/x"), "").expect("write")));
+        assert_ne!(plain, digest(&|f| fs::write(f.join("initrd/init"), "#!/bin/sh").expect("w")));
+    }
+
+    #[test]
+    fn the_recipes_of_this_repository_are_read() {
+        let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images");
+        for name in ["micro", "desktop"] {
+            let recipe = Recipe::read(&images.join(name)).expect("a recipe");
+            assert_eq!(recipe.name.as_str(), name);
+        }
+    }
+}

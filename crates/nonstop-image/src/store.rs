@@ -281,3 +281,127 @@ fn folders(dir: &Path) -> Result<Vec<String>, ImageError> {
     }
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::testing::{built, manifest};
+    use std::os::unix::fs::symlink;
+
+    fn store_with_micro() -> (tempfile::TempDir, ImageStore, String) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = ImageStore::new(dir.path().join("images"));
+        let digest = built(&store, "kernel one");
+        (dir, store, digest)
+    }
+
+    fn micro() -> ImageName {
+        "micro".parse().expect("a name")
+    }
+
+    /// Changes a finished image, as a disk error or a careless admin would.
+    fn overwrite(path: &Path, content: &[u8]) {
+        fs::remove_file(path).expect("remove");
+        fs::write(path, content).expect("write");
+    }
+
+    #[test]
+    fn a_finished_image_is_found_and_sound() {
+        let (_dir, store, digest) = store_with_micro();
+        let (current, manifest) = store.current(&micro()).expect("is there");
+        assert_eq!(current, digest);
+        assert_eq!(store.verify(&micro(), &digest).expect("sound"), manifest);
+        assert_eq!(store.verify_unless_unchanged(&micro(), &digest).expect("sound"), manifest);
+        let list = store.list().expect("list");
+        assert_eq!((list.len(), list[0].current, &list[0].digest), (1, true, &digest));
+        assert!(store.verify_all().expect("all").iter().all(|(_, _, r)| r.is_ok()));
+    }
+
+    #[test]
+    fn an_image_never_built_says_how_to_build_it() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = ImageStore::new(dir.path().join("images"));
+        let error = store.current(&micro()).expect_err("nothing there");
+        assert_eq!(
+            error.to_string(),
+            "image `micro` is not built yet; run `nonstop image build micro`"
+        );
+        assert_eq!(store.list().expect("an empty list"), []);
+    }
+
+    #[test]
+    fn a_missing_file_is_named_with_its_digest_and_the_way_out() {
+        let (_dir, store, digest) = store_with_micro();
+        let path = store.path(&micro(), &digest).join("initrd");
+        let expected = sha256_of(&path).expect("hash");
+        fs::remove_file(&path).expect("remove");
+        let text = store.verify(&micro(), &digest).expect_err("missing").to_string();
+        assert!(text.contains(path.to_str().expect("UTF-8")), "{text}");
+        assert!(text.contains(&expected) && text.contains("nonstop image build micro"), "{text}");
+    }
+
+    #[test]
+    fn a_torn_file_is_found_though_its_image_was_checked_before() {
+        let (_dir, store, digest) = store_with_micro();
+        store.verify(&micro(), &digest).expect("sound");
+        let path = store.path(&micro(), &digest).join("kernel");
+        overwrite(&path, b"kernel");
+        for result in
+            [store.verify(&micro(), &digest), store.verify_unless_unchanged(&micro(), &digest)]
+        {
+            match result {
+                Err(ImageError::Changed {
+                    path: p, expected_bytes: 10, found_bytes: 6, ..
+                }) => {
+                    assert_eq!(p, path);
+                }
+                other => panic!("expected Changed, got {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_changed_in_place_is_found() {
+        let (_dir, store, digest) = store_with_micro();
+        store.verify(&micro(), &digest).expect("sound");
+        overwrite(&store.path(&micro(), &digest).join("disk.qcow2"), b"DISK");
+        let text = store.verify_unless_unchanged(&micro(), &digest).expect_err("changed");
+        let text = text.to_string();
+        assert!(text.contains("disk.qcow2 was changed: expected SHA-256"), "{text}");
+        let all = store.verify_all().expect("all");
+        assert!(matches!(&all[..], [(_, _, Err(ImageError::Changed { .. }))]), "{all:?}");
+    }
+
+    #[test]
+    fn image_json_edited_by_hand_is_refused_by_current_too() {
+        let (_dir, store, digest) = store_with_micro();
+        let path = store.path(&micro(), &digest).join("image.json");
+        let text = fs::read_to_string(&path).expect("read").replace("console", "init=/bin/sh");
+        overwrite(&path, text.as_bytes());
+        let error = store.current(&micro()).expect_err("changed");
+        assert!(matches!(error, ImageError::Changed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_manifest_that_leads_out_of_its_folder_is_refused() {
+        let (_dir, store, _) = store_with_micro();
+        let mut manifest = manifest(store.dir(), "kernel one");
+        manifest.kernel.file = "../../../etc/shadow".into();
+        let json = serde_json::to_vec(&manifest).expect("JSON");
+        let digest = hex::encode(Sha256::digest(&json));
+        fs::create_dir(store.path(&micro(), &digest)).expect("mkdir");
+        fs::write(store.path(&micro(), &digest).join("image.json"), json).expect("write");
+        let text = store.verify(&micro(), &digest).expect_err("refused").to_string();
+        assert!(text.contains("is not a plain file name"), "{text}");
+    }
+
+    #[test]
+    fn current_pointing_elsewhere_is_refused() {
+        let (_dir, store, _) = store_with_micro();
+        let link = store.dir().join("micro/current");
+        fs::remove_file(&link).expect("remove");
+        symlink("/etc", &link).expect("link");
+        let text = store.current(&micro()).expect_err("refused").to_string();
+        assert!(text.contains("not to a digest"), "{text}");
+    }
+}

@@ -39,3 +39,21 @@ pub fn check() -> Result<(), ImageError> {
 fn runs(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_the_command_that_installs_it() {
+        let error = ImageError::Tools {
+            programs: vec!["mmdebstrap", "qemu-img"],
+            packages: vec!["mmdebstrap", "qemu-utils"],
+        };
+        assert_eq!(
+            error.to_string(),
+            "missing here: mmdebstrap, qemu-img; run `apt-get install mmdebstrap qemu-utils`"
+        );
+        assert!(!runs(Path::new("/nowhere/mmdebstrap")) && runs(Path::new("/bin/sh")));
+    }
+}
