@@ -12,7 +12,7 @@ fn an_environment_comes_and_goes_and_leaves_nothing() -> Result<()> {
     let environment = world.environment("alice", "micro")?;
     world.whole(1)?;
     let mut shell = world.shell(&environment)?;
-    let address = shell.run("sleep 4; ip -4 addr show dev eth0")?;
+    let address = shell.run("ip -4 addr show dev eth0")?;
     assert!(address.contains(&environment.address), "its own address by DHCP: {address}");
     world.end(&environment.id)?;
     assert_eq!(world.left_over()?, Vec::<String>::new());

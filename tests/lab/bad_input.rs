@@ -14,7 +14,7 @@ fn a_wrong_lab_yaml_is_shown_with_line_column_and_the_right_word() -> Result<()>
         let path = world.lab.programs().join(program).display().to_string();
         let words = [path.as_str(), "--lab", &file.display().to_string()];
         let output = Place::here().output(&words)?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = unwrapped(&output.stderr);
         assert!(!output.status.success(), "{program} started");
         for part in ["wrong.yaml:4:3", "unknown field `prot`", "did you mean `port`?"] {
             assert!(said.contains(part), "{program} does not say {part}: {said}");
@@ -155,6 +155,12 @@ fn a_full_disk_stops_one_environment_with_a_clear_error_and_loses_nothing() -> R
     world.lab.power_cut()?;
     drop(mounted);
     Ok(())
+}
+
+/// What a terminal would show, without the breaks of its lines.
+fn unwrapped(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said).replace('│', " ");
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A small file system, unmounted with the value.

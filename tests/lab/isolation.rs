@@ -41,7 +41,9 @@ fn two_researchers_reach_their_own_and_nothing_of_each_other() -> Result<()> {
     let of_bob = world.environment("bob", "probe")?;
     for environment in [&of_alice, &of_bob] {
         let mut shell = world.shell(environment)?;
-        shell.run("sleep 3; (nc -lk -p 3389 -e cat >/dev/null 2>&1 &) ; (nc -lk -p 4444 -e cat >/dev/null 2>&1 &)")?;
+        shell.run(
+            "(nc -ll -p 3389 -e cat >/dev/null 2>&1 &) ; (nc -ll -p 4444 -e cat >/dev/null 2>&1 &)",
+        )?;
     }
     let host_key = world.host_key()?;
     let (portal_a, portal_b) = (world.address_of("alice")?, world.address_of("bob")?);
@@ -98,8 +100,7 @@ fn a_random_name_resolves_nowhere_and_no_packet_leaves_the_host() -> Result<()> 
     world.lab.researcher("alice", 10)?;
     let environment = world.environment("alice", "micro")?;
     let mut shell = world.shell(&environment)?;
-    shell.run("sleep 3")?;
-    let street = world.lab.street()?.place();
+
     let capture = world.lab.dir().join("street.pcap");
     let mut tcpdump = world
         .lab
@@ -118,7 +119,7 @@ fn a_random_name_resolves_nowhere_and_no_packet_leaves_the_host() -> Result<()> 
     std::thread::sleep(Duration::from_secs(1));
     let _stopped = Place::here().run(&["kill", "-INT", &tcpdump.id().to_string()]);
     tcpdump.wait()?;
-    let shown = street.run(&["tcpdump", "-nr", &capture.display().to_string()])?;
+    let shown = world.lab.enter(&["tcpdump", "-nr", &capture.display().to_string()])?;
     assert!(shown.contains("exfil"), "the capture saw the question at the segment: {shown}");
     let outside: Vec<_> =
         shown.lines().filter(|l| !l.contains("nsb") && !l.contains("nst")).collect();
@@ -240,7 +241,7 @@ fn an_escaped_guest_reads_nothing_of_others_and_connects_to_nothing() -> Result<
     }
     let portal = world.address_of("alice")?;
     let mut shell = world.shell(&own)?;
-    shell.run("sleep 3; (nc -lk -p 3389 -e cat >/dev/null 2>&1 &)")?;
+    shell.run("(nc -ll -p 3389 -e cat >/dev/null 2>&1 &)")?;
     let host_key = world.host_key()?;
     let target = format!("{}:3389", own.address);
     let _tunnel = alice.tunnel(&host_key, &[Forward { port: 5001, target }])?;
@@ -265,7 +266,7 @@ fn the_end_of_a_period_cuts_what_is_open_and_a_dead_daemon_lets_nobody_in() -> R
     let alice = world.lab.researcher("alice", 10)?;
     let environment = world.environment("alice", "probe")?;
     let mut shell = world.shell(&environment)?;
-    shell.run("sleep 3; (nc -lk -p 3389 -e cat >/dev/null 2>&1 &)")?;
+    shell.run("(nc -ll -p 3389 -e cat >/dev/null 2>&1 &)")?;
     let host_key = world.host_key()?;
     let target = || vec![Forward { port: 5001, target: format!("{}:3389", environment.address) }];
     let mut tunnel = alice.tunnel(&host_key, &target())?;
@@ -279,13 +280,14 @@ fn the_end_of_a_period_cuts_what_is_open_and_a_dead_daemon_lets_nobody_in() -> R
     drop(tunnel);
     let second = world.environment("alice", "probe")?;
     let mut shell = world.shell(&second)?;
-    shell.run("sleep 3; (nc -lk -p 3389 -e cat >/dev/null 2>&1 &)")?;
+    shell.run("(nc -ll -p 3389 -e cat >/dev/null 2>&1 &)")?;
     let target = || vec![Forward { port: 5001, target: format!("{}:3389", second.address) }];
     let tunnel = alice.tunnel(&host_key, &target())?;
     assert!(world.reaches(&alice, 5001, "open-again")?);
     world.lab.auto_restart("nonstopd", false)?;
     world.lab.kill_service("nonstopd", 9)?;
-    assert!(alice.tunnel(&host_key, &target()).is_err(), "a login without the daemon");
+    let another = vec![Forward { port: 5002, ..target()[0].clone() }];
+    assert!(alice.tunnel(&host_key, &another).is_err(), "a login without the daemon");
     std::thread::sleep(Duration::from_secs(7));
     assert!(!world.reaches(&alice, 5001, "after-the-lease")?, "the lease has run out");
     drop(tunnel);

@@ -47,7 +47,8 @@ impl World {
 
     /// A lab that is still off, with more lines in its `lab.yaml`.
     pub fn off(name: &str, yaml: &str) -> Result<World> {
-        let lab = Lab::temporary(name)?.only(&["libvirtd", "nonstopd", "sshd"]).images(built_images()?)?;
+        let lab =
+            Lab::temporary(name)?.only(&["libvirtd", "nonstopd", "sshd"]).images(built_images()?)?;
         let templates = lab.dir().join("templates");
         fs::create_dir_all(&templates)?;
         let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates");
@@ -118,9 +119,14 @@ impl World {
         self.in_state(id, "gone").map(drop)
     }
 
-    /// A shell in the guest of `environment`.
+    /// A shell in the guest of `environment`, once the guest has its address.
     pub fn shell(&self, environment: &Environment) -> Result<GuestShell> {
-        GuestShell::connect(&self.lab, &environment.machine)
+        let mut shell = GuestShell::connect(&self.lab, &environment.machine)?;
+        wait_for("the guest's address", PATIENCE, || {
+            let said = shell.run("ip -4 addr show")?;
+            Ok(said.contains(&environment.address).then_some(()))
+        })?;
+        Ok(shell)
     }
 
     /// The public host key of the gateway.

@@ -18,6 +18,10 @@ pub enum Fact {
     Crashed(MachineId),
 }
 
+/// What stands for the host's run once a machine was asked to power off: whatever its guest does
+/// until it is started again was our doing, even if it is wanted again before the guest ends.
+pub const ASKED_OFF: &str = "asked-off";
+
 /// The facts that `observed` adds to `desired`.
 ///
 /// A machine that is wanted, was seen in this run of the host and is absent now went away in
@@ -26,6 +30,7 @@ pub enum Fact {
 pub fn absorb(desired: &Desired, observed: &Observed) -> Vec<Fact> {
     let machines = desired.environments.values().flat_map(|e| &e.machines);
     machines
+        .filter(|m| m.seen_in.as_deref() != Some(ASKED_OFF))
         .filter_map(|m| {
             let seen_in_this_run = m.seen_in.as_deref() == Some(observed.run.0.as_str());
             let runs = observed.machines.get(&m.id).map(|seen| seen.generation == m.generation);

@@ -9,7 +9,7 @@ mod observed;
 mod planner;
 mod step;
 
-pub use absorb::{Fact, absorb};
+pub use absorb::{ASKED_OFF, Fact, absorb};
 pub use desired::{AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase};
 pub use observed::{
     Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedMachine, ObservedSegment,

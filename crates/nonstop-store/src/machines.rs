@@ -89,7 +89,8 @@ impl Write<'_> {
         force_off_at: Timestamp,
     ) -> Result<(), StoreError> {
         let changed = self.tx.execute(
-            "UPDATE machines SET power = ?3, force_off_at = ?4, reset_pending = 0
+            "UPDATE machines SET power = ?3, force_off_at = ?4, reset_pending = 0,
+                 seen_in = CASE ?3 WHEN 'off' THEN 'asked-off' ELSE seen_in END
              WHERE environment = ?1 AND role = ?2",
             (environment.0, role.as_str(), word(power), codec::micros(force_off_at)),
         )?;
@@ -154,6 +155,12 @@ impl Write<'_> {
     pub fn machine_crashed(&mut self, id: MachineId) -> Result<(), StoreError> {
         self.tx.execute("UPDATE machines SET seen_in = NULL WHERE id = ?1", [id.0])?;
         self.trace("machine.crashed", &id, json!({}))
+    }
+
+    /// Records that the machine is about to be started: what it did before no longer counts.
+    pub fn machine_starting(&mut self, id: MachineId) -> Result<(), StoreError> {
+        self.tx.execute("UPDATE machines SET seen_in = NULL WHERE id = ?1", [id.0])?;
+        self.trace("machine.starting", &id, json!({}))
     }
 
     /// Records that the machine is about to be stopped by us, whatever is wanted of it then.

@@ -265,13 +265,19 @@ impl Reconciler {
     }
 
     fn apply(&self, step: &Step) -> Result<Outcome, HostError> {
-        if let Step::StopMachine { machine } = step {
-            // Committed before the effect: a machine that we stop has not powered itself off.
-            let now = self.clock.now();
-            self.db
-                .write("nonstopd", now, |w| w.machine_stopped(*machine))
-                .map_err(|e| HostError::new(format!("record: {step}"), e))?;
-        }
+        // Committed before the effect: a machine that we stop has not powered itself off, and one
+        // that we start owes nothing to what its guest did before.
+        let now = self.clock.now();
+        let before = match step {
+            Step::StopMachine { machine } => {
+                self.db.write("nonstopd", now, |w| w.machine_stopped(*machine))
+            }
+            Step::StartMachine { machine, .. } => {
+                self.db.write("nonstopd", now, |w| w.machine_starting(machine.id))
+            }
+            _ => Ok(()),
+        };
+        before.map_err(|e| HostError::new(format!("record: {step}"), e))?;
         let outcome = self.host.apply(step)?;
         if outcome == Outcome::NotYet {
             return Ok(outcome);

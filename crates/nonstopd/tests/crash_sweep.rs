@@ -368,3 +368,19 @@ fn a_restored_old_backup_quarantines_what_it_does_not_know() {
     assert!(seen.machines.is_empty() && seen.segments.is_empty() && seen.disks.is_empty());
     assert_eq!(lab.host.quarantined(), [(M1, 1), (MachineId(2), 1)]);
 }
+
+#[test]
+fn a_machine_wanted_again_before_its_guest_has_shut_down_comes_back() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        let force = lab.clock.now().checked_add(std::time::Duration::from_secs(30));
+        let force = force.expect("small");
+        lab.want(|w| w.set_power(E1, MachineRole::Debugger, Power::Off, force));
+        // The guest goes, and before anybody looks it is wanted again.
+        lab.host.guest_powers_off(M1);
+        lab.want(|w| w.set_power(E1, MachineRole::Debugger, Power::On, w.now()));
+        lab.settle();
+        lab.host.guest_powers_off(M1);
+        lab.settle();
+    }));
+}
