@@ -112,10 +112,12 @@ impl Disks {
             return Ok(());
         }
         self.make_folder(id).map_err(|e| self.failed(doing(), e.into()))?;
-        self.enough_space().map_err(|e| self.failed(doing(), e))?;
         open_to_others(&self.machine(id)).map_err(|closed| closed.while_doing(doing()))?;
         let new = self.machine(id).join(format!(".new-{generation}"));
-        let made = self.fill(&new, machine.uid, image, image_dir).and_then(|()| {
+        let filled = || self.fill(&new, machine.uid, image, image_dir);
+        let made = self.enough_space().and_then(|()| filled()).and_then(|()| {
+            // What an earlier removal left must not hide behind the new one.
+            remove_tree(&self.machine(id).join(format!(".old-{generation}")))?;
             fs::rename(&new, &target)?;
             sync(&self.machine(id))?;
             Ok(sync(&self.machines)?)
@@ -279,4 +281,174 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
 /// What the folder lists survives a power cut from here on.
 fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nonstop_model::{EnvironmentId, Power, image::ImageFile};
+    use std::os::unix::fs::MetadataExt;
+
+    struct Place {
+        dir: tempfile::TempDir,
+        disks: Disks,
+    }
+
+    fn place(reserve_bytes: u64) -> Place {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("a mode");
+        let base = dir.path().join("base.qcow2");
+        let status = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2"])
+            .args([base.as_os_str(), "16M".as_ref()])
+            .status();
+        assert!(status.expect("qemu-img is installed").success());
+        let disks =
+            Disks::new(dir.path().join("machines"), dir.path().join("quarantine"), reserve_bytes);
+        Place { dir, disks }
+    }
+
+    impl Place {
+        fn create(&self, generation: u32) -> Result<(), HostError> {
+            self.disks.create(&machine(generation), &image(), self.dir.path())
+        }
+
+        fn seen(&self) -> Vec<(u32, Disk)> {
+            let seen = self.disks.observe().expect("listed");
+            seen.into_iter().map(|((_, generation), disk)| (generation, disk)).collect()
+        }
+
+        fn inside(&self, path: &str) -> PathBuf {
+            self.dir.path().join(path)
+        }
+    }
+
+    fn image() -> ImageManifest {
+        let file =
+            |file: &str| ImageFile { file: file.into(), sha256: String::new(), size_bytes: 1 };
+        ImageManifest {
+            version: 1,
+            name: "micro".parse().expect("a name"),
+            disk: Some(file("base.qcow2")),
+            disk_bytes: 16 << 20,
+            kernel: file("kernel"),
+            initrd: file("initrd"),
+            cmdline: String::new(),
+            agent: false,
+            test_channel: false,
+            user: None,
+            rdp_port: None,
+            packages: Vec::new(),
+        }
+    }
+
+    fn machine(generation: u32) -> DesiredMachine {
+        // Other uids need root, as the daemon is; without it the overlay stays ours.
+        let uid = if rustix::process::geteuid().is_root() {
+            80_007
+        } else {
+            rustix::process::geteuid().as_raw()
+        };
+        DesiredMachine {
+            id: MachineId(7),
+            environment: EnvironmentId(3),
+            image: image().name,
+            image_digest: String::new(),
+            uid,
+            address: "10.77.0.2".parse().expect("an address"),
+            memory_mib: 96,
+            vcpus: 1,
+            generation,
+            power: Power::On,
+            force_off_at: Timestamp::UNIX_EPOCH,
+            reset_pending: false,
+            preparation: None,
+            desktop: None,
+            seen_in: None,
+        }
+    }
+
+    #[test]
+    fn an_overlay_belongs_to_its_machine_and_can_be_made_again() {
+        let place = place(0);
+        place.create(1).expect("made");
+        place.create(1).expect("made again");
+        place.create(2).expect("made beside it");
+        assert_eq!(place.seen(), [(1, Disk::Whole), (2, Disk::Whole)]);
+        let look = |path| fs::metadata(place.inside(path)).expect("there");
+        let modes = ["machines", "machines/m7", "machines/m7/1", "machines/m7/1/disk.qcow2"]
+            .map(|path| format!("{:o}", look(path).mode() & 0o7777));
+        assert_eq!(modes, ["711", "711", "700", "600"]);
+        assert_eq!(look("machines/m7/1").uid(), machine(1).uid);
+        assert_eq!(look("machines/m7/1/disk.qcow2").uid(), machine(1).uid);
+        let overlay = place.disks.overlay(MachineId(7), 1);
+        assert_eq!(overlay, place.inside("machines/m7/1/disk.qcow2"));
+    }
+
+    #[test]
+    fn what_a_power_cut_left_of_making_or_removing_is_partial_and_can_go() {
+        let place = place(0);
+        place.create(3).expect("made");
+        fs::rename(place.inside("machines/m7/3"), place.inside("machines/m7/.old-3")).expect("cut");
+        fs::create_dir(place.inside("machines/m7/.new-4")).expect("cut");
+        fs::create_dir(place.inside("machines/m7/5")).expect("a folder without a disk");
+        let partial = [(3, Disk::Partial), (4, Disk::Partial), (5, Disk::Partial)];
+        assert_eq!(place.seen(), partial);
+        place.create(4).expect("made over the part");
+        for generation in [3, 4, 5, 5] {
+            place.disks.destroy(MachineId(7), generation).expect("destroyed");
+        }
+        assert_eq!(place.seen(), []);
+        assert!(!place.inside("machines/m7").exists());
+    }
+
+    #[test]
+    fn the_empty_folder_of_a_machine_is_a_leftover_too() {
+        let place = place(0);
+        fs::create_dir_all(place.inside("machines/m7")).expect("cut");
+        assert_eq!(place.seen(), [(0, Disk::Partial)]);
+        place.disks.destroy(MachineId(7), 0).expect("destroyed");
+        assert_eq!(place.seen(), []);
+    }
+
+    #[test]
+    fn under_the_reserve_nothing_is_made_and_the_reason_is_said() {
+        let place = place(1 << 60);
+        let e = place.create(1).expect_err("no disk is that large");
+        let cause = e.source.as_ref().expect("a cause").to_string();
+        assert!(cause.starts_with("no space: ") && cause.contains("in reserve"), "{cause}");
+        assert!(e.help.starts_with("free space on the file system of"), "{}", e.help);
+        assert!(!place.inside("machines/m7").exists());
+    }
+
+    #[test]
+    fn a_missing_base_leaves_nothing_behind() {
+        let place = place(0);
+        fs::remove_file(place.inside("base.qcow2")).expect("removed");
+        let e = place.create(1).expect_err("there is no base");
+        let cause = e.source.as_ref().expect("a cause").to_string();
+        assert!(cause.contains("base.qcow2") && cause.contains("No such file"), "{cause}");
+        assert!(!place.inside("machines/m7").exists());
+    }
+
+    #[test]
+    fn the_quarantine_takes_the_disk_and_closes_it() {
+        let place = place(0);
+        place.create(1).expect("made");
+        if !rustix::process::geteuid().is_root() {
+            assert!(place.disks.quarantine(MachineId(7), 1).is_err(), "it becomes root's");
+            return;
+        }
+        place.disks.quarantine(MachineId(7), 1).expect("moved");
+        place.disks.quarantine(MachineId(7), 1).expect("moved again");
+        assert!(!place.inside("machines/m7").exists());
+        let (name, path) = entries(&place.inside("quarantine")).expect("listed").remove(0);
+        assert!(name.starts_with("m7-1-2"), "{name}");
+        assert_eq!(fs::metadata(path.join("disk.qcow2")).expect("there").uid(), 0);
+        // Nothing that was set aside is ever written over.
+        place.create(1).expect("made");
+        let e = place.disks.set_aside(MachineId(7), 1, &path).expect_err("the name is taken");
+        assert_eq!(e.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(place.seen(), [(1, Disk::Whole)]);
+    }
 }

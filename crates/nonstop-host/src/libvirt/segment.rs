@@ -105,3 +105,19 @@ pub(super) fn remove_bare(segment: &SegmentName) -> io::Result<()> {
 fn interface(segment: &SegmentName) -> PathBuf {
     PathBuf::from("/sys/class/net").join(segment.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nonstop_model::{EnvironmentId, MachineId, Slot};
+
+    #[test]
+    fn a_segment_of_two_machines() {
+        let pool = "10.77.0.0/16".parse().expect("a network");
+        let segment = Segment::new(EnvironmentId(3), pool, Slot(2)).expect("in the pool");
+        let host =
+            |n, index| SegmentHost { machine: MachineId(n), address: segment.machine(index) };
+        let hosts = [host(7, 0), host(8, 1)];
+        insta::assert_snapshot!(network_xml(&LabMark::of("lab"), &segment, &hosts));
+    }
+}
