@@ -47,8 +47,7 @@ impl World {
 
     /// A lab that is still off, with more lines in its `lab.yaml`.
     pub fn off(name: &str, yaml: &str) -> Result<World> {
-        let lab =
-            Lab::temporary(name)?.only(&["libvirtd", "nonstopd", "sshd"]).images(built_images()?)?;
+        let lab = Lab::temporary(name)?.images(built_images()?)?;
         let templates = lab.dir().join("templates");
         fs::create_dir_all(&templates)?;
         let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates");

@@ -15,7 +15,7 @@ use crate::HostError;
 use elements::Reading;
 use nonstop_model::{
     Lab,
-    lab::{ACCOUNT_UIDS, MACHINE_UIDS},
+    lab::{ACCOUNT_UIDS, LAST_MACHINE_UID, MACHINE_UIDS},
 };
 use nonstop_plan::{FirewallState, Grant};
 use serde_json::Value;
@@ -50,15 +50,11 @@ impl FirewallConfig {
             portal_uid,
             agent_uid,
             dnsmasq_uids: dnsmasq_uids(),
-            machine_uids: MACHINE_UIDS..=LAST_UID,
+            machine_uids: MACHINE_UIDS..=LAST_MACHINE_UID,
             account_uids: ACCOUNT_UIDS..=MACHINE_UIDS - 1,
         }
     }
 }
-
-// Debian leaves uids up to here unassigned; those behind are given to users' containers.
-const LAST_UID: u32 = 99_999;
-
 /// Uids under which libvirt's dnsmasq may run: Debian's own choice, by version.
 fn dnsmasq_uids() -> Vec<u32> {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

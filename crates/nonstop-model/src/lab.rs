@@ -149,12 +149,15 @@ fn default_grace() -> u32 {
     7 * 24 * 3600
 }
 
-/// First uid of accounts; the account `aN` has this plus N. Debian leaves 65536 to 99999
-/// unassigned.
+/// First uid of accounts; the account `aN` has this plus N. Debian assigns none from 65536 on,
+/// and systemd none below 524288.
 pub const ACCOUNT_UIDS: u32 = 70_000;
 
-/// First uid of machines; the machine `mN` has this plus N.
+/// First uid of machines; the machine `mN` has this plus N, up to [`LAST_MACHINE_UID`].
 pub const MACHINE_UIDS: u32 = 80_000;
+
+/// The last uid of machines: a lab makes no more machines than have a uid of their own.
+pub const LAST_MACHINE_UID: u32 = 499_999;
 
 /// A `lab.yaml` that cannot be read at all.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

@@ -67,4 +67,7 @@ pub enum StoreError {
     /// All uids and addresses were given out.
     #[error("the lab has given out all its accounts")]
     NoAccountId,
+    /// All uids of machines were given out.
+    #[error("the lab has given out the uids of all its machines")]
+    NoMachineId,
 }

@@ -2,6 +2,7 @@
 
 use crate::{Grant, Read, StoreError, Write, codec};
 use jiff::Timestamp;
+use nonstop_model::lab::{LAST_MACHINE_UID, MACHINE_UIDS};
 use nonstop_model::{EnvironmentId, Machine, MachineId, MachineRole, Password, Power, Segment};
 use rusqlite::Row;
 use serde_json::json;
@@ -76,6 +77,9 @@ impl Write<'_> {
                     granted.desktop_port,
                 ),
             )?;
+            if self.tx.last_insert_rowid() > i64::from(LAST_MACHINE_UID - MACHINE_UIDS) {
+                return Err(StoreError::NoMachineId);
+            }
         }
         Ok(())
     }

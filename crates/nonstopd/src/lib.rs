@@ -14,11 +14,15 @@ pub mod status;
 pub mod templates;
 
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// Where the time comes from; tests bring their own.
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// Lets `time` pass.
+    fn pause(&self, time: Duration);
 }
 
 /// The host's clock.
@@ -28,5 +32,9 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
     }
 }

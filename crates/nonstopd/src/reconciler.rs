@@ -250,7 +250,7 @@ impl Reconciler {
                 }
                 Ok(Outcome::NotYet) => {
                     self.status.went_well(id);
-                    std::thread::sleep(SOON);
+                    self.clock.pause(SOON);
                     return;
                 }
                 Err(e) => {

@@ -37,6 +37,8 @@ impl Clock for StillClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(self.0.load(Ordering::SeqCst)).expect("a small number")
     }
+
+    fn pause(&self, _: std::time::Duration) {}
 }
 
 /// A lab over a simulated host; the daemon in it can be killed and started again.

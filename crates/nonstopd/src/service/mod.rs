@@ -130,7 +130,7 @@ fn refusal(error: StoreError) -> ApiError {
             ErrorCode::NotFound
         }
         NameTaken(_) | KeyTaken { .. } | Decided(_) | Ended(_) => ErrorCode::Conflict,
-        Full(_) | NoSlot(_) | NoAccountId => ErrorCode::Capacity,
+        Full(_) | NoSlot(_) | NoAccountId | NoMachineId => ErrorCode::Capacity,
         Open { .. } | Migrate(_) | Sql(_) | Corrupt { .. } => ErrorCode::Internal,
     };
     let help = match &error {

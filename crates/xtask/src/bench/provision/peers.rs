@@ -65,7 +65,6 @@ impl Peers {
         for (file, text) in [
             ("script.sh", SCRIPT),
             ("virt-install.sh", VIRT_INSTALL),
-            ("Vagrantfile", VAGRANTFILE),
             ("default.xml", DEFAULT_NETWORK),
         ] {
             fs::write(lab.dir().join(file), text).with_context(|| format!("write {file}"))?;
@@ -172,7 +171,6 @@ impl Peers {
         let (contents, project) = (folder.join("box"), folder.join("project"));
         fs::create_dir_all(&contents)?;
         fs::create_dir_all(&project)?;
-        fs::rename(self.lab.dir().join("Vagrantfile"), project.join("Vagrantfile"))?;
         let image = image(&self.lab.state().join("images"), "desktop")?;
         let metadata = serde_json::json!({
             "provider": "libvirt", "format": "qcow2",
@@ -188,7 +186,8 @@ impl Peers {
         let words = self.vagrant(&[], &["box", "add", "--name", "desktop", &file]);
         self.begin(&words.iter().map(String::as_str).collect::<Vec<_>>(), "vagrant")?.done()?;
         fs::remove_file(file)?;
-        Ok(())
+        // Only now: `box add` would evaluate it, and it asks for a guest's variables.
+        fs::write(project.join("Vagrantfile"), VAGRANTFILE).context("write the Vagrantfile")
     }
 
     /// `vagrant up`. Ours has no sshd in the guest, so vagrant would wait for it for ever: it is
