@@ -1,0 +1,125 @@
+//! What all handlers share: the lab, the way to the daemon, the clock, and the routes.
+
+use crate::{
+    error::PageError,
+    guard::guard,
+    listen::Connection,
+    routes::{about, accounts, environments, home, language, requests, sessions, trace},
+    token::Secret,
+};
+use axum::{
+    Router,
+    http::{HeaderValue, header},
+    middleware,
+    response::IntoResponse,
+    routing::{get, post},
+};
+use jiff::{Timestamp, tz::TimeZone};
+use nonstop_api::{Client, Reply, Request};
+use nonstop_model::Lab;
+use sha2::{Digest, Sha256};
+use std::{
+    os::fd::AsFd,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+use tokio::sync::Semaphore;
+
+/// Questions to the daemon at once; it answers 64, and the CLI's share a socket of their own.
+const ASKS: usize = 48;
+
+/// The portal of one lab.
+pub struct App {
+    pub(crate) lab: Lab,
+    pub(crate) client: Client,
+    pub(crate) secret: Secret,
+    pub(crate) zone: TimeZone,
+    pub(crate) now: fn() -> Timestamp,
+    asks: Arc<Semaphore>,
+}
+
+impl App {
+    /// The portal of `lab`, showing times in `zone`, with `now` as its clock.
+    pub fn new(lab: Lab, zone: TimeZone, now: fn() -> Timestamp) -> Arc<App> {
+        let client = Client::new(lab.portal_socket()).timeout(Duration::from_secs(20));
+        Arc::new(App {
+            lab,
+            client,
+            secret: Secret::new(),
+            zone,
+            now,
+            asks: Arc::new(Semaphore::new(ASKS)),
+        })
+    }
+
+    /// Asks the daemon as the person behind `connection`.
+    pub(crate) async fn ask(
+        &self,
+        connection: &Arc<Connection>,
+        request: Request,
+    ) -> Result<Reply, PageError> {
+        let connection = Arc::clone(connection);
+        // Held by the thread that asks, which outlives a handler that was given up.
+        let own = Arc::clone(&connection.asks).acquire_owned().await;
+        let all = Arc::clone(&self.asks).acquire_owned().await;
+        let client = self.client.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            let _turn = (own, all);
+            client.call_as(&request, connection.fd.as_fd())
+        });
+        Ok(answer.await.map_err(|_| PageError::Unexpected)??)
+    }
+
+    /// All pages.
+    pub fn router(self: &Arc<App>) -> Router {
+        Router::new()
+            .route("/", get(home::home))
+            .route("/requests", get(requests::list))
+            .route("/requests/new", get(requests::form).post(requests::apply))
+            .route("/requests/{id}", get(requests::show))
+            .route("/requests/{id}/approve", post(requests::approve))
+            .route("/requests/{id}/refuse", post(requests::refuse))
+            .route("/environments/{id}", get(environments::show))
+            .route("/environments/{id}/power", post(environments::power))
+            .route(
+                "/environments/{id}/revert/{role}",
+                get(environments::ask_revert).post(environments::revert),
+            )
+            .route("/environments/{id}/end", get(environments::ask_end).post(environments::end))
+            .route("/environments/{id}/extend", post(environments::extend))
+            .route("/environments/{id}/rdp/{role}", get(environments::rdp_file))
+            .route("/accounts", get(accounts::list))
+            .route("/accounts/new", get(accounts::form).post(accounts::add))
+            .route("/accounts/{name}", get(accounts::show))
+            .route("/accounts/{name}/suspend", post(accounts::suspend))
+            .route("/accounts/{name}/resume", post(accounts::resume))
+            .route("/sessions", get(sessions::list))
+            .route("/sessions/{id}/end", post(sessions::end))
+            .route("/trace", get(trace::list))
+            .route("/about", get(about::about))
+            .route("/language", post(language::choose))
+            .route("/style.css", get(style))
+            .route("/mark.svg", get(mark))
+            .layer(middleware::from_fn_with_state(Arc::clone(self), guard))
+            .with_state(Arc::clone(self))
+    }
+}
+
+const STYLE: &str = include_str!("../pages/style.css");
+
+/// Changes with the stylesheet, so that a browser may keep it.
+pub(crate) static STYLE_VERSION: LazyLock<String> =
+    LazyLock::new(|| hex::encode(&Sha256::digest(STYLE)[..6]));
+
+async fn style() -> impl IntoResponse {
+    asset("text/css; charset=utf-8", STYLE)
+}
+
+async fn mark() -> impl IntoResponse {
+    asset("image/svg+xml", include_str!("../pages/mark.svg"))
+}
+
+fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    let kept = HeaderValue::from_static("private, max-age=86400");
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, kept)], text)
+}

@@ -1,0 +1,112 @@
+//! How a researcher gets to a machine's desktop: the tunnel's command, the `.rdp` file, and
+//! FreeRDP's command.
+
+use nonstop_api::{ConnectView, DesktopView, EnvironmentView, MachineView};
+use nonstop_model::{AccountName, MachineId};
+
+/// What is shown of a desktop.
+pub(crate) struct Desktop {
+    /// The command that opens the tunnel.
+    pub(crate) ssh: String,
+    /// The command that opens the desktop on Linux.
+    pub(crate) freerdp: String,
+    /// Name of the `.rdp` file.
+    pub(crate) file: String,
+    /// The guest's user.
+    pub(crate) user: String,
+    /// The machine's password, for its owner alone.
+    pub(crate) password: Option<String>,
+}
+
+impl Desktop {
+    /// The desktop of `machine` in `environment`; None where it offers none.
+    pub(crate) fn of(
+        gateway: &ConnectView,
+        environment: &EnvironmentView,
+        machine: &MachineView,
+    ) -> Option<Desktop> {
+        let desktop = machine.desktop.as_ref()?;
+        let near = near_port(machine.id);
+        let user = user(desktop);
+        let for_user = if user.is_empty() { String::new() } else { format!(" /u:{user}") };
+        Some(Desktop {
+            ssh: ssh(gateway, &environment.account, near, &(desktop.address.to_string(), desktop.port)),
+            freerdp: format!(
+                "xfreerdp3 /v:localhost:{near}{for_user} /cert:tofu /audio-mode:2 -clipboard /dynamic-resolution"
+            ),
+            file: format!("nonstop-{}-{}.rdp", environment.id, machine.role),
+            user,
+            password: desktop.password.clone(),
+        })
+    }
+}
+
+/// The command that leads `near` of the researcher's PC to `far` through the gateway.
+pub(crate) fn ssh(
+    gateway: &ConnectView,
+    account: &AccountName,
+    near: u16,
+    far: &(String, u16),
+) -> String {
+    let port = if gateway.port == 22 { String::new() } else { format!(" -p {}", gateway.port) };
+    // Without ExitOnForwardFailure a taken port would leave a session that leads nowhere.
+    format!(
+        "ssh -N -o ExitOnForwardFailure=yes -L {near}:{}:{}{port} {account}@{}",
+        far.0, far.1, gateway.host
+    )
+}
+
+/// The port on the researcher's PC: another for each machine, so that tunnels do not collide.
+fn near_port(machine: MachineId) -> u16 {
+    13_000 + u16::try_from(machine.0 % 10_000).expect("below 10,000")
+}
+
+/// The guest's user, in letters that need no quoting in a command or in a file of lines.
+fn user(desktop: &DesktopView) -> String {
+    let plain = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    desktop.user.as_deref().unwrap_or("").chars().filter(plain).collect()
+}
+
+/// The `.rdp` file of `machine`. Every redirection is off: the desktop comes in, keys go out.
+pub(crate) fn rdp_file(machine: &MachineView) -> Option<String> {
+    let desktop = machine.desktop.as_ref()?;
+    let near = near_port(machine.id);
+    let user = user(desktop);
+    let lines = [
+        format!("full address:s:localhost:{near}"),
+        format!("username:s:{user}"),
+        // 2: warn if the certificate cannot be checked; the tunnel has checked the lab already.
+        "authentication level:i:2".into(),
+        "enablecredsspsupport:i:0".into(),
+        "negotiate security layer:i:1".into(),
+        "prompt for credentials on client:i:1".into(),
+        "promptcredentialonce:i:1".into(),
+        "redirectclipboard:i:0".into(),
+        "redirectdrives:i:0".into(),
+        "drivestoredirect:s:".into(),
+        "redirectprinters:i:0".into(),
+        "redirectcomports:i:0".into(),
+        "redirectsmartcards:i:0".into(),
+        "redirectwebauthn:i:0".into(),
+        "redirectposdevices:i:0".into(),
+        "devicestoredirect:s:".into(),
+        "usbdevicestoredirect:s:".into(),
+        "camerastoredirect:s:".into(),
+        "redirectlocation:i:0".into(),
+        // 2: no sound from the machine; 0: no microphone to it.
+        "audiomode:i:2".into(),
+        "audiocapturemode:i:0".into(),
+        "videoplaybackmode:i:0".into(),
+        "remoteapplicationmode:i:0".into(),
+        "gatewayusagemethod:i:0".into(),
+        "autoreconnection enabled:i:1".into(),
+        "keyboardhook:i:2".into(),
+        "screen mode id:i:1".into(),
+        "dynamic resolution:i:1".into(),
+        "desktopwidth:i:1280".into(),
+        "desktopheight:i:800".into(),
+        "session bpp:i:32".into(),
+        "compression:i:1".into(),
+    ];
+    Some(lines.join("\r\n") + "\r\n")
+}

@@ -1,0 +1,31 @@
+//! About the lab: the gateway, its key, and who the visitor is taken for.
+
+use crate::{
+    desktop::ssh,
+    error::PageResult,
+    page::{Page, Section, html},
+    person::Person,
+};
+use askama::Template;
+use nonstop_api::{AccountView, ConnectView};
+
+/// The port on a researcher's PC that leads to the portal in what we tell them.
+const NEAR: u16 = 8080;
+
+#[derive(Template)]
+#[template(path = "about.html")]
+struct About {
+    p: Page,
+    account: AccountView,
+    connect: ConnectView,
+    tunnel: String,
+    url: String,
+}
+
+pub(crate) async fn about(person: Person) -> PageResult {
+    let (account, connect) = (person.account.clone(), person.me.lab.connect.clone());
+    let far = (account.address.to_string(), connect.portal_port);
+    let tunnel = ssh(&connect, &account.name, NEAR, &far);
+    let url = format!("http://localhost:{NEAR}/");
+    html(&About { p: person.page(Section::About), account, connect, tunnel, url })
+}

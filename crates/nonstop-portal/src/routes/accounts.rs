@@ -1,0 +1,170 @@
+//! Accounts: for staff.
+
+use crate::{
+    error::{PageError, PageResult},
+    form::{Fields, Wrong},
+    page::{Page, Section, again, html, see_other},
+    person::{Person, Staff, ask},
+    texts::{Texts, fill},
+};
+use askama::Template;
+use axum::extract::Path;
+use ipnet::Ipv4Net;
+use nonstop_api::{AccountView, ApiError, Request};
+use nonstop_model::{AccountName, AccountState, Role};
+
+#[derive(Template)]
+#[template(path = "accounts.html")]
+struct List {
+    p: Page,
+    accounts: Vec<AccountView>,
+}
+
+pub(crate) async fn list(Staff(person): Staff) -> PageResult {
+    let accounts = ask!(person, Request::AccountList => Accounts);
+    html(&List { p: person.page(Section::Accounts), accounts })
+}
+
+#[derive(Template)]
+#[template(path = "account.html")]
+struct Show {
+    p: Page,
+    a: AccountView,
+    /// Whether staff may suspend it.
+    may_suspend: bool,
+}
+
+pub(crate) async fn show(Staff(person): Staff, Path(name): Path<AccountName>) -> PageResult {
+    let a = ask!(person, Request::AccountShow { name } => Account);
+    let may_suspend = a.role == Role::Researcher && a.state != AccountState::Removed;
+    html(&Show { p: person.page(Section::Accounts), a, may_suspend })
+}
+
+#[derive(Template)]
+#[template(path = "account_new.html")]
+struct Form {
+    p: Page,
+    fields: Fields,
+    wrong: Wrong,
+    said: Option<ApiError>,
+}
+
+impl Form {
+    fn new(person: &Person, fields: Fields) -> Form {
+        let p = person.page(Section::Accounts);
+        Form { p, fields, wrong: Wrong::default(), said: None }
+    }
+}
+
+pub(crate) async fn form(Staff(person): Staff) -> PageResult {
+    html(&Form::new(&person, Fields::default()))
+}
+
+pub(crate) async fn add(Staff(person): Staff, fields: Fields) -> PageResult {
+    let request = match entry(&fields, person.visitor.lang.texts()) {
+        Ok(request) => request,
+        Err(wrong) => return again(&Form { wrong, ..Form::new(&person, fields) }),
+    };
+    match person.ask(request).await {
+        Ok(nonstop_api::Reply::Account(a)) => see_other(&format!("/accounts/{}?done=added", a.name)),
+        Ok(_) => Err(PageError::Unexpected),
+        Err(PageError::Refused(said)) => {
+            again(&Form { said: Some(said), ..Form::new(&person, fields) })
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Reads the form. Errors: every field that is wrong.
+fn entry(fields: &Fields, t: &'static Texts) -> Result<Request, Wrong> {
+    let mut wrong = Wrong::default();
+    let name = fields.get("name").parse::<AccountName>().ok();
+    if name.is_none() {
+        wrong.note("name", t.field_account);
+    }
+    for field in ["full_name", "affiliation"] {
+        if fields.get(field).is_empty() {
+            wrong.note(field, t.field_required);
+        }
+    }
+    let mut sources = Vec::new();
+    for line in fields.lines("sources") {
+        match network(line) {
+            Some(net) => sources.push(net),
+            None => {
+                let short: String = line.chars().take(60).collect();
+                wrong.note("sources", fill(t.field_source, short));
+            }
+        }
+    }
+    match name {
+        Some(name) if wrong.is_empty() => Ok(Request::AccountAdd {
+            name,
+            full_name: fields.get("full_name").into(),
+            affiliation: fields.get("affiliation").into(),
+            role: Role::Researcher,
+            sources,
+            keys: fields.lines("keys").map(String::from).collect(),
+        }),
+        _ => Err(wrong),
+    }
+}
+
+/// A network, or one address as a network of itself.
+fn network(text: &str) -> Option<Ipv4Net> {
+    text.parse().ok().or_else(|| text.parse::<std::net::Ipv4Addr>().ok().map(Ipv4Net::from))
+}
+
+pub(crate) async fn suspend(
+    Staff(person): Staff,
+    Path(name): Path<AccountName>,
+    fields: Fields,
+) -> PageResult {
+    set_state(&person, name, true, &fields).await
+}
+
+pub(crate) async fn resume(
+    Staff(person): Staff,
+    Path(name): Path<AccountName>,
+    fields: Fields,
+) -> PageResult {
+    set_state(&person, name, false, &fields).await
+}
+
+async fn set_state(
+    person: &Person,
+    name: AccountName,
+    suspend: bool,
+    fields: &Fields,
+) -> PageResult {
+    let done = if suspend { "suspended" } else { "resumed" };
+    let page = format!("/accounts/{name}?done={done}");
+    let reason = fields.get("reason").to_string();
+    person.ask(Request::AccountSuspend { name, suspend, reason }).await?;
+    see_other(&page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::texts::ENGLISH;
+
+    #[test]
+    fn a_single_address_is_a_network_and_a_misspelt_one_is_named() {
+        let fields = |sources: &str| {
+            Fields::default()
+                .with("name", "alice")
+                .with("full_name", "Alice")
+                .with("affiliation", "University")
+                .with("sources", sources)
+        };
+        let good = entry(&fields("192.0.2.7\n\n198.51.100.0/24"), &ENGLISH);
+        let Ok(Request::AccountAdd { sources, .. }) = good else { panic!("{good:?}") };
+        assert_eq!(sources.iter().map(ToString::to_string).collect::<Vec<_>>(), [
+            "192.0.2.7/32",
+            "198.51.100.0/24"
+        ]);
+        let wrong = entry(&fields("192.0.2.0/33"), &ENGLISH).expect_err("no such prefix");
+        assert_eq!(wrong.of("sources"), "Not a network: 192.0.2.0/33");
+    }
+}

@@ -1,0 +1,147 @@
+//! One environment: how it is, its machines and desktops, and what can be done with them.
+
+use crate::{
+    desktop::{self, Desktop},
+    error::{PageError, PageResult},
+    form::Fields,
+    page::{Page, Section, html, see_other},
+    person::{Person, Staff, ask},
+};
+use askama::Template;
+use axum::{
+    extract::Path,
+    http::{HeaderName, HeaderValue, header},
+    response::IntoResponse,
+};
+use nonstop_api::{EnvironmentStateView, EnvironmentView, MachineStateView, MachineView, Request};
+use nonstop_model::{EnvironmentId, MachineRole, Power, RdpPolicy};
+
+#[derive(Template)]
+#[template(path = "environment.html")]
+struct Show {
+    p: Page,
+    e: EnvironmentView,
+    machines: Vec<Row>,
+    /// Whether it is granted: machines can be switched.
+    alive: bool,
+    /// Whether it is shown to its owner.
+    own: bool,
+}
+
+/// A machine and its desktop.
+struct Row {
+    m: MachineView,
+    on: bool,
+    ready: bool,
+    desktop: Option<Desktop>,
+}
+
+pub(crate) async fn show(person: Person, Path(id): Path<EnvironmentId>) -> PageResult {
+    let e = ask!(person, Request::EnvironmentShow { id } => Environment);
+    let mut p = person.page(Section::Home);
+    let alive = match e.state {
+        EnvironmentStateView::Waiting
+        | EnvironmentStateView::Preparing
+        | EnvironmentStateView::Ready => true,
+        EnvironmentStateView::Ended | EnvironmentStateView::Gone => false,
+    };
+    if e.state == EnvironmentStateView::Preparing {
+        p = p.refreshing(3);
+    }
+    let gateway = &person.me.lab.connect;
+    let machines = e.machines.iter().map(|m| Row {
+        on: m.power == Power::On,
+        ready: m.state == MachineStateView::Ready,
+        desktop: Desktop::of(gateway, &e, m),
+        m: m.clone(),
+    });
+    let machines = machines.collect();
+    let own = e.account == person.account.name;
+    html(&Show { p, e, machines, alive, own })
+}
+
+pub(crate) async fn power(
+    person: Person,
+    Path(id): Path<EnvironmentId>,
+    fields: Fields,
+) -> PageResult {
+    let role = fields.get("machine").parse::<MachineRole>().map_err(|_| PageError::Bad)?;
+    let action = fields.get("action").parse().map_err(|_| PageError::Bad)?;
+    person.ask(Request::EnvironmentPower { id, role: Some(role), action }).await?;
+    see_other(&format!("/environments/{id}?done=power"))
+}
+
+/// Asks before something that cannot be taken back.
+#[derive(Template)]
+#[template(path = "confirm.html")]
+struct Confirm {
+    p: Page,
+    heading: String,
+    what: &'static str,
+    button: &'static str,
+    back: String,
+}
+
+pub(crate) async fn ask_revert(
+    person: Person,
+    Path((id, role)): Path<(EnvironmentId, MachineRole)>,
+) -> PageResult {
+    let e = ask!(person, Request::EnvironmentShow { id } => Environment);
+    if e.machines.iter().all(|m| m.role != role) {
+        return Err(PageError::Missing);
+    }
+    let p = person.page(Section::Home);
+    let heading = p.fill(p.t.revert_title, format!("{id} {}", p.machine_role(&role)));
+    let (what, button) = (p.t.revert_what, p.t.revert_do);
+    html(&Confirm { p, heading, what, button, back: format!("/environments/{id}") })
+}
+
+pub(crate) async fn revert(
+    person: Person,
+    Path((id, role)): Path<(EnvironmentId, MachineRole)>,
+) -> PageResult {
+    person.ask(Request::EnvironmentRevert { id, role: Some(role) }).await?;
+    see_other(&format!("/environments/{id}?done=reverted"))
+}
+
+pub(crate) async fn ask_end(person: Person, Path(id): Path<EnvironmentId>) -> PageResult {
+    let e = ask!(person, Request::EnvironmentShow { id } => Environment);
+    let p = person.page(Section::Home);
+    let heading = p.fill(p.t.end_title, e.id);
+    let (what, button) = (p.t.end_what, p.t.end_do);
+    html(&Confirm { p, heading, what, button, back: format!("/environments/{id}") })
+}
+
+pub(crate) async fn end(person: Person, Path(id): Path<EnvironmentId>) -> PageResult {
+    person.ask(Request::EnvironmentEnd { id }).await?;
+    see_other(&format!("/environments/{id}?done=ended"))
+}
+
+pub(crate) async fn extend(
+    Staff(person): Staff,
+    Path(id): Path<EnvironmentId>,
+    fields: Fields,
+) -> PageResult {
+    let until = super::requests::instant(fields.get("until"), &person.app.zone);
+    let until = until.ok_or(PageError::Bad)?;
+    person.ask(Request::EnvironmentExtend { id, until }).await?;
+    see_other(&format!("/environments/{id}?done=extended"))
+}
+
+pub(crate) async fn rdp_file(
+    person: Person,
+    Path((id, role)): Path<(EnvironmentId, MachineRole)>,
+) -> PageResult {
+    let e = ask!(person, Request::EnvironmentShow { id } => Environment);
+    let machine = e.machines.iter().find(|m| m.role == role).ok_or(PageError::Missing)?;
+    let file = desktop::rdp_file(machine).ok_or(PageError::Missing)?;
+    let name = format!("attachment; filename=\"nonstop-{id}-{role}.rdp\"");
+    let headers: [(HeaderName, HeaderValue); 2] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/x-rdp")),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::try_from(name).map_err(|_| PageError::Unexpected)?,
+        ),
+    ];
+    Ok((headers, file).into_response())
+}

@@ -1,0 +1,10 @@
+//! The pages, one module a noun.
+
+pub(crate) mod about;
+pub(crate) mod accounts;
+pub(crate) mod environments;
+pub(crate) mod home;
+pub(crate) mod language;
+pub(crate) mod requests;
+pub(crate) mod sessions;
+pub(crate) mod trace;

@@ -1,0 +1,30 @@
+//! Sessions at the gateway: one's own, or for staff all.
+
+use crate::{
+    error::PageResult,
+    form::Fields,
+    page::{Page, Section, html, see_other},
+    person::{Person, ask},
+};
+use askama::Template;
+use axum::extract::Path;
+use nonstop_api::{Request, SessionView};
+
+#[derive(Template)]
+#[template(path = "sessions.html")]
+struct List {
+    p: Page,
+    sessions: Vec<SessionView>,
+    all: bool,
+}
+
+pub(crate) async fn list(person: Person) -> PageResult {
+    let all = Fields::query(&person.visitor.path).get("all") == "1";
+    let sessions = ask!(person, Request::SessionList { all } => Sessions);
+    html(&List { p: person.page(Section::Sessions), sessions, all })
+}
+
+pub(crate) async fn end(person: Person, Path(id): Path<u64>) -> PageResult {
+    person.ask(Request::SessionEnd { id }).await?;
+    see_other("/sessions?done=session")
+}

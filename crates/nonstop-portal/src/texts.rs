@@ -1,0 +1,380 @@
+//! Every text of the portal, in both languages, side by side.
+//!
+//! One macro defines the fields and both languages at once: a text that lacks a translation does
+//! not compile. `{}` in a text is filled by [`fill`].
+
+macro_rules! texts {
+    ($( $name:ident: $en:literal, $ja:literal; )*) => {
+        /// The texts of one language.
+        #[derive(Debug)]
+        pub(crate) struct Texts { $(pub(crate) $name: &'static str,)* }
+        pub(crate) static ENGLISH: Texts = Texts { $($name: $en,)* };
+        pub(crate) static JAPANESE: Texts = Texts { $($name: $ja,)* };
+        #[cfg(test)]
+        const ALL: &[(&str, &str, &str)] = &[$((stringify!($name), $en, $ja),)*];
+    };
+}
+
+/// `text` with its `{}` replaced by `value`.
+pub(crate) fn fill(text: &str, value: impl std::fmt::Display) -> String {
+    text.replacen("{}", &value.to_string(), 1)
+}
+
+texts! {
+    // Frame of every page.
+    skip: "Skip to content", "本文へ移動";
+    navigation: "Main", "メイン";
+    language: "Language", "言語";
+    other_language: "日本語", "English";
+    demo_mark: "Demo lab", "デモ環境";
+    demo: "Key files are allowed here instead of IC cards. Do not use it for real work.",
+        "IC カードの代わりに鍵ファイルでログインできる設定です。実際の業務には使用しないでください。";
+    nav_home: "Home", "ホーム";
+    nav_requests: "Requests", "利用申請";
+    nav_accounts: "Accounts", "アカウント";
+    nav_sessions: "Sessions", "接続記録";
+    nav_trace: "Trace", "証跡";
+    nav_about: "About", "このラボについて";
+    role_researcher: "Researcher", "研究者";
+    role_staff: "Staff", "スタッフ";
+    all_times: "All times are {}.", "時刻はすべて {} です。";
+    refreshing: "This page refreshes itself until everything is ready.",
+        "準備が完了するまで、このページは自動的に更新されます。";
+    stop_refreshing: "Stop refreshing", "自動更新を止める";
+    back_home: "Back to Home", "ホームへ戻る";
+    cancel: "Cancel", "キャンセル";
+    error_list: "Please correct the following", "次の点を修正してください";
+
+    // Words of states.
+    state_waiting: "Not begun", "開始前";
+    state_preparing: "Preparing", "準備中";
+    state_ready: "Ready", "利用可能";
+    state_ended: "Ended", "終了";
+    state_gone: "Gone", "削除済み";
+    state_problem: "Needs attention", "要対応";
+    machine_off: "Off", "停止";
+    machine_starting: "Starting", "起動中";
+    machine_running: "Running, desktop not yet there", "動作中（デスクトップ準備中）";
+    machine_ready: "Ready", "利用可能";
+    machine_stopping: "Shutting down", "停止処理中";
+    request_open: "Waiting for staff", "承認待ち";
+    request_approved: "Approved", "承認済み";
+    request_refused: "Refused", "不承認";
+    account_active: "Active", "有効";
+    account_suspended: "Suspended", "停止中";
+    account_removed: "Removed", "削除済み";
+
+    // Home.
+    welcome: "Welcome, {}", "{} さん、ようこそ";
+    own_environments: "Your environments", "あなたの解析環境";
+    no_environments: "You have no environment yet.", "解析環境はまだありません。";
+    no_environments_help:
+        "Apply for one; when staff have approved it, it is built and appears here.",
+        "利用を申請してください。スタッフが承認すると解析環境が構築され、ここに表示されます。";
+    own_requests: "Your open requests", "承認待ちの申請";
+    apply: "Apply for an environment", "解析環境の利用を申請";
+    to_decide: "Requests to decide", "判断が必要な申請";
+    nothing_to_decide: "No request is waiting.", "承認待ちの申請はありません。";
+    all_environments: "Environments of all researchers", "すべての研究者の解析環境";
+    no_environments_at_all: "There is no environment now.", "現在、解析環境はありません。";
+    problems: "Problems", "問題";
+    figures: "The lab now", "ラボの現況";
+    figure_environments: "environments in their period", "利用期間中の解析環境";
+    figure_machines: "machines running", "動作中のマシン";
+    figure_sessions: "open sessions", "接続中のセッション";
+    figure_memory: "MiB of {} granted", "MiB 割り当て済み（全 {} MiB）";
+    figure_accounts: "active accounts", "有効なアカウント";
+    figure_quarantined: "things quarantined", "隔離中のもの";
+    open_environment: "Open", "開く";
+    decide: "Decide", "判断する";
+
+    // Columns.
+    col_environment: "Environment", "解析環境";
+    col_request: "Request", "申請";
+    col_researcher: "Researcher", "研究者";
+    col_template: "Template", "テンプレート";
+    col_state: "State", "状態";
+    col_period: "Period", "利用期間";
+    col_purpose: "Purpose", "目的";
+    col_made_at: "Made", "申請日時";
+    col_machine: "Machine", "マシン";
+    col_action: "Action", "操作";
+    from_until: "to", "から";
+    ends_in: "ends in {}", "残り {}";
+    begins_in: "begins in {}", "開始まで {}";
+    days: "{} d", "{} 日";
+    hours: "{} h", "{} 時間";
+    minutes: "{} min", "{} 分";
+
+    // Requests.
+    requests_title: "Requests", "利用申請";
+    no_requests: "There are no requests.", "申請はありません。";
+    apply_title: "Apply for an environment", "解析環境の利用申請";
+    apply_lead: "Staff read what you write here and decide. You see the answer on your home page.",
+        "内容をスタッフが確認して可否を判断します。結果はホームに表示されます。";
+    template: "What do you need?", "必要な環境";
+    no_templates: "This lab has no template yet. Ask its staff.",
+        "テンプレートがまだ登録されていません。スタッフにお問い合わせください。";
+    template_facts: "MiB of memory", "MiB メモリ";
+    template_desktop: "with a desktop", "デスクトップあり";
+    template_no_desktop: "without a desktop", "デスクトップなし";
+    from: "From", "開始";
+    from_hint: "Leave it empty to begin as soon as it is approved.",
+        "空欄にすると、承認され次第すぐに開始します。";
+    hours_field: "For how many hours?", "利用時間（時間）";
+    hours_hint: "Or give the end below instead.", "または、下に終了日時を入力してください。";
+    until: "Until", "終了";
+    until_hint: "Leave it empty if you gave hours.", "利用時間を入力した場合は空欄にしてください。";
+    purpose: "What is it for?", "利用目的";
+    purpose_hint: "The question you work on and the data you need for it; up to 2000 characters.",
+        "研究の課題と、そのために必要なデータを記入してください（2000 文字まで）。";
+    send_request: "Send request", "申請する";
+    request_title: "Request {}", "申請 {}";
+    decided_by: "Decided by", "判断者";
+    reason: "Reason", "理由";
+    its_environment: "Its environment", "解析環境";
+    decision: "Decision", "判断";
+    approve_lead: "The environment is built at once if its period has begun.",
+        "利用期間が始まっていれば、承認と同時に構築が始まります。";
+    approve: "Approve", "承認する";
+    refuse: "Refuse", "不承認にする";
+    refuse_reason: "Reason for refusing", "不承認の理由";
+    refuse_hint: "The researcher reads it.", "研究者に表示されます。";
+
+    // An environment.
+    environment_title: "Environment {}", "解析環境 {}";
+    of_researcher: "Researcher", "研究者";
+    problem_heading: "This environment is not as it should be",
+        "この解析環境に問題が発生しています";
+    problem_researcher:
+        "The lab goes on trying by itself, and its staff see this too. You need not do anything.",
+        "システムが自動的に再試行しています。スタッフにも通知されているため、操作は不要です。";
+    how_to_mend: "How to mend it", "対処方法";
+    preparing_lead: "Your machines are being built. This usually takes less than a minute.",
+        "マシンを構築しています。通常は 1 分以内に完了します。";
+    waiting_lead: "It is built when its period begins.", "利用期間の開始とともに構築されます。";
+    ended_lead: "Access is cut and the machines are stopped. Disks are kept until {}.",
+        "接続は切断され、マシンは停止しました。ディスクは {} まで保管されます。";
+    gone_lead: "Nothing of it is left.", "すべて削除されました。";
+    machines: "Machines", "マシン";
+    role_analyst: "Analyst machine", "解析用マシン";
+    role_debugger: "Debugger machine", "デバッガ";
+    role_debuggee: "Debuggee machine", "デバッグ対象";
+    address: "Address", "アドレス";
+    generation: "Generation", "世代";
+    power_on: "Power on", "電源を入れる";
+    power_off: "Shut down", "シャットダウン";
+    power_kill: "Power off at once", "強制的に電源を切る";
+    power_reset: "Reset", "リセット";
+    revert: "Put back to clean…", "初期状態に戻す…";
+    connect: "Open the desktop", "デスクトップを開く";
+    connect_later: "The desktop can be opened when the machine is ready.",
+        "マシンが利用可能になると、デスクトップを開けます。";
+    no_desktop: "This machine has no desktop.", "このマシンにはデスクトップがありません。";
+    step_tunnel: "Open the tunnel to the machine. Leave this command running.",
+        "マシンへのトンネルを開きます。このコマンドは実行したままにしてください。";
+    step_desktop: "Then open the desktop.", "続いて、デスクトップを開きます。";
+    step_login: "Log in as", "次の情報でログインします";
+    windows: "Windows", "Windows";
+    linux: "Linux (FreeRDP)", "Linux（FreeRDP）";
+    download_rdp: "Download {}", "{} をダウンロード";
+    rdp_note: "In this file clipboard, drives, printers, sound and every other redirection are off.",
+        "クリップボード・ドライブ・プリンター・音声などのリダイレクトは、すべて無効に設定されています。";
+    user: "User", "ユーザー名";
+    password: "Password", "パスワード";
+    password_owner: "Shown to the researcher alone", "研究者本人にのみ表示されます";
+    guest_rdp: "The desktop is served by the machine itself (rdp: guest).",
+        "デスクトップはマシン自身の RDP サーバーが提供します（rdp: guest）。";
+    end_section: "End this environment", "解析環境の終了";
+    end_lead: "When you no longer need it, end it and make room for others.",
+        "不要になったら終了し、ほかの研究者のために資源を解放してください。";
+    end_open: "End environment…", "解析環境を終了…";
+    extend: "Move its end", "終了日時の変更";
+    extend_button: "Move the end", "変更する";
+    new_until: "New end", "新しい終了日時";
+    end_title: "End environment {}?", "解析環境 {} を終了しますか？";
+    end_what: "Access is cut at once, open desktops are closed, and the machines are stopped. Disks are kept for the lab's grace time and then destroyed. This cannot be taken back.",
+        "接続は直ちに切断され、開いているデスクトップは閉じられ、マシンは停止します。ディスクは猶予期間のあいだ保管され、その後破棄されます。この操作は取り消せません。";
+    end_do: "End it now", "終了する";
+    revert_title: "Put {} back to clean?", "{} を初期状態に戻しますか？";
+    revert_what: "Everything that was written on this machine is left behind: files, settings, and what is running. It starts anew from its image with a new password. This cannot be taken back.",
+        "ファイル・設定・実行中のプログラムなど、このマシンに書き込まれた内容はすべて失われます。イメージから新たに起動し、パスワードも新しくなります。この操作は取り消せません。";
+    revert_do: "Put it back to clean", "初期状態に戻す";
+
+    // Accounts.
+    accounts_title: "Accounts", "アカウント";
+    no_accounts: "There is no account yet.", "アカウントはまだありません。";
+    account_add: "Enter a researcher", "研究者を登録";
+    account_add_lead: "Accounts of staff are entered by an admin with `nonstop account add`.",
+        "スタッフのアカウントは、管理者が `nonstop account add` で登録します。";
+    col_account: "Account", "アカウント";
+    col_name: "Name", "氏名";
+    col_affiliation: "Affiliation", "所属";
+    col_role: "Role", "役割";
+    account_name: "Account name", "アカウント名";
+    account_name_hint: "A lower-case letter, then up to 23 lower-case letters, digits or `-`.",
+        "英小文字で始まる、英小文字・数字・ハイフン 24 文字まで。";
+    full_name: "Full name", "氏名";
+    affiliation: "Affiliation", "所属";
+    sources: "Source networks", "接続元ネットワーク";
+    sources_hint: "One a line, such as 192.0.2.0/24. Others cannot reach the gateway. Empty: any.",
+        "1 行に 1 つ入力してください（例: 192.0.2.0/24）。それ以外からはゲートウェイに接続できません。空欄の場合は制限なし。";
+    keys: "Public keys", "公開鍵";
+    keys_hint: "One a line, such as the content of ~/.ssh/id_ed25519.pub.",
+        "1 行に 1 つ入力してください（例: ~/.ssh/id_ed25519.pub の内容）。";
+    keys_none: "No key", "鍵なし";
+    anywhere: "Anywhere", "制限なし";
+    add_do: "Enter account", "登録する";
+    added_at: "Entered", "登録日時";
+    suspend: "Suspend", "利用停止";
+    suspend_lead: "Logging in is refused, and everything open is cut within a second.",
+        "ログインを拒否し、開いている接続は 1 秒以内に切断します。";
+    suspend_do: "Suspend account", "利用を停止する";
+    resume: "Make active again", "利用再開";
+    resume_lead: "The person can log in again.", "再びログインできるようになります。";
+    resume_do: "Make account active", "利用を再開する";
+    reason_traced: "Written to the trace.", "証跡に記録されます。";
+    admin_only: "Only an admin can suspend an account of staff.",
+        "スタッフのアカウントを停止できるのは管理者だけです。";
+
+    // Sessions and trace.
+    sessions_title: "Sessions at the gateway", "ゲートウェイへの接続";
+    no_sessions: "There is no session.", "接続はありません。";
+    col_session: "Session", "セッション";
+    col_source: "From", "接続元";
+    col_key: "Key", "鍵";
+    col_opened: "Opened", "開始";
+    col_closed: "Closed", "終了";
+    still_open: "Open", "接続中";
+    session_end: "End sessions of {}", "{} の接続を切断";
+    session_end_lead: "Ending a session ends all sessions of that person at once.",
+        "1 つを切断すると、その利用者のすべての接続が直ちに切断されます。";
+    show_closed: "Show closed ones too", "終了したものも表示";
+    show_open: "Show open ones only", "接続中のみ表示";
+    trace_title: "Trace", "証跡";
+    trace_lead: "Who did what to which data. Rows can only be added; each carries a hash over itself and the row before.",
+        "誰が、どのデータに、何をしたかの記録です。追記のみ可能で、各行は直前の行を含むハッシュを持ちます。";
+    trace_verify: "Check the hash chain", "ハッシュチェーンを検証";
+    trace_good: "All {} rows fit together.", "{} 行すべての整合性を確認しました。";
+    trace_broken: "The chain is broken at row {}. Tell the admin and keep the database as it is.",
+        "{} 行目でチェーンが壊れています。データベースをそのまま保全し、管理者に連絡してください。";
+    trace_head: "Head", "先頭ハッシュ";
+    col_row: "Row", "行";
+    col_at: "At", "日時";
+    col_who: "Who", "誰が";
+    col_what: "What", "何を";
+    col_to: "To", "対象";
+    col_detail: "Detail", "詳細";
+    trace_latest: "The latest {} rows.", "最新 {} 行を表示しています。";
+
+    // About.
+    about_title: "About this lab", "このラボについて";
+    about_what: "You come to the data: it stays in the lab, and you work on machines inside it, through one tunnel.",
+        "データはラボの外に出ません。利用者がトンネルを通ってラボ内のマシンで作業します。";
+    gateway: "Gateway", "ゲートウェイ";
+    host_key: "Host key", "ホスト鍵";
+    fingerprint: "Fingerprint", "フィンガープリント";
+    fingerprint_hint: "Compare it when `ssh` asks you at the first login.",
+        "初回ログイン時に `ssh` が表示する値と一致することを確認してください。";
+    portal_tunnel: "The tunnel to this portal", "このポータルへのトンネル";
+    portal_then: "Then open {} in your browser.", "その後、ブラウザーで {} を開いてください。";
+    you_are: "You are known by your tunnel as", "トンネルにより識別された利用者";
+    no_passwords: "No account has a password. Whoever holds the tunnel is you: close it when you leave.",
+        "アカウントにパスワードはありません。トンネルを保持する人が本人とみなされます。離席時はトンネルを閉じてください。";
+
+    // Notices after something was done.
+    notice_applied: "Your request was sent to the staff.", "申請をスタッフに送信しました。";
+    notice_approved: "The request was approved.", "申請を承認しました。";
+    notice_refused: "The request was refused.", "申請を不承認にしました。";
+    notice_power: "It is being done.", "操作を受け付けました。";
+    notice_reverted: "The machine is being put back to clean.", "マシンを初期状態に戻しています。";
+    notice_ended: "The environment was ended.", "解析環境を終了しました。";
+    notice_extended: "The end was moved.", "終了日時を変更しました。";
+    notice_added: "The account was entered.", "アカウントを登録しました。";
+    notice_suspended: "The account was suspended.", "アカウントの利用を停止しました。";
+    notice_resumed: "The account is active again.", "アカウントの利用を再開しました。";
+    notice_session: "The sessions were ended.", "接続を切断しました。";
+
+    // Errors beside a field.
+    field_required: "Fill this in.", "入力してください。";
+    field_template: "Choose one.", "1 つ選択してください。";
+    field_time: "Not a date and time: use a form like 2030-01-31T09:00.",
+        "日時の形式が正しくありません。2030-01-31T09:00 のように入力してください。";
+    field_length: "Give either hours or an end, not both.",
+        "利用時間と終了日時は、どちらか一方だけを入力してください。";
+    field_hours: "Give a whole number of hours from 1 to 8784.",
+        "1 から 8784 までの整数で入力してください。";
+    field_order: "The end must come after the beginning.", "終了は開始より後にしてください。";
+    field_account: "Not an account name, or one that is reserved.",
+        "アカウント名として使用できないか、予約されています。";
+    field_source: "Not a network: {}", "ネットワークの形式が正しくありません: {}";
+
+    // Errors as pages.
+    error_bad: "That cannot be done", "この操作はできません";
+    error_bad_what: "The request makes no sense as it is.", "要求の内容が正しくありません。";
+    error_bad_help: "Go back, correct what you entered, and send it again.",
+        "前のページに戻り、入力内容を確認して、もう一度送信してください。";
+    error_host: "Unknown name of this portal", "ポータルの名前が正しくありません";
+    error_host_what: "Your browser asked for a name that is not this portal's. Another site may have led it here.",
+        "ブラウザーがこのポータルのものではない名前でアクセスしました。他のサイトから誘導された可能性があります。";
+    error_host_help: "Open it as http://localhost:PORT/ with the port of your tunnel.",
+        "トンネルのポート番号を使い、http://localhost:ポート番号/ で開いてください。";
+    error_origin: "This form came from elsewhere", "別のサイトからの送信です";
+    error_origin_what: "What was sent did not come from a page of this portal, so nothing was done.",
+        "このポータルのページ以外から送信されたため、何も実行しませんでした。";
+    error_origin_help: "Open the portal itself and do it there.",
+        "ポータルを直接開いて操作してください。";
+    error_token: "This form is too old", "フォームの有効期限が切れています";
+    error_token_what: "The page was opened before the portal was started anew, or its cookie was refused. Nothing was done.",
+        "ポータルの再起動前に開いたページであるか、Cookie が拒否されています。何も実行していません。";
+    error_token_help: "Go back, reload the page, allow its cookie, and send the form again.",
+        "前のページに戻って再読み込みし、Cookie を許可して、もう一度送信してください。";
+    error_forbidden: "You may not do that", "この操作は許可されていません";
+    error_forbidden_what: "This needs another role.", "別の役割が必要です。";
+    error_forbidden_help: "Ask the staff of the lab if you need it done.",
+        "必要な場合は、ラボのスタッフにご相談ください。";
+    error_missing: "There is no such page", "ページが見つかりません";
+    error_missing_what: "It does not exist, or it is not yours to see.",
+        "存在しないか、閲覧する権限がありません。";
+    error_missing_help: "Start again from the home page.", "ホームからやり直してください。";
+    error_conflict: "Something stands in the way", "現在の状態では実行できません";
+    error_conflict_what: "It was already done, or the lab has no room.",
+        "すでに実行済みか、ラボの容量が不足しています。";
+    error_conflict_help: "Look at the present state, then decide anew.",
+        "現在の状態を確認してから、改めて操作してください。";
+    error_internal: "Something went wrong in the lab", "ラボ内でエラーが発生しました";
+    error_internal_what: "Nothing was changed by what you did.", "この操作による変更はありません。";
+    error_internal_help: "Try again; if it stays, tell the staff the time of this page.",
+        "もう一度お試しください。解決しない場合は、この画面の時刻をスタッフに伝えてください。";
+    error_daemon: "The lab does not answer", "ラボが応答していません";
+    error_daemon_what: "The portal works, but the service behind it is not running. Your machines go on running.",
+        "ポータルは動作していますが、背後のサービスが停止しています。マシンは動作を続けています。";
+    error_daemon_help: "This page tries again by itself. If it stays, tell the staff of the lab.",
+        "このページは自動的に再試行します。続く場合は、ラボのスタッフに連絡してください。";
+    error_slow: "That took too long", "時間内に完了しませんでした";
+    error_slow_what: "The lab did not finish in time. Look whether it was done before you try again.",
+        "時間内に処理が終わりませんでした。再試行の前に、実行済みかどうかを確認してください。";
+    error_large: "That is too much", "送信内容が大きすぎます";
+    error_large_what: "A form may hold 64 KiB.", "フォームで送信できるのは 64 KiB までです。";
+    error_said: "The lab says", "ラボからのメッセージ";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn japanese(text: &str) -> bool {
+        text.chars().any(|c| matches!(c, '\u{3040}'..='\u{30ff}' | '\u{4e00}'..='\u{9fff}'))
+    }
+
+    #[test]
+    fn both_languages_say_everything_and_fill_the_same_gaps() {
+        // Proper names, and the button that names the other language.
+        let same = ["windows", "linux", "other_language"];
+        for (name, en, ja) in ALL.iter().filter(|(name, ..)| !same.contains(name)) {
+            assert!(!en.trim().is_empty() && !japanese(en), "{name} in English: {en}");
+            assert!(japanese(ja), "{name} in Japanese: {ja}");
+            assert_eq!(en.matches("{}").count(), ja.matches("{}").count(), "{name}");
+        }
+    }
+}
