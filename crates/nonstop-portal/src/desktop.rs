@@ -30,7 +30,12 @@ impl Desktop {
         let user = user(desktop);
         let for_user = if user.is_empty() { String::new() } else { format!(" /u:{user}") };
         Some(Desktop {
-            ssh: ssh(gateway, &environment.account, near, &(desktop.address.to_string(), desktop.port)),
+            ssh: ssh(
+                gateway,
+                &environment.account,
+                near,
+                &(desktop.address.to_string(), desktop.port),
+            ),
             freerdp: format!(
                 "xfreerdp3 /v:localhost:{near}{for_user} /cert:tofu /audio-mode:2 -clipboard /dynamic-resolution"
             ),

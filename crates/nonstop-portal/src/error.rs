@@ -4,7 +4,12 @@
 //! visitor's language and makes the page. An error of the framework itself (no such page, wrong
 //! method) is made a page there too.
 
-use crate::{app::App, guard::Visitor, page::{Page, Section}, texts::Texts};
+use crate::{
+    app::App,
+    guard::Visitor,
+    page::{Page, Section},
+    texts::Texts,
+};
 use askama::Template;
 use axum::{
     http::{StatusCode, header},
@@ -131,17 +136,19 @@ struct ErrorPage<'a> {
     said: Option<&'a ApiError>,
 }
 
+/// Whether `answer` is a page of ours (a form with errors): it says itself what is wrong.
+fn is_page(answer: &Response) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
+}
+
 /// `answer`, or the page of the error that it carries.
 pub(crate) fn page(app: &App, visitor: &Visitor, answer: Response) -> Response {
     let status = answer.status();
     let error = match answer.extensions().get::<PageError>() {
         Some(error) => error.clone(),
         None if status == StatusCode::NOT_FOUND => PageError::Missing,
-        // A page of ours (a form with errors) says itself what is wrong.
-        None if status.is_success()
-            || status.is_redirection()
-            || answer.headers().contains_key(header::CONTENT_TYPE) =>
-        {
+        None if status.is_success() || status.is_redirection() || is_page(&answer) => {
             return answer;
         }
         None if status.is_client_error() => PageError::Bad,

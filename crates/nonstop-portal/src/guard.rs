@@ -209,7 +209,10 @@ mod tests {
             assert!(!host(bad), "{bad}");
         }
         let two = headers(&[("host", "localhost"), ("host", "evil.example")]);
-        assert!(two.len() == 2 || host_of(&Uri::from_static("/"), &two, [127, 64, 0, 1].into()).is_none());
+        assert!(
+            two.len() == 2
+                || host_of(&Uri::from_static("/"), &two, [127, 64, 0, 1].into()).is_none()
+        );
     }
 
     #[test]

@@ -72,9 +72,9 @@ fn accepted(line: &str) -> Option<Lang> {
     let ranges = line.split(',').filter_map(|range| {
         let mut parts = range.trim().split(';');
         let lang = Lang::named(parts.next()?.split('-').next()?.to_ascii_lowercase().as_str())?;
-        let weight = parts.find_map(|p| p.trim().strip_prefix("q=")).map_or(Some(1.0), |q| {
-            q.parse::<f32>().ok().filter(|q| q.is_finite())
-        })?;
+        let weight = parts
+            .find_map(|p| p.trim().strip_prefix("q="))
+            .map_or(Some(1.0), |q| q.parse::<f32>().ok().filter(|q| q.is_finite()))?;
         (weight > 0.0).then_some((lang, weight))
     });
     // The first of equals wins.

@@ -13,7 +13,6 @@ use nonstop_api::{CallError, Reply, Request};
 use nonstop_model::network::ACCOUNT_NET;
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     net::{Ipv4Addr, SocketAddrV4},
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
@@ -58,7 +57,7 @@ impl Drop for Guarded {
 }
 
 /// Keeps a listener on each account's address, for as long as the process lives.
-pub async fn keep_listening(app: Arc<App>) -> Infallible {
+pub async fn keep_listening(app: Arc<App>) -> ! {
     let (mut listeners, mut trouble) = (Listeners::default(), String::new());
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {

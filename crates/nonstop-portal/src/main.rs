@@ -31,7 +31,7 @@ fn main() -> miette::Result<()> {
         .build()
         .map_err(|e| miette::miette!("start the runtime: {e}"))?;
     let app = App::new(lab, TimeZone::system(), Timestamp::now);
-    match runtime.block_on(keep_listening(app)) {}
+    runtime.block_on(keep_listening(app))
 }
 
 /// Gains no right by any program, and keeps pages with passwords out of core files.

@@ -250,8 +250,8 @@ pub(crate) fn again(template: &impl Template) -> Result<Response, crate::error::
 
 /// Sends the browser to `path` of ours, where it GETs.
 pub(crate) fn see_other(path: &str) -> Result<Response, crate::error::PageError> {
-    let location = axum::http::HeaderValue::try_from(path)
-        .map_err(|_| crate::error::PageError::Unexpected)?;
+    let location =
+        axum::http::HeaderValue::try_from(path).map_err(|_| crate::error::PageError::Unexpected)?;
     Ok((StatusCode::SEE_OTHER, [(axum::http::header::LOCATION, location)]).into_response())
 }
 

@@ -45,8 +45,7 @@ impl FromRequestParts<Arc<App>> for Person {
     type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Person, PageError> {
-        let visitor =
-            parts.extensions.get::<Visitor>().cloned().ok_or(PageError::Unexpected)?;
+        let visitor = parts.extensions.get::<Visitor>().cloned().ok_or(PageError::Unexpected)?;
         let Reply::Me(me) = app.ask(&visitor.connection, Request::WhoAmI).await? else {
             return Err(PageError::Unexpected);
         };

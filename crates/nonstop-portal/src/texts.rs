@@ -24,7 +24,6 @@ texts! {
     // Frame of every page.
     skip: "Skip to content", "本文へ移動";
     navigation: "Main", "メイン";
-    language: "Language", "言語";
     other_language: "日本語", "English";
     demo_mark: "Demo lab", "デモ環境";
     demo: "Key files are allowed here instead of IC cards. Do not use it for real work.",
@@ -77,7 +76,6 @@ texts! {
     nothing_to_decide: "No request is waiting.", "承認待ちの申請はありません。";
     all_environments: "Environments of all researchers", "すべての研究者の解析環境";
     no_environments_at_all: "There is no environment now.", "現在、解析環境はありません。";
-    problems: "Problems", "問題";
     figures: "The lab now", "ラボの現況";
     figure_environments: "environments in their period", "利用期間中の解析環境";
     figure_machines: "machines running", "動作中のマシン";
@@ -85,8 +83,6 @@ texts! {
     figure_memory: "MiB of {} granted", "MiB 割り当て済み（全 {} MiB）";
     figure_accounts: "active accounts", "有効なアカウント";
     figure_quarantined: "things quarantined", "隔離中のもの";
-    open_environment: "Open", "開く";
-    decide: "Decide", "判断する";
 
     // Columns.
     col_environment: "Environment", "解析環境";
@@ -97,9 +93,7 @@ texts! {
     col_period: "Period", "利用期間";
     col_purpose: "Purpose", "目的";
     col_made_at: "Made", "申請日時";
-    col_machine: "Machine", "マシン";
     col_action: "Action", "操作";
-    from_until: "to", "から";
     ends_in: "ends in {}", "残り {}";
     begins_in: "begins in {}", "開始まで {}";
     days: "{} d", "{} 日";
@@ -156,7 +150,6 @@ texts! {
     ended_lead: "Access is cut and the machines are stopped. Disks are kept until {}.",
         "接続は切断され、マシンは停止しました。ディスクは {} まで保管されます。";
     gone_lead: "Nothing of it is left.", "すべて削除されました。";
-    machines: "Machines", "マシン";
     role_analyst: "Analyst machine", "解析用マシン";
     role_debugger: "Debugger machine", "デバッガ";
     role_debuggee: "Debuggee machine", "デバッグ対象";

@@ -29,8 +29,7 @@ impl Secret {
 
     /// Whether `token` is the one for `cookie` and `address`, in constant time.
     pub(crate) fn is_good(&self, token: &str, cookie: &str, address: Ipv4Addr) -> bool {
-        hex::decode(token)
-            .is_ok_and(|bytes| self.mac(cookie, address).verify_slice(&bytes).is_ok())
+        hex::decode(token).is_ok_and(|bytes| self.mac(cookie, address).verify_slice(&bytes).is_ok())
     }
 
     fn mac(&self, cookie: &str, address: Ipv4Addr) -> Hmac<Sha256> {

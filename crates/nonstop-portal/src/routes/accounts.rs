@@ -66,7 +66,9 @@ pub(crate) async fn add(Staff(person): Staff, fields: Fields) -> PageResult {
         Err(wrong) => return again(&Form { wrong, ..Form::new(&person, fields) }),
     };
     match person.ask(request).await {
-        Ok(nonstop_api::Reply::Account(a)) => see_other(&format!("/accounts/{}?done=added", a.name)),
+        Ok(nonstop_api::Reply::Account(a)) => {
+            see_other(&format!("/accounts/{}?done=added", a.name))
+        }
         Ok(_) => Err(PageError::Unexpected),
         Err(PageError::Refused(said)) => {
             again(&Form { said: Some(said), ..Form::new(&person, fields) })
@@ -160,10 +162,10 @@ mod tests {
         };
         let good = entry(&fields("192.0.2.7\n\n198.51.100.0/24"), &ENGLISH);
         let Ok(Request::AccountAdd { sources, .. }) = good else { panic!("{good:?}") };
-        assert_eq!(sources.iter().map(ToString::to_string).collect::<Vec<_>>(), [
-            "192.0.2.7/32",
-            "198.51.100.0/24"
-        ]);
+        assert_eq!(
+            sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["192.0.2.7/32", "198.51.100.0/24"]
+        );
         let wrong = entry(&fields("192.0.2.0/33"), &ENGLISH).expect_err("no such prefix");
         assert_eq!(wrong.of("sources"), "Not a network: 192.0.2.0/33");
     }

@@ -20,8 +20,7 @@ struct Home {
 }
 
 pub(crate) async fn home(person: Person) -> PageResult {
-    let mut environments =
-        ask!(person, Request::EnvironmentList { all: false } => Environments);
+    let mut environments = ask!(person, Request::EnvironmentList { all: false } => Environments);
     environments.retain(|e| e.state != EnvironmentStateView::Gone);
     let mut open = ask!(person, Request::RequestList => Requests);
     open.retain(|r| r.state == RequestState::Open);

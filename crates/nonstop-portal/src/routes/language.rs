@@ -34,7 +34,9 @@ mod tests {
     #[test]
     fn the_way_back_never_leads_elsewhere() {
         assert_eq!(back("/requests?x=1"), "/requests?x=1");
-        for bad in ["//evil.example", "/\\evil.example", "http://evil.example", "", "/a\r\nb: c", "/\t/e"] {
+        for bad in
+            ["//evil.example", "/\\evil.example", "http://evil.example", "", "/a\r\nb: c", "/\t/e"]
+        {
             assert_eq!(back(bad), "/", "{bad:?}");
         }
     }

@@ -39,9 +39,8 @@ struct Show {
 pub(crate) async fn show(person: Person, Path(id): Path<RequestId>) -> PageResult {
     let requests = ask!(person, Request::RequestList => Requests);
     let r = requests.into_iter().find(|r| r.id == id).ok_or(PageError::Missing)?;
-    let may_decide = person.is_staff()
-        && r.state == RequestState::Open
-        && r.account != person.account.name;
+    let may_decide =
+        person.is_staff() && r.state == RequestState::Open && r.account != person.account.name;
     html(&Show { p: person.page(Section::Requests), r, may_decide })
 }
 
@@ -94,7 +93,9 @@ pub(crate) async fn apply(person: Person, fields: Fields) -> PageResult {
         })
         .await;
     match asked {
-        Ok(nonstop_api::Reply::Request(r)) => see_other(&format!("/requests/{}?done=applied", r.id)),
+        Ok(nonstop_api::Reply::Request(r)) => {
+            see_other(&format!("/requests/{}?done=applied", r.id))
+        }
         Ok(_) => Err(PageError::Unexpected),
         Err(PageError::Refused(said)) => {
             again(&Form { said: Some(said), ..Form::new(&person, fields).await? })
@@ -124,12 +125,14 @@ fn application(
     }
     let until = match (fields.get("hours"), fields.get("until")) {
         ("", "") => Err(("hours", t.field_required)),
-        (hours, "") => match hours.parse::<i64>().ok().filter(|h| (1..=LONGEST_HOURS).contains(h)) {
-            Some(hours) => {
-                Ok(from.and_then(|from| from.checked_add(jiff::SignedDuration::from_hours(hours)).ok()))
+        (hours, "") => {
+            match hours.parse::<i64>().ok().filter(|h| (1..=LONGEST_HOURS).contains(h)) {
+                Some(hours) => Ok(from.and_then(|from| {
+                    from.checked_add(jiff::SignedDuration::from_hours(hours)).ok()
+                })),
+                None => Err(("hours", t.field_hours)),
             }
-            None => Err(("hours", t.field_hours)),
-        },
+        }
         ("", until) => instant(until, zone).map(Some).ok_or(("until", t.field_time)),
         _ => Err(("until", t.field_length)),
     };

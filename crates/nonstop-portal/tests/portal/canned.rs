@@ -1,0 +1,267 @@
+//! A daemon that gives canned answers, over the real wire and the real descriptor passing.
+//!
+//! Who asks is read from the connection that the portal hands over, as the real one does:
+//! address `.1` is alice, a researcher; `.2` is sato, of the staff.
+
+use nonstop_api::{ApiError, ErrorCode, Reply, Request};
+use serde_json::{Value, json};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::net::UnixListener,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// The time at which every page is looked at.
+pub(crate) const NOW: &str = "2030-01-01T03:30:00Z";
+
+/// A purpose that somebody hopes to see run.
+pub(crate) const HOSTILE: &str = "<script>alert(1)</script>\" onfocus=\"x\n'; DROP TABLE & <b>";
+
+/// The daemon, for as long as it lives.
+pub(crate) struct Canned {
+    /// What was asked that changes something, by whom.
+    pub(crate) done: Arc<Mutex<Vec<(String, Request)>>>,
+    /// Whether changes are refused, with what.
+    pub(crate) refuse: Arc<Mutex<Option<ApiError>>>,
+    silent: Arc<AtomicBool>,
+}
+
+impl Canned {
+    /// Listens at `socket`; accounts have addresses `net.1` and `net.2`.
+    pub(crate) fn start(socket: &Path, net: [u8; 3]) -> Canned {
+        let listener = UnixListener::bind(socket).expect("a socket");
+        let canned =
+            Canned { done: Arc::default(), refuse: Arc::default(), silent: Arc::default() };
+        let (done, refuse, silent) =
+            (canned.done.clone(), canned.refuse.clone(), canned.silent.clone());
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let socket = socket.expect("a caller");
+                if silent.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok((request, fd)) = nonstop_api::receive_with_fd::<Request>(&socket) else {
+                    continue;
+                };
+                let reply = match fd {
+                    None => nobody(&request, net),
+                    Some(fd) => {
+                        let stream = TcpStream::from(fd);
+                        let name = person(&stream);
+                        if let Some(reply) = read(&request, name) {
+                            reply
+                        } else if let Some(e) = refuse.lock().expect("no panic").clone() {
+                            Err(e)
+                        } else {
+                            done.lock().expect("no panic").push((name.into(), request.clone()));
+                            Ok(changed(&request))
+                        }
+                    }
+                };
+                let _gone = nonstop_api::send(&socket, &reply);
+            }
+        });
+        canned
+    }
+
+    /// From now on every connection is closed without an answer.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// What was done so far.
+    pub(crate) fn done(&self) -> Vec<(String, Request)> {
+        self.done.lock().expect("no panic").clone()
+    }
+}
+
+fn person(connection: &TcpStream) -> &'static str {
+    let SocketAddr::V4(ours) = connection.local_addr().expect("a TCP connection") else {
+        panic!("an account's address is IPv4")
+    };
+    if ours.ip().octets()[3] == 1 { "alice" } else { "sato" }
+}
+
+fn nobody(request: &Request, [a, b, c]: [u8; 3]) -> Result<Reply, ApiError> {
+    match request {
+        // The last one no portal may listen on.
+        Request::PortalAddresses => Ok(Reply::Addresses(vec![
+            Ipv4Addr::new(a, b, c, 1),
+            Ipv4Addr::new(a, b, c, 2),
+            Ipv4Addr::UNSPECIFIED,
+        ])),
+        _ => Err(ApiError::new(ErrorCode::Forbidden, "show a person's connection")),
+    }
+}
+
+fn reply(name: &str, value: Value) -> Reply {
+    serde_json::from_value(json!({ "reply": name, "value": value })).expect("a reply")
+}
+
+fn account(name: &str) -> Value {
+    let (full_name, role, last) = match name {
+        "alice" => ("Alice Example", "researcher", 1),
+        "bob" => ("Bob <Example>", "researcher", 3),
+        _ => ("佐藤 花子", "staff", 2),
+    };
+    json!({
+        "name": name, "full_name": full_name, "affiliation": "Example University", "role": role,
+        "state": if name == "bob" { "suspended" } else { "active" }, "sources": ["192.0.2.0/24"],
+        "keys": ["SHA256:u9cVnQ3Pb0dYkZC2dK6mTzV1vC3m2zqD2m3j8b3m1aE"], "uid": 70000 + last,
+        "address": format!("127.64.0.{last}"), "added_at": "2029-12-01T00:00:00Z",
+    })
+}
+
+fn environment(id: &str, account: &str) -> Value {
+    let (state, machine, problem) = match id {
+        "e2" => ("preparing", "starting", json!(null)),
+        "e3" => (
+            "preparing",
+            "off",
+            json!({
+                "message": "start machine m3: No space left on device <&>",
+                "help": "free space under /var/lib/nonstop, or lower `reserve_mib`",
+            }),
+        ),
+        _ => ("ready", "ready", json!(null)),
+    };
+    let number: u32 = id[1..].parse().expect("a number");
+    let password = (account == "alice").then_some("k7mq2xw9ptrn4v8zjh3c");
+    json!({
+        "id": id, "account": "alice", "template": "macro",
+        "title": "macro: darknet traffic on a Linux desktop",
+        "title_ja": "マクロ解析環境: Linux デスクトップでダークネットトラフィックを解析",
+        "period": { "from": "2030-01-01T00:00:00Z", "until": "2030-01-02T08:00:00Z" },
+        "state": state, "destroy_at": null, "rdp": "guest", "problem": problem,
+        "machines": [{
+            "id": format!("m{number}"), "role": "analyst", "power": "on", "state": machine,
+            "address": format!("10.77.0.{}", number * 16 + 2), "generation": 1,
+            "desktop": { "address": format!("10.77.0.{}", number * 16 + 2), "port": 3389,
+                         "user": "researcher", "password": password },
+        }],
+    })
+}
+
+fn requests() -> Value {
+    let request = |id: &str, purpose: &str, state: Value| {
+        let mut value = json!({
+            "id": id, "account": "alice", "template": "macro", "purpose": purpose,
+            "period": { "from": "2030-01-01T00:00:00Z", "until": "2030-01-02T08:00:00Z" },
+            "made_at": "2029-12-31T08:15:00Z",
+        });
+        for (k, v) in state.as_object().expect("an object") {
+            value[k] = v.clone();
+        }
+        value
+    };
+    json!([
+        request("r3", HOSTILE, json!({ "state": "open" })),
+        request(
+            "r2",
+            "Port scans on 23/tcp since the new botnet appeared",
+            json!({ "state": "approved", "by": "sato", "environment": "e1" })
+        ),
+        request(
+            "r1",
+            "Just looking around",
+            json!({ "state": "refused", "by": "sato", "reason": "Say which data you need." })
+        ),
+    ])
+}
+
+/// Answers what only reads; None for what changes something.
+fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
+    Some(Ok(match request {
+        Request::WhoAmI => reply(
+            "me",
+            json!({
+                "account": account(who), "actor": who,
+                "lab": {
+                    "name": "Kasuga lab", "software_keys": true,
+                    "connect": {
+                        "host": "gate.lab.example", "port": 2222,
+                        "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4mgl+VnJWxyUMGJvGdmoIPRBbKzQm5k2cRP+k9HTkU",
+                        "fingerprint": "SHA256:4u3Yp2k8m7h1n0Q5sV9wXzB6cD3eF2gH1iJ0kL9mN8o",
+                        "portal_port": 8080,
+                    },
+                },
+            }),
+        ),
+        Request::TemplateList => reply(
+            "templates",
+            json!([
+                { "name": "macro", "title": "macro: darknet traffic on a Linux desktop",
+                  "title_ja": "マクロ解析環境: Linux デスクトップでダークネットトラフィックを解析",
+                  "rdp": "guest", "machines": ["analyst"], "memory_mib": 768 },
+                { "name": "micro", "title": "micro: a tiny guest for trials",
+                  "title_ja": "micro: 動作確認用の小さなゲスト",
+                  "rdp": "none", "machines": ["analyst"], "memory_mib": 96 },
+            ]),
+        ),
+        Request::RequestList => reply("requests", requests()),
+        Request::EnvironmentList { .. } => {
+            reply("environments", json!(["e3", "e2", "e1"].map(|id| environment(id, who))))
+        }
+        Request::EnvironmentShow { id } if id.0 <= 3 => {
+            reply("environment", environment(&id.to_string(), who))
+        }
+        Request::EnvironmentShow { id } => {
+            return Some(Err(ApiError::new(
+                ErrorCode::NotFound,
+                format!("there is no environment {id}"),
+            )));
+        }
+        Request::AccountList => reply("accounts", json!(["alice", "bob", "sato"].map(account))),
+        Request::AccountShow { name } => reply("account", account(name.as_str())),
+        Request::SessionList { .. } => reply(
+            "sessions",
+            json!([
+                { "id": 8, "account": "alice", "source": "192.0.2.17",
+                  "key": "SHA256:u9cVnQ3Pb0dYkZC2dK6mTzV1vC3m2zqD2m3j8b3m1aE",
+                  "opened_at": "2030-01-01T03:00:00Z", "closed_at": null },
+                { "id": 7, "account": "alice", "source": "192.0.2.17",
+                  "key": "SHA256:u9cVnQ3Pb0dYkZC2dK6mTzV1vC3m2zqD2m3j8b3m1aE",
+                  "opened_at": "2029-12-31T08:00:00Z", "closed_at": "2029-12-31T09:45:10Z" },
+            ]),
+        ),
+        Request::TraceList { .. } => reply(
+            "trace",
+            json!([
+                { "seq": 3, "at": "2030-01-01T00:00:02Z", "actor": "sato",
+                  "action": "request.approve", "subject": "r2",
+                  "detail": { "environment": "e1" }, "hash": "ab".repeat(32) },
+                { "seq": 2, "at": "2029-12-31T08:15:00Z", "actor": "alice",
+                  "action": "request.apply", "subject": "r2",
+                  "detail": { "template": "macro", "purpose": HOSTILE }, "hash": "cd".repeat(32) },
+                { "seq": 1, "at": "2029-12-01T00:00:00Z", "actor": "admin:root",
+                  "action": "account.add", "subject": "alice", "detail": null,
+                  "hash": "ef".repeat(32) },
+            ]),
+        ),
+        Request::TraceVerify => reply(
+            "trace_verified",
+            json!({ "rows": 3, "head": "ab".repeat(32), "broken_at": null }),
+        ),
+        Request::Stats => reply(
+            "stats",
+            json!({
+                "accounts": 3, "environments": 3, "machines": 2, "sessions": 1, "memory_mib": 2304,
+                "capacity_memory_mib": 12288, "quarantined": 0, "trace_rows": 3,
+            }),
+        ),
+        _ => return None,
+    }))
+}
+
+fn changed(request: &Request) -> Reply {
+    match request {
+        Request::RequestApply { .. } => reply("request", requests()[0].clone()),
+        Request::RequestApprove { .. } => reply("environment", environment("e2", "sato")),
+        Request::AccountAdd { .. } => reply("account", account("bob")),
+        _ => Reply::Done,
+    }
+}

@@ -1,0 +1,247 @@
+//! Every page as it is sent, in both languages.
+
+use crate::{World, canned::HOSTILE};
+use insta::assert_snapshot;
+use nonstop_api::{ApiError, ErrorCode, PowerAction, Request};
+
+/// Each page that anybody gets to, by role.
+const PAGES: [&str; 9] = [
+    "/",
+    "/requests",
+    "/requests/r3",
+    "/requests/new",
+    "/environments/e1",
+    "/environments/e1/end",
+    "/environments/e1/revert/analyst",
+    "/sessions?all=1",
+    "/about",
+];
+const STAFF_PAGES: [&str; 4] = ["/accounts", "/accounts/new", "/accounts/bob", "/trace?verify=1"];
+
+#[test]
+fn a_researchers_pages() {
+    let world = World::new();
+    let mut alice = world.alice();
+    assert_snapshot!("home_researcher", alice.get("/").steady());
+    assert_snapshot!("environment_ready", alice.get("/environments/e1").main());
+    assert_snapshot!("environment_problem", alice.get("/environments/e3").main());
+    assert_snapshot!("apply", alice.get("/requests/new").main());
+    let mut alice = world.alice().japanese();
+    assert_snapshot!("environment_ready_ja", alice.get("/environments/e1").main());
+}
+
+#[test]
+fn pages_of_the_staff() {
+    let world = World::new();
+    let mut sato = world.sato();
+    assert_snapshot!("home_staff", sato.get("/").main());
+    assert_snapshot!("request_to_decide", sato.get("/requests/r3").main());
+    assert_snapshot!("accounts", sato.get("/accounts").main());
+    assert_snapshot!("trace", sato.get("/trace?verify=1").main());
+}
+
+#[test]
+fn every_page_is_well_formed_labelled_and_in_one_language() {
+    let world = World::new();
+    for lang in ["en", "ja"] {
+        for (mut browser, pages) in
+            [(world.alice(), &PAGES[..]), (world.sato(), &PAGES[..]), (world.sato(), &STAFF_PAGES)]
+        {
+            browser.headers.insert("Accept-Language".into(), lang.into());
+            for path in pages {
+                let answer = browser.get(path);
+                assert_eq!(answer.status, 200, "{path}");
+                let html = &answer.body;
+                for part in ["<main", "<h1", "class=\"skip\"", "</html>", "Demo lab"] {
+                    let part = if lang == "ja" {
+                        part.replace("Demo lab", "デモ環境")
+                    } else {
+                        part.into()
+                    };
+                    assert_eq!(html.matches(&part).count(), 1, "{path} ({lang}): {part}");
+                }
+                assert!(html.contains(&format!("<html lang=\"{lang}\">")), "{path}");
+                for bad in ["<script", " style=", "javascript:", " onclick", "http://fonts", "{}"] {
+                    assert!(!html.contains(bad), "{path}: {bad}");
+                }
+                tags_close(path, html);
+                fields_have_labels(path, html);
+            }
+        }
+    }
+}
+
+/// Each tag that opens closes, in order.
+fn tags_close(path: &str, html: &str) {
+    let mut open = Vec::new();
+    for piece in html.split('<').skip(1) {
+        let tag: String =
+            piece.chars().take_while(|c| c.is_alphanumeric() || *c == '/' || *c == '!').collect();
+        match tag.as_str() {
+            "!doctype" | "meta" | "link" | "img" | "input" | "br" => {}
+            close if close.starts_with('/') => {
+                assert_eq!(open.pop().as_deref(), close.get(1..), "{path}: </{}", piece)
+            }
+            _ => open.push(tag),
+        }
+    }
+    assert!(open.is_empty(), "{path}: {open:?}");
+}
+
+/// Each field that is seen has a label, or stands in one; each table has headings.
+fn fields_have_labels(path: &str, html: &str) {
+    for piece in html.split('<').filter(|p| p.starts_with("input ") || p.starts_with("textarea ")) {
+        let id = piece.split("id=\"").nth(1).and_then(|rest| rest.split('"').next());
+        match id {
+            Some(id) => assert!(html.contains(&format!("<label for=\"{id}\"")), "{path}: {id}"),
+            None => assert!(
+                piece.contains("type=\"hidden\"") || piece.contains("type=\"radio\""),
+                "{path}: {piece}"
+            ),
+        }
+    }
+    assert_eq!(html.matches("<table").count(), html.matches("<thead").count(), "{path}");
+}
+
+#[test]
+fn what_somebody_typed_is_text_on_every_page() {
+    let world = World::new();
+    let mut sato = world.sato();
+    for path in ["/", "/requests", "/requests/r3", "/trace"] {
+        let html = sato.get(path).body;
+        assert!(html.contains("alert(1)"), "{path} shows the purpose");
+        assert!(!html.contains("<script") && !html.contains("<b>"), "{path}");
+    }
+    let answer = world.alice().post(
+        "/requests/new",
+        "/requests/new",
+        &[("template", "\"><script>"), ("purpose", HOSTILE), ("until", "\"><img src=x>")],
+    );
+    assert_eq!(answer.status, 422);
+    assert!(!answer.body.contains("<script") && !answer.body.contains("<img src=x"));
+}
+
+#[test]
+fn a_wrong_form_keeps_what_was_typed_and_says_what_is_wrong_beside_it() {
+    let world = World::new();
+    let answer = world.alice().japanese().post(
+        "/requests/new",
+        "/requests/new",
+        &[("template", "micro"), ("hours", "0"), ("purpose", "23/tcp の調査")],
+    );
+    assert_eq!(answer.status, 422);
+    assert_snapshot!("apply_wrong_ja", answer.main());
+    assert_eq!(world.daemon.done(), []);
+}
+
+#[test]
+fn what_the_lab_refuses_is_shown_with_its_help_and_the_input_kept() {
+    let world = World::new();
+    let full = "the lab has 2048 MiB for machines, 1536 MiB of it are taken";
+    let refusal = ApiError::new(ErrorCode::Capacity, full).help("choose another period");
+    *world.daemon.refuse.lock().expect("no panic") = Some(refusal);
+    let mut alice = world.alice();
+    let answer = alice.post(
+        "/requests/new",
+        "/requests/new",
+        &[("template", "macro"), ("hours", "8"), ("purpose", "scans on 23/tcp")],
+    );
+    assert_eq!(answer.status, 422);
+    for part in [full, "choose another period", "scans on 23/tcp", "value=\"8\""] {
+        assert!(answer.body.contains(part), "{part}: {}", answer.body);
+    }
+    let answer = world.sato().post("/", "/requests/r3/approve", &[]);
+    assert_eq!(answer.status, 409);
+    assert!(answer.body.contains(full) && answer.body.contains("choose another period"));
+}
+
+#[test]
+fn each_button_asks_for_what_it_says() {
+    let world = World::new();
+    let (mut alice, mut sato) = (world.alice(), world.sato());
+    let page = "/environments/e1";
+    let power = |action| [("machine", "analyst"), ("action", action)];
+    for action in ["on", "off", "kill", "reset"] {
+        let answer = alice.post(page, "/environments/e1/power", &power(action));
+        assert_eq!(answer.header("location"), "/environments/e1?done=power");
+    }
+    assert_eq!(alice.post(page, "/environments/e1/power", &power("explode")).status, 400);
+    alice.post("/environments/e1/revert/analyst", "/environments/e1/revert/analyst", &[]);
+    alice.post("/environments/e1/end", "/environments/e1/end", &[]);
+    alice.post("/sessions", "/sessions/8/end", &[]);
+    sato.post("/requests/r3", "/requests/r3/refuse", &[("reason", "no data named")]);
+    sato.post(page, "/environments/e1/extend", &[("until", "2030-01-03T09:00")]);
+    sato.post("/accounts/bob", "/accounts/bob/resume", &[("reason", "is back")]);
+    let done = world.daemon.done();
+    let actions: Vec<PowerAction> = done
+        .iter()
+        .filter_map(|(_, request)| match request {
+            Request::EnvironmentPower { action, .. } => Some(*action),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(actions, [PowerAction::On, PowerAction::Off, PowerAction::Kill, PowerAction::Reset]);
+    let rest: Vec<String> = done[4..].iter().map(|d| format!("{d:?}")).collect();
+    assert_snapshot!(rest.join("\n"), @r#"
+    ("alice", EnvironmentRevert { id: EnvironmentId(1), role: Some(Analyst) })
+    ("alice", EnvironmentEnd { id: EnvironmentId(1) })
+    ("alice", SessionEnd { id: 8 })
+    ("sato", RequestRefuse { id: RequestId(3), reason: "no data named" })
+    ("sato", EnvironmentExtend { id: EnvironmentId(1), until: 2030-01-03T00:00:00Z })
+    ("sato", AccountSuspend { name: AccountName("bob"), suspend: false, reason: "is back" })
+    "#);
+}
+
+#[test]
+fn the_rdp_file_turns_every_redirection_off() {
+    let world = World::new();
+    let answer = world.alice().get("/environments/e1/rdp/analyst");
+    assert_eq!(answer.header("content-type"), "application/x-rdp");
+    assert_eq!(
+        answer.header("content-disposition"),
+        "attachment; filename=\"nonstop-e1-analyst.rdp\""
+    );
+    assert!(!answer.body.contains("k7mq2xw9ptrn4v8zjh3c"), "no password in a file");
+    assert_snapshot!("rdp_file", answer.body.replace("\r\n", "\n"));
+}
+
+#[test]
+fn the_password_is_for_its_owner_alone() {
+    let world = World::new();
+    assert!(world.alice().get("/environments/e1").body.contains("k7mq2xw9ptrn4v8zjh3c"));
+    let staff = world.sato().get("/environments/e1").body;
+    assert!(staff.contains("Shown to the researcher alone") && !staff.contains("k7mq2xw9"));
+    assert!(!world.alice().get("/").body.contains("k7mq2xw9"), "no list shows it");
+}
+
+#[test]
+fn a_page_refreshes_itself_only_while_something_is_on_its_way() {
+    let world = World::new();
+    let refreshes = |path| world.alice().get(path).body.contains("http-equiv=\"refresh\"");
+    assert!(refreshes("/environments/e2") && refreshes("/"));
+    assert!(!refreshes("/environments/e1") && !refreshes("/environments/e2?still=1"));
+}
+
+#[test]
+fn the_language_is_chosen_once_and_kept() {
+    let world = World::new();
+    let mut alice = world.alice();
+    let answer = alice.post("/about", "/language", &[("to", "ja"), ("back", "/about")]);
+    assert_eq!((answer.status, answer.header("location")), (303, "/about"));
+    assert!(alice.get("/about").body.contains("このラボについて"));
+    let answer = alice.post("/", "/language", &[("to", "en"), ("back", "//evil.example/")]);
+    assert_eq!(answer.header("location"), "/");
+}
+
+#[test]
+fn errors_say_what_why_and_what_to_do_in_both_languages() {
+    let world = World::new();
+    for path in ["/no-such-page", "/environments/e99", "/environments/zz", "/requests/r77"] {
+        for mut browser in [world.alice(), world.alice().japanese()] {
+            let answer = browser.get(path);
+            assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
+            assert!(answer.body.contains("<h1>") && answer.body.contains("href=\"/\""), "{path}");
+        }
+    }
+    assert_snapshot!("not_found", world.alice().get("/environments/e99").main());
+}
