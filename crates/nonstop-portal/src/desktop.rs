@@ -56,7 +56,7 @@ pub(crate) fn ssh(
     let port = if gateway.port == 22 { String::new() } else { format!(" -p {}", gateway.port) };
     // Without ExitOnForwardFailure a taken port would leave a session that leads nowhere.
     format!(
-        "ssh -N -o ExitOnForwardFailure=yes -L {near}:{}:{}{port} {account}@{}",
+        "ssh -N -L {near}:{}:{} -o ExitOnForwardFailure=yes{port} {account}@{}",
         far.0, far.1, gateway.host
     )
 }

@@ -116,7 +116,7 @@ texts! {
     from_hint: "Leave it empty to begin as soon as it is approved.",
         "空欄にすると、承認され次第すぐに開始します。";
     hours_field: "For how many hours?", "利用時間（時間）";
-    hours_hint: "Or give the end below instead.", "または、下に終了日時を入力してください。";
+    hours_hint: "Or give the end instead.", "または、終了日時を指定してください。";
     until: "Until", "終了";
     until_hint: "Leave it empty if you gave hours.", "利用時間を入力した場合は空欄にしてください。";
     purpose: "What is it for?", "利用目的";
@@ -176,8 +176,9 @@ texts! {
     user: "User", "ユーザー名";
     password: "Password", "パスワード";
     password_owner: "Shown to the researcher alone", "研究者本人にのみ表示されます";
-    guest_rdp: "The desktop is served by the machine itself (rdp: guest).",
-        "デスクトップはマシン自身の RDP サーバーが提供します（rdp: guest）。";
+    guest_rdp_mark: "Not a closed way", "閉じた経路ではありません";
+    guest_rdp: "The machine itself serves this desktop (rdp: guest). A program on your PC can carry any byte in and out through it, also with redirections off. The lab sees that you connect, not what passes.",
+        "このデスクトップはマシン自身が提供します（rdp: guest）。リダイレクトを無効にしても、PC 側のプログラムを使えば任意のデータを持ち込み・持ち出しできる経路です。ラボに記録されるのは接続の事実だけで、通信の内容は記録されません。";
     end_section: "End this environment", "解析環境の終了";
     end_lead: "When you no longer need it, end it and make room for others.",
         "不要になったら終了し、ほかの研究者のために資源を解放してください。";
