@@ -8,7 +8,10 @@ use crate::{
     spec::{BoxSpec, PROGRAMS},
 };
 use anyhow::{Context, Result, bail};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
+    unmount,
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -24,6 +27,8 @@ pub(crate) fn build(spec: &BoxSpec) -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .context("keep the box's mounts private")?;
     remove_stale_labels(&spec.dir)?;
+    // Else the host's cgroup mounts stay in the table, hidden, and libvirt looks for them.
+    unmount("/sys", UnmountFlags::DETACH).context("unmount the host's /sys")?;
     let none = MountFlags::empty();
     mount("proc", "/proc", "proc", none, None).context("mount /proc")?;
     mount("sysfs", "/sys", "sysfs", none, None).context("mount /sys")?;
