@@ -1,6 +1,7 @@
 //! From a recipe to a finished image, in stages, each of which can be interrupted.
 
 use crate::{
+    apt::HostApt,
     error::{At, ImageError},
     ext4, initrd, kernel,
     publish::{describe, inputs_of, publish, remove_tree},
@@ -307,9 +308,13 @@ impl Build<'_> {
         let path = out.join("kernel");
         fs::write(&path, elf).at("write", &path)?;
         let files = self.recipe_dir.join("initrd");
-        let archive =
-            initrd::build(&boot, &files, &self.recipe.modules, self.recipe.source_date_epoch)?
-                .map_err(|reason| self.content(reason))?;
+        let archive = initrd::build(
+            self.name(),
+            &boot,
+            &files,
+            &self.recipe.modules,
+            self.recipe.source_date_epoch,
+        )?;
         let path = out.join("initrd");
         fs::write(&path, archive).at("write", &path)?;
 
@@ -378,39 +383,4 @@ fn copy_normalised(from: &Path, to: &Path) -> Result<(), ImageError> {
         fs::set_permissions(&target, Permissions::from_mode(mode)).at("set mode of", &target)?;
     }
     Ok(())
-}
-
-/// What this host's apt is set up with: its mirror and its way out.
-struct HostApt {
-    mirror: String,
-    security: String,
-    options: Vec<String>,
-}
-
-impl HostApt {
-    fn read() -> HostApt {
-        let run = |program: &str, args: &[&str]| {
-            let output = Command::new(program).args(args).env("PATH", tools::PATH).output();
-            output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
-        };
-        let targets = run(
-            "apt-get",
-            &["indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"],
-        );
-        let of = |label: &str| {
-            let uri = targets.lines().find_map(|l| l.strip_prefix(label)?.strip_prefix('|'));
-            uri.map(|u| u.trim_end_matches('/').to_owned())
-        };
-        let options = run("apt-config", &["dump"])
-            .lines()
-            .filter(|l| l.starts_with("Acquire::http") && l.contains("::Proxy"))
-            .map(|l| l.trim_end_matches(';').to_owned())
-            .collect();
-        HostApt {
-            mirror: of("Debian").unwrap_or_else(|| "http://deb.debian.org/debian".into()),
-            security: of("Debian-Security")
-                .unwrap_or_else(|| "http://deb.debian.org/debian-security".into()),
-            options,
-        }
-    }
 }

@@ -61,11 +61,12 @@ impl Archive {
 /// Builds the initrd from the files that the stage `customise` left in `boot` (busybox and
 /// modules) and the recipe's folder `initrd`.
 pub(crate) fn build(
+    image: &str,
     boot: &Path,
     initrd: &Path,
     modules: &[String],
     mtime: u32,
-) -> Result<Result<Vec<u8>, String>, ImageError> {
+) -> Result<Vec<u8>, ImageError> {
     let mut archive = Archive { bytes: Vec::new(), mtime, count: 0 };
     let mut folders = BTreeSet::new();
     for folder in ["bin", "dev", "modules", "proc", "sys"] {
@@ -76,13 +77,10 @@ pub(crate) fn build(
     archive.file("bin/busybox", true, &fs::read(&busybox).at("read", &busybox)?);
     archive.add(b"bin/sh", 0o120_777, b"busybox");
 
-    let available = Modules::read(boot)?;
-    let order = match available.in_order(modules)? {
-        Ok(order) => order,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    for (at, (name, content)) in order.into_iter().enumerate() {
-        archive.file(&format!("modules/{at:02}-{name}.ko"), false, &content);
+    let available = Modules::read(image, boot)?;
+    for (at, module) in available.in_order(modules)?.into_iter().enumerate() {
+        let name = format!("modules/{at:02}-{}.ko", module.name);
+        archive.file(&name, false, &module.content);
     }
     for file in files_below(initrd)? {
         let path = initrd.join(&file.path);
@@ -100,17 +98,24 @@ pub(crate) fn build(
             }
         }
     }
-    Ok(Ok(archive.finish()))
+    Ok(archive.finish())
 }
 
 /// The kernel's modules by name, and the names of those built into it.
-struct Modules {
+struct Modules<'a> {
+    image: &'a str,
     files: BTreeMap<String, PathBuf>,
     builtin: BTreeSet<String>,
 }
 
-impl Modules {
-    fn read(boot: &Path) -> Result<Modules, ImageError> {
+/// A module, unpacked.
+struct Module {
+    name: String,
+    content: Vec<u8>,
+}
+
+impl Modules<'_> {
+    fn read<'a>(image: &'a str, boot: &Path) -> Result<Modules<'a>, ImageError> {
         let root = boot.join("modules");
         let mut files = BTreeMap::new();
         for file in files_below(&root)? {
@@ -121,56 +126,43 @@ impl Modules {
         let list = boot.join("modules.builtin");
         let text = fs::read_to_string(&list).at("read", &list)?;
         let builtin = text.lines().filter_map(|l| module_name(Path::new(l))).collect();
-        Ok(Modules { files, builtin })
+        Ok(Modules { image, files, builtin })
     }
 
-    /// The modules asked for and all they need, each after what it needs, unpacked.
-    fn in_order(
-        &self,
-        wanted: &[String],
-    ) -> Result<Result<Vec<(String, Vec<u8>)>, String>, ImageError> {
-        let mut loaded = Vec::new();
-        let mut seen = BTreeSet::new();
+    /// The modules asked for and all they need, each after what it needs.
+    fn in_order(&self, wanted: &[String]) -> Result<Vec<Module>, ImageError> {
+        let (mut loaded, mut seen) = (Vec::new(), BTreeSet::new());
         for name in wanted {
-            if let Err(reason) = self.load(&name.replace('-', "_"), &mut seen, &mut loaded)? {
-                return Ok(Err(reason));
-            }
+            self.load(&name.replace('-', "_"), &mut seen, &mut loaded)?;
         }
-        Ok(Ok(loaded))
+        Ok(loaded)
     }
 
     fn load(
         &self,
         name: &str,
         seen: &mut BTreeSet<String>,
-        loaded: &mut Vec<(String, Vec<u8>)>,
-    ) -> Result<Result<(), String>, ImageError> {
+        loaded: &mut Vec<Module>,
+    ) -> Result<(), ImageError> {
         if self.builtin.contains(name) || !seen.insert(name.into()) {
-            return Ok(Ok(()));
+            return Ok(());
         }
-        let Some(path) = self.files.get(name) else {
-            return Ok(Err(format!(
-                "modules: `{name}` is neither a module of the kernel nor built into it"
-            )));
-        };
+        let wrong = |reason| ImageError::Content { name: self.image.into(), reason };
+        let path = self.files.get(name).ok_or_else(|| {
+            wrong(format!("`{name}` is neither a module of the kernel nor built into it"))
+        })?;
         let packed = fs::read(path).at("read", path)?;
         let unpacked = match path.extension().map(|e| e.as_bytes()) {
             Some(b"xz") => filter("xz", &["-dcq"], &packed),
             Some(b"zst") => filter("zstd", &["-dcq"], &packed),
             _ => Ok(packed),
         };
-        let content = match unpacked {
-            Ok(content) => content,
-            Err(reason) => return Ok(Err(format!("{}: {reason}", path.display()))),
-        };
-        let content = unsigned(content);
+        let content = unpacked.map_err(|reason| wrong(format!("{}: {reason}", path.display())))?;
         for needed in depends(&content) {
-            if let Err(reason) = self.load(&needed, seen, loaded)? {
-                return Ok(Err(reason));
-            }
+            self.load(&needed, seen, loaded)?;
         }
-        loaded.push((name.into(), content));
-        Ok(Ok(()))
+        loaded.push(Module { name: name.into(), content: unsigned(content) });
+        Ok(())
     }
 }
 
@@ -231,20 +223,20 @@ mod tests {
             ("net_failover", "failover"),
             ("failover", ""),
         ]);
-        let modules = Modules::read(dir.path()).expect("read");
+        let modules = Modules::read("tiny", dir.path()).expect("read");
         let order = modules
             .in_order(&["virtio_net".into(), "failover".into(), "virtio-pci".into()])
-            .expect("no I/O error")
             .expect("all there");
-        let names: Vec<_> = order.into_iter().map(|m| m.0).collect();
+        let names: Vec<_> = order.into_iter().map(|m| m.name).collect();
         assert_eq!(names, ["failover", "net_failover", "virtio_net"]);
     }
 
     #[test]
     fn a_module_the_kernel_lacks_is_named() {
         let dir = boot(&[("a", "b")]);
-        let modules = Modules::read(dir.path()).expect("read");
-        let reason = modules.in_order(&["a".into()]).expect("no I/O error").expect_err("b lacks");
+        let modules = Modules::read("tiny", dir.path()).expect("read");
+        let Err(error) = modules.in_order(&["a".into()]) else { panic!("b lacks") };
+        let reason = error.to_string();
         assert!(reason.contains("`b`"), "{reason}");
     }
 
@@ -258,9 +250,7 @@ mod tests {
                 fs::write(folder.join(name), name).expect("write");
             }
         }
-        let of = |folder| {
-            build(dir.path(), folder, &["a".into()], 7).expect("no I/O error").expect("built")
-        };
+        let of = |folder| build("tiny", dir.path(), folder, &["a".into()], 7).expect("built");
         assert_eq!(of(&one), of(&two));
         let list = std::process::Command::new("cpio")
             .arg("-t")

@@ -10,6 +10,7 @@
 //! every time, order, identity and random seed that a tool would take from its surroundings is
 //! given to it. Programs used are listed in [`tools::TOOLS`].
 
+mod apt;
 mod build;
 mod error;
 mod ext4;
@@ -26,4 +27,4 @@ pub use build::{BuildOptions, Built, Progress, build};
 pub use error::ImageError;
 pub use recipe::Recipe;
 pub use reproduce::build_twice;
-pub use store::{ImageStore, StoredImage};
+pub use store::{Checked, ImageStore, StoredImage};

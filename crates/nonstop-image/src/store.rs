@@ -36,6 +36,17 @@ pub struct StoredImage {
     pub manifest: ImageManifest,
 }
 
+/// What [`ImageStore::verify_all`] found about one image.
+#[derive(Debug)]
+pub struct Checked {
+    /// Its name.
+    pub name: ImageName,
+    /// The digest that names its folder.
+    pub digest: String,
+    /// Whether it is sound, or the first thing that is not.
+    pub result: Result<(), ImageError>,
+}
+
 /// What the kernel says about a file; writing to it changes the last two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
@@ -149,21 +160,19 @@ impl ImageStore {
         Ok(manifest)
     }
 
-    /// Checks every image in the store, whole; one result an image, problems included.
-    pub fn verify_all(
-        &self,
-    ) -> Result<Vec<(ImageName, String, Result<(), ImageError>)>, ImageError> {
+    /// Checks every image in the store, whole, also after one that is not sound.
+    pub fn verify_all(&self) -> Result<Vec<Checked>, ImageError> {
         let mut all = Vec::new();
         for name in folders(&self.dir)? {
             let Ok(name) = name.parse::<ImageName>() else { continue };
             for digest in folders(&self.dir.join(name.as_str()))? {
                 if is_digest(&digest) {
                     let result = self.verify(&name, &digest).map(|_| ());
-                    all.push((name.clone(), digest, result));
+                    all.push(Checked { name: name.clone(), digest, result });
                 }
             }
         }
-        all.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        all.sort_by(|a, b| (&a.name, &a.digest).cmp(&(&b.name, &b.digest)));
         Ok(all)
     }
 
@@ -314,7 +323,7 @@ mod tests {
         assert_eq!(store.verify_unless_unchanged(&micro(), &digest).expect("sound"), manifest);
         let list = store.list().expect("list");
         assert_eq!((list.len(), list[0].current, &list[0].digest), (1, true, &digest));
-        assert!(store.verify_all().expect("all").iter().all(|(_, _, r)| r.is_ok()));
+        assert!(store.verify_all().expect("all").iter().all(|c| c.result.is_ok()));
     }
 
     #[test]
@@ -369,7 +378,10 @@ mod tests {
         let text = text.to_string();
         assert!(text.contains("disk.qcow2 was changed: expected SHA-256"), "{text}");
         let all = store.verify_all().expect("all");
-        assert!(matches!(&all[..], [(_, _, Err(ImageError::Changed { .. }))]), "{all:?}");
+        assert!(
+            matches!(&all[..], [Checked { result: Err(ImageError::Changed { .. }), .. }]),
+            "{all:?}"
+        );
     }
 
     #[test]
