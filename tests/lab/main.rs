@@ -4,3 +4,4 @@ mod arrival;
 mod bad_input;
 mod crashes;
 mod isolation;
+mod portal;
