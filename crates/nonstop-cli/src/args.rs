@@ -54,7 +54,8 @@ pub(crate) enum Noun {
     Lab(LabVerb),
     /// What would change on the host, and what stands in the way.
     Plan,
-    /// What is missing on this host, and how to mend it; exit code 1 if anything is.
+    /// What is missing on this host, and how to mend it; works without the daemon. Exit code 1 if
+    /// anything is.
     Check,
     /// Figures of the lab.
     Stats,
@@ -138,11 +139,12 @@ pub(crate) enum RequestVerb {
         /// For so many hours, from now or `--from`.
         #[arg(long, required_unless_present = "until", conflicts_with = "until")]
         hours: Option<u32>,
-        /// From when, such as 2030-01-31T09:00:00Z; now by default.
-        #[arg(long)]
+        /// From when, such as 2030-01-31T09:00:00Z, or 2030-01-31T09:00 on this host's clock; now
+        /// by default.
+        #[arg(long, value_parser = instant)]
         from: Option<Timestamp>,
         /// Until when.
-        #[arg(long)]
+        #[arg(long, value_parser = instant)]
         until: Option<Timestamp>,
         /// What for.
         #[arg(long)]
@@ -165,6 +167,17 @@ pub(crate) enum RequestVerb {
         #[arg(long)]
         reason: String,
     },
+}
+
+/// A time with its zone, or on this host's clock.
+fn instant(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(at);
+    }
+    let local = text.parse::<jiff::civil::DateTime>().ok();
+    local.and_then(|local| jiff::tz::TimeZone::system().to_timestamp(local).ok()).ok_or_else(|| {
+        "use a time such as 2030-01-31T09:00:00Z, or 2030-01-31T09:00 on this host's clock".into()
+    })
 }
 
 /// Whether to wait until an environment is ready.
@@ -212,8 +225,8 @@ pub(crate) enum EnvironmentVerb {
     Extend {
         /// Which.
         id: EnvironmentId,
-        /// The new end.
-        #[arg(long)]
+        /// The new end, such as 2030-01-31T09:00:00Z, or 2030-01-31T09:00 on this host's clock.
+        #[arg(long, value_parser = instant)]
         until: Timestamp,
     },
     /// End it now; its disks stay for the grace time.
@@ -286,4 +299,48 @@ pub(crate) enum LabVerb {
         #[arg(long)]
         template: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_flag_is_defined_once_and_every_verb_has_a_line_of_help() {
+        Cli::command().debug_assert();
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {}", command.get_name(), arg.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn a_time_has_a_zone_or_is_of_this_host() {
+        assert_eq!(
+            instant("2030-01-31T09:00:00+09:00").expect("good").to_string(),
+            "2030-01-31T00:00:00Z"
+        );
+        assert!(instant("2030-01-31T09:00").is_ok() && instant("2030-01-31 09:00").is_ok());
+        assert!(instant("tomorrow").is_err());
+    }
+
+    #[test]
+    fn misused_words_are_refused_before_anything_is_asked() {
+        for words in [
+            "nonstop",
+            "nonstop account add Root --role researcher --full-name a --affiliation b",
+            "nonstop account add alice --role king --full-name a --affiliation b",
+            "nonstop request apply --account alice --template macro --purpose x",
+            "nonstop request apply --account a --template b --purpose x --hours 1 --until 2030-01-01T00:00:00Z",
+            "nonstop request approve e1",
+            "nonstop environment power e1 explode",
+        ] {
+            assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words}");
+        }
+    }
 }

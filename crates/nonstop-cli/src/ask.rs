@@ -10,7 +10,7 @@ use crate::{
     render::render,
 };
 use jiff::Timestamp;
-use nonstop_api::{Client, EnvironmentStateView, EnvironmentView, Reply, Request};
+use nonstop_api::{Client, EnvironmentStateView, EnvironmentView, Problem, Reply, Request};
 use nonstop_model::{EnvironmentId, Lab, Period};
 use std::{
     path::Path,
@@ -35,18 +35,21 @@ pub(crate) fn run(lab: &Lab, noun: &Noun, json: bool) -> Result<(), CliError> {
             }
             _ => Reply::Templates(all),
         },
+        (Reply::Environments(mut all), _) => {
+            // A list is looked at in company and kept in logs: it shows no secret, to scripts too.
+            let machines = all.iter_mut().flat_map(|e| &mut e.machines);
+            machines.filter_map(|m| m.desktop.as_mut()).for_each(|d| d.password = None);
+            Reply::Environments(all)
+        }
         (reply, _) => reply,
     };
     if json {
         let value = serde_json::to_value(&reply).expect("our types have string keys");
         print_json(&value.get("value").cloned().unwrap_or_else(|| serde_json::json!({})));
     } else {
-        print(&render(&reply));
+        print(&render(&reply, crate::width()));
     }
     match reply {
-        Reply::Check(items) if items.iter().any(|item| !item.good) => {
-            Err(CliError::NotGood("something is missing".into()))
-        }
         Reply::TraceVerified(found) => match found.broken_at {
             Some(row) => Err(CliError::NotGood(format!("the trace is broken at row {row}"))),
             None => Ok(()),
@@ -75,10 +78,9 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         Noun::Trace(TraceVerb::Verify) => Request::TraceVerify,
         Noun::Reach(ReachVerb::Show) => Request::ReachShow,
         Noun::Plan => Request::Plan,
-        Noun::Check => Request::Check,
         Noun::Stats => Request::Stats,
         Noun::Whoami => Request::WhoAmI,
-        Noun::Image(_) | Noun::Lab(_) => {
+        Noun::Image(_) | Noun::Lab(_) | Noun::Check => {
             return Err(CliError::Misused("that needs no daemon".into()));
         }
     })
@@ -149,7 +151,11 @@ fn environment(verb: &EnvironmentVerb) -> Request {
     }
 }
 
-/// Shows on stderr how far `id` is, until it is ready.
+/// How long the same problem may stay before waiting is given up; the daemon tries again at
+/// least every 15 s.
+const PROBLEM_STAYS: Duration = Duration::from_secs(60);
+
+/// Shows on stderr how far `id` is, until it is ready, has ended, or a problem stays.
 fn wait_until_ready(
     client: &Client,
     id: EnvironmentId,
@@ -157,6 +163,7 @@ fn wait_until_ready(
 ) -> Result<EnvironmentView, CliError> {
     let started = Instant::now();
     let mut said = String::new();
+    let mut trouble: Option<(Problem, Instant)> = None;
     loop {
         let Reply::Environment(view) = client.call(&Request::EnvironmentShow { id })? else {
             return Err(CliError::NotGood("nonstopd answered something else".into()));
@@ -170,6 +177,7 @@ fn wait_until_ready(
             Some(problem) => format!("{id}: {}", problem.message),
             None => format!("{id}: {}", machines.join(", ")),
         };
+        let line = crate::table::plain(&line);
         if line != said {
             eprintln!("{:5.1} s  {line}", started.elapsed().as_secs_f32());
             said = line;
@@ -180,6 +188,18 @@ fn wait_until_ready(
                 return Err(CliError::NotGood(format!("{id} has ended")));
             }
             EnvironmentStateView::Waiting | EnvironmentStateView::Preparing => {}
+        }
+        trouble = match (trouble, view.problem) {
+            (Some((old, since)), Some(new)) if old == new => Some((old, since)),
+            (_, new) => new.map(|problem| (problem, Instant::now())),
+        };
+        if let Some((problem, since)) = &trouble
+            && since.elapsed() > PROBLEM_STAYS
+        {
+            return Err(CliError::Refused {
+                message: format!("{id} is not ready: {}", problem.message),
+                help: (!problem.help.is_empty()).then(|| problem.help.clone()),
+            });
         }
         if started.elapsed() > Duration::from_secs(seconds) {
             return Err(CliError::NotGood(format!("{id} is not ready after {seconds} s: {said}")));

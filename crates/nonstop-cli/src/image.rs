@@ -52,7 +52,7 @@ pub(crate) fn run(lab: &Lab, verb: &ImageVerb, json: bool) -> Result<(), CliErro
                     let current = if image.current { "yes" } else { "" };
                     table.row([image.name.to_string(), image.digest.clone(), current.into()]);
                 }
-                print(&table.to_string());
+                print(&table.text(crate::width()));
             }
             Ok(())
         }

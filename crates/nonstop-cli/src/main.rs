@@ -4,6 +4,7 @@
 
 mod args;
 mod ask;
+mod check;
 mod error;
 mod image;
 mod local;
@@ -39,8 +40,14 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     let lab = Lab::load(&cli.lab)?;
     match &cli.noun {
         Noun::Image(verb) => image::run(&lab, verb, cli.json),
+        Noun::Check => check::run(&lab, cli.json),
         noun => ask::run(&lab, noun, cli.json),
     }
+}
+
+/// Columns of the terminal that a result goes to; None where it goes elsewhere, whole.
+fn width() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0.into())
 }
 
 /// Prints a result.

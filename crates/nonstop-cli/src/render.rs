@@ -1,9 +1,10 @@
 //! Replies as text for people. Pure: what it says is reviewed as snapshots.
 
-use crate::table::{Table, plain};
-use nonstop_api::{EnvironmentView, Problem, Reply, RequestView};
+use crate::table::{Table, cut, plain};
+use nonstop_api::{CheckItem, EnvironmentView, Problem, Reply, RequestView};
 use nonstop_model::{Period, RequestState};
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
 
 /// The word that a value has in JSON: one name for a thing everywhere.
 pub(crate) fn word<T: Serialize>(value: &T) -> String {
@@ -13,8 +14,8 @@ pub(crate) fn word<T: Serialize>(value: &T) -> String {
     }
 }
 
-/// `reply` as text.
-pub(crate) fn render(reply: &Reply) -> String {
+/// `reply` as text; tables at most `width` columns wide.
+pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
     match reply {
         Reply::Done => "done".into(),
         Reply::Me(me) => format!(
@@ -53,7 +54,7 @@ pub(crate) fn render(reply: &Reply) -> String {
                     a.affiliation.clone(),
                 ]);
             }
-            table.to_string()
+            table.text(width)
         }
         Reply::Templates(templates) => {
             let mut table = Table::new(["TEMPLATE", "DESKTOP", "MACHINES", "MIB", "TITLE"]);
@@ -67,10 +68,10 @@ pub(crate) fn render(reply: &Reply) -> String {
                     t.title.clone(),
                 ]);
             }
-            table.to_string()
+            table.text(width)
         }
-        Reply::Request(request) => requests(std::slice::from_ref(request)),
-        Reply::Requests(all) => requests(all),
+        Reply::Request(request) => requests(std::slice::from_ref(request), None),
+        Reply::Requests(all) => requests(all, width),
         Reply::Environment(one) => environment(one),
         Reply::Environments(all) => {
             let mut table =
@@ -81,11 +82,11 @@ pub(crate) fn render(reply: &Reply) -> String {
                     e.account.to_string(),
                     e.template.as_str().into(),
                     word(&e.state),
-                    period(&e.period),
+                    minutes(&e.period),
                     e.problem.as_ref().map_or(String::new(), |p| p.message.clone()),
                 ]);
             }
-            table.to_string()
+            table.text(width)
         }
         Reply::Sessions(sessions) => {
             let mut table = Table::new(["SESSION", "ACCOUNT", "FROM", "OPENED", "CLOSED", "KEY"]);
@@ -99,7 +100,7 @@ pub(crate) fn render(reply: &Reply) -> String {
                     s.key.clone(),
                 ]);
             }
-            table.to_string()
+            table.text(width)
         }
         Reply::Trace(rows) => {
             let mut table = Table::new(["ROW", "AT", "WHO", "WHAT", "TO", "DETAIL"]);
@@ -113,11 +114,11 @@ pub(crate) fn render(reply: &Reply) -> String {
                     row.detail.to_string(),
                 ]);
             }
-            table.to_string()
+            table.text(width)
         }
         Reply::TraceVerified(found) => match found.broken_at {
             None => format!("{} rows, whole; head {}", found.rows, found.head),
-            Some(row) => format!("broken at row {row}; {} rows before it are whole", found.rows),
+            Some(row) => format!("broken at row {row}; {} rows were looked at", found.rows),
         },
         Reply::Plan(plan) => {
             let mut lines: Vec<_> = plan.steps.clone();
@@ -133,17 +134,9 @@ pub(crate) fn render(reply: &Reply) -> String {
                 let now = if row.granted { "open" } else { "closed" };
                 table.row([row.from.clone(), row.to.clone(), row.by.clone(), now.into()]);
             }
-            table.to_string()
+            table.text(width)
         }
-        Reply::Check(items) => {
-            let line = |item: &nonstop_api::CheckItem| {
-                let mark = if item.good { "good   " } else { "MISSING" };
-                let help =
-                    if item.good { String::new() } else { format!("\n        {}", item.help) };
-                format!("{mark} {}: {}{help}", item.what, plain(&item.found))
-            };
-            items.iter().map(line).collect::<Vec<_>>().join("\n")
-        }
+        Reply::Check(items) => check(items),
         Reply::Stats(s) => [
             format!("active accounts     {}", s.accounts),
             format!("environments        {}", s.environments),
@@ -157,24 +150,39 @@ pub(crate) fn render(reply: &Reply) -> String {
     }
 }
 
-fn requests(all: &[RequestView]) -> String {
+/// What was checked: what is good in one line, what is missing with the way to mend it.
+pub(crate) fn check(items: &[CheckItem]) -> String {
+    let widest = items.iter().map(|item| item.what.width()).max().unwrap_or(0);
+    let line = |item: &CheckItem| {
+        let mark = if item.good { "ok     " } else { "MISSING" };
+        let gap = " ".repeat(widest - item.what.width());
+        let help = match item.good || item.help.is_empty() {
+            true => String::new(),
+            false => format!("\n         mend it: {}", plain(&item.help)),
+        };
+        format!("{mark}  {}{gap}  {}{help}", item.what, plain(&item.found))
+    };
+    items.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn requests(all: &[RequestView], width: Option<usize>) -> String {
     let mut table = Table::new(["REQUEST", "ACCOUNT", "TEMPLATE", "STATE", "PERIOD", "PURPOSE"]);
     for r in all {
         let state = match &r.state {
             RequestState::Open => "open".to_string(),
             RequestState::Approved { environment, .. } => format!("approved: {environment}"),
-            RequestState::Refused { reason, .. } => format!("refused: {reason}"),
+            RequestState::Refused { reason, .. } => cut(&format!("refused: {reason}"), 32),
         };
         table.row([
             r.id.to_string(),
             r.account.to_string(),
             r.template.as_str().into(),
             state,
-            period(&r.period),
+            minutes(&r.period),
             r.purpose.clone(),
         ]);
     }
-    table.to_string()
+    table.text(width)
 }
 
 fn environment(e: &EnvironmentView) -> String {
@@ -208,6 +216,12 @@ fn period(period: &Period) -> String {
     format!("{} to {}", time(period.from()), time(period.until()))
 }
 
+/// A period for a table: to the minute.
+fn minutes(period: &Period) -> String {
+    let minute = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
+    format!("{} to {}Z", minute(period.from()), minute(period.until()))
+}
+
 /// A time to the second.
 fn time(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -216,32 +230,150 @@ fn time(at: jiff::Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
+
+    fn shown(kind: &str, value: Value) -> String {
+        let reply = serde_json::from_value(json!({ "reply": kind, "value": value }));
+        render(&reply.expect("a reply"), Some(100))
+    }
+
+    fn environment() -> Value {
+        json!({
+            "id": "e1", "account": "alice", "template": "macro", "title": "Linux", "title_ja": "",
+            "period": { "from": "2030-01-01T00:00:00Z", "until": "2030-01-02T00:00:00Z" },
+            "state": "preparing", "destroy_at": null, "rdp": "guest",
+            "problem": { "message": "start m1: no memory", "help": "end another environment" },
+            "machines": [{
+                "id": "m1", "role": "analyst", "power": "on", "state": "starting",
+                "address": "10.77.0.2", "generation": 1,
+                "desktop": { "address": "10.77.0.2", "port": 3389, "user": "researcher",
+                             "password": "secret" },
+            }],
+        })
+    }
+
+    fn account(name: &str, full_name: &str) -> Value {
+        json!({
+            "name": name, "full_name": full_name, "affiliation": "Example University",
+            "role": "researcher", "state": "active", "sources": ["192.0.2.0/24"],
+            "keys": ["SHA256:abc", "SHA256:def"], "uid": 70001, "address": "127.64.0.1",
+            "added_at": "2030-01-01T00:00:00Z",
+        })
+    }
 
     #[test]
     fn an_environment_reads_like_a_sheet() {
-        let json = serde_json::json!({
-            "reply": "environment", "value": {
-                "id": "e1", "account": "alice", "template": "macro", "title": "Linux", "title_ja": "",
+        insta::assert_snapshot!(shown("environment", environment()));
+    }
+
+    #[test]
+    fn no_list_shows_a_password() {
+        let list = shown("environments", json!([environment()]));
+        insta::assert_snapshot!(list);
+        assert!(!list.contains("secret"));
+    }
+
+    #[test]
+    fn accounts_line_up_whatever_the_language() {
+        let both = json!([account("alice", "Alice Example"), account("sato", "佐藤 花子")]);
+        insta::assert_snapshot!(shown("accounts", both));
+        insta::assert_snapshot!(shown("account", account("alice", "Alice\u{1b}[2J Example")));
+    }
+
+    #[test]
+    fn requests_say_what_became_of_them() {
+        let request = |id: &str, state: Value| {
+            let mut value = json!({
+                "id": id, "account": "alice", "template": "macro",
                 "period": { "from": "2030-01-01T00:00:00Z", "until": "2030-01-02T00:00:00Z" },
-                "state": "preparing", "destroy_at": null, "rdp": "guest",
-                "problem": { "message": "start m1: no memory", "help": "end another environment" },
-                "machines": [{
-                    "id": "m1", "role": "analyst", "power": "on", "state": "starting",
-                    "address": "10.77.0.2", "generation": 1,
-                    "desktop": { "address": "10.77.0.2", "port": 3389, "user": "researcher",
-                                 "password": "secret" },
-                }],
-            },
-        });
-        let reply: Reply = serde_json::from_value(json).expect("a reply");
-        insta::assert_snapshot!(render(&reply), @r"
-        e1  macro  of alice: preparing
-          Linux
-          2030-01-01 00:00:00Z to 2030-01-02 00:00:00Z
-          in the way: start m1: no memory
-            end another environment
-          m1 analyst: starting, generation 1
-            desktop 10.77.0.2:3389, user researcher, password secret
-        ");
+                "purpose": "scans on 23/tcp since the new botnet appeared\nand others",
+                "made_at": "2029-12-31T00:00:00Z",
+            });
+            for (name, field) in state.as_object().expect("an object") {
+                value[name] = field.clone();
+            }
+            value
+        };
+        insta::assert_snapshot!(shown(
+            "requests",
+            json!([
+                request("r3", json!({ "state": "open" })),
+                request("r2", json!({ "state": "approved", "by": "sato", "environment": "e1" })),
+                request("r1", json!({ "state": "refused", "by": "sato", "reason": "no data" })),
+            ])
+        ));
+    }
+
+    #[test]
+    fn what_is_missing_stands_out_with_the_way_to_mend_it() {
+        insta::assert_snapshot!(shown(
+            "check",
+            json!([
+                { "what": "sshd", "good": true, "found": "/usr/sbin/sshd", "help": "install it" },
+                { "what": "image desktop", "good": false, "found": "not built",
+                  "help": "run `nonstop image build desktop`" },
+            ])
+        ));
+    }
+
+    #[test]
+    fn the_rest_reads_well() {
+        let all = [
+            shown(
+                "me",
+                json!({
+                    "account": null, "actor": "admin:root",
+                    "lab": { "name": "lab", "software_keys": true, "connect": {
+                        "host": "gate.example", "port": 22, "host_key": "ssh-ed25519 AAAA",
+                        "fingerprint": "SHA256:abc", "portal_port": 8080 } },
+                }),
+            ),
+            shown(
+                "templates",
+                json!([
+                    { "name": "macro", "title": "macro: Linux", "title_ja": "", "rdp": "guest",
+                      "machines": ["analyst"], "memory_mib": 768 },
+                ]),
+            ),
+            shown(
+                "sessions",
+                json!([
+                    { "id": 7, "account": "alice", "source": "192.0.2.1", "key": "SHA256:abc",
+                      "opened_at": "2030-01-01T00:00:00Z", "closed_at": null },
+                ]),
+            ),
+            shown(
+                "trace",
+                json!([
+                    { "seq": 1, "at": "2030-01-01T00:00:00Z", "actor": "sato",
+                      "action": "request.approve", "subject": "r1", "detail": { "environment": "e1" },
+                      "hash": "00" },
+                ]),
+            ),
+            shown("trace_verified", json!({ "rows": 3, "head": "abc", "broken_at": null })),
+            shown("trace_verified", json!({ "rows": 3, "head": "abc", "broken_at": 4 })),
+            shown("plan", json!({ "steps": [], "problems": [] })),
+            shown(
+                "plan",
+                json!({
+                    "steps": ["make segment nsb00001"],
+                    "problems": [{ "message": "e1: no memory", "help": "end another" }],
+                }),
+            ),
+            shown(
+                "reach",
+                json!([
+                    { "from": "alice", "to": "portal", "by": "tcp 127.64.0.1:8080", "granted": true },
+                ]),
+            ),
+            shown(
+                "stats",
+                json!({
+                    "accounts": 3, "environments": 1, "machines": 1, "sessions": 2, "memory_mib": 768,
+                    "capacity_memory_mib": 4096, "quarantined": 0, "trace_rows": 17,
+                }),
+            ),
+        ];
+        insta::assert_snapshot!(all.join("\n\n"));
     }
 }
