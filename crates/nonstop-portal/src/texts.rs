@@ -187,8 +187,8 @@ texts! {
     extend_button: "Move the end", "変更する";
     new_until: "New end", "新しい終了日時";
     end_title: "End environment {}?", "解析環境 {} を終了しますか？";
-    end_what: "Access is cut at once, open desktops are closed, and the machines are stopped. Disks are kept for the lab's grace time and then destroyed. This cannot be taken back.",
-        "接続は直ちに切断され、開いているデスクトップは閉じられ、マシンは停止します。ディスクは猶予期間のあいだ保管され、その後破棄されます。この操作は取り消せません。";
+    end_what: "Access is cut at once, open desktops are closed, and the machines are stopped. All tunnels of the researcher close, the one to this portal too: open it again to come back. Disks are kept for the lab's grace time and then destroyed. This cannot be taken back.",
+        "接続は直ちに切断され、開いているデスクトップは閉じられ、マシンは停止します。このポータルへのトンネルも含め、研究者のすべてのトンネルが閉じられます。続ける場合は、トンネルを開き直してください。ディスクは猶予期間のあいだ保管され、その後破棄されます。この操作は取り消せません。";
     end_do: "End it now", "終了する";
     revert_title: "Put {} back to clean?", "{} を初期状態に戻しますか？";
     revert_what: "Everything that was written on this machine is left behind: files, settings, and what is running. It starts anew from its image with a new password. This cannot be taken back.",
@@ -199,14 +199,14 @@ texts! {
     accounts_title: "Accounts", "アカウント";
     no_accounts: "There is no account yet.", "アカウントはまだありません。";
     account_add: "Enter a researcher", "研究者を登録";
-    account_add_lead: "Accounts of staff are entered by an admin with `nonstop account add`.",
-        "スタッフのアカウントは、管理者が `nonstop account add` で登録します。";
+    account_add_lead: "Accounts of staff are entered by an admin: nonstop account add.",
+        "スタッフのアカウントは、管理者が nonstop account add コマンドで登録します。";
     col_account: "Account", "アカウント";
     col_name: "Name", "氏名";
     col_affiliation: "Affiliation", "所属";
     col_role: "Role", "役割";
     account_name: "Account name", "アカウント名";
-    account_name_hint: "A lower-case letter, then up to 23 lower-case letters, digits or `-`.",
+    account_name_hint: "A lower-case letter, then up to 23 lower-case letters, digits or hyphens.",
         "英小文字で始まる、英小文字・数字・ハイフン 24 文字まで。";
     full_name: "Full name", "氏名";
     affiliation: "Affiliation", "所属";
@@ -268,8 +268,8 @@ texts! {
     gateway: "Gateway", "ゲートウェイ";
     host_key: "Host key", "ホスト鍵";
     fingerprint: "Fingerprint", "フィンガープリント";
-    fingerprint_hint: "Compare it when `ssh` asks you at the first login.",
-        "初回ログイン時に `ssh` が表示する値と一致することを確認してください。";
+    fingerprint_hint: "Compare it when ssh asks you at the first login.",
+        "初回ログイン時に ssh が表示する値と一致することを確認してください。";
     portal_tunnel: "The tunnel to this portal", "このポータルへのトンネル";
     portal_then: "Then open {} in your browser.", "その後、ブラウザーで {} を開いてください。";
     you_are: "You are known by your tunnel as", "トンネルにより識別された利用者";
