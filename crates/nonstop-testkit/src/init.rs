@@ -1,14 +1,15 @@
 //! The two lives of the program `nonstop-box`: the outer process that makes the namespaces,
 //! and the PID 1 within.
 //!
-//! Outer: enters the box's control group and a session of its own, then becomes `unshare`.
-//! Killing it kills PID 1 (`--kill-child`), and the kernel then ends every process of the
-//! box, its mounts, links and rules: a power cut. PID 1 also ends when the pipe from
-//! whoever started the lab closes, so that nothing outlives a killed test.
+//! Outer: a session of its own, a control group for the box, and a child that becomes
+//! `unshare`. Killing it kills that and so PID 1 (`--kill-child`), and the kernel then ends
+//! every process of the box, its mounts, links and rules: a power cut. PID 1 also ends when
+//! the pipe from whoever started the lab closes, so that nothing outlives a killed test.
 
 use crate::{
     cgroup::Cgroup,
     control::{Reply, Request},
+    place::wait_for,
     spec::{BoxSpec, BoxState, CONTROL, write_whole},
     supervisor::Supervisor,
     world,
@@ -29,22 +30,50 @@ use std::{
     time::Duration,
 };
 
-/// `nonstop-box start SPEC` and `nonstop-box init SPEC`.
+/// `nonstop-box start SPEC`, and `enter` and `init`, which it starts.
 pub fn main(args: &[String]) -> Result<()> {
     match args {
         [verb, spec] if verb == "start" => start(Path::new(spec)),
+        [verb, spec] if verb == "enter" => enter(Path::new(spec)),
         [verb, spec] if verb == "init" => init(Path::new(spec)),
-        _ => bail!("usage: nonstop-box start|init SPEC"),
+        _ => bail!("usage: nonstop-box start SPEC"),
     }
 }
 
-/// Becomes the outer process of the box described in `spec`.
+/// The outer process of the box described in `spec`; ends with it.
 fn start(path: &Path) -> Result<()> {
     let spec = BoxSpec::read(path)?;
     // A session of its own: Ctrl-C at the terminal is the lab's to handle, not the box's.
     rustix::process::setsid().context("leave the terminal's session")?;
+    let cgroup = Cgroup::find()?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.remove(&spec.name)?;
+    }
+    let me = std::env::current_exe().context("find nonstop-box")?;
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(me)
+        .arg("enter")
+        .arg(path)
+        .status()
+        .context("start the box")?;
+    if let Some(cgroup) = &cgroup {
+        // A group stays busy for a moment after its last process was buried.
+        wait_for("the box's control group to empty", Duration::from_secs(10), || {
+            cgroup.remove(&spec.name).map(Some)
+        })?;
+    }
+    if !status.success() {
+        bail!("the box ended with {status}");
+    }
+    Ok(())
+}
+
+/// Becomes `unshare` in the box's control group.
+fn enter(path: &Path) -> Result<()> {
+    let spec = BoxSpec::read(path)?;
     if let Some(cgroup) = Cgroup::find()?
-        && let Err(e) = cgroup.remove(&spec.name).and_then(|()| cgroup.enter(&spec.name))
+        && let Err(e) = cgroup.enter(&spec.name)
     {
         eprintln!("nonstop-box: machines will have no CPU weights: {e:#}");
     }

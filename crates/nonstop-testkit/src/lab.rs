@@ -3,7 +3,7 @@
 //! ```no_run
 //! # use nonstop_testkit::lab::Lab;
 //! # fn main() -> anyhow::Result<()> {
-//! let mut lab = Lab::temporary("two-researchers")?.images("target/images");
+//! let mut lab = Lab::temporary("two-researchers")?.images("target/images/state/images")?;
 //! lab.start()?;
 //! let alice = lab.researcher("alice", 10)?;
 //! lab.power_cut()?;

@@ -45,6 +45,11 @@ impl Look {
     pub fn of_ours() -> Look {
         Look { wallpaper: Wallpaper::of_ours(), terminal: (300, 300) }
     }
+
+    /// Whether the terminal's prompt, in bold green, is drawn: somebody is there to be typed at.
+    fn prompt_is_there(&self, picture: &Picture) -> bool {
+        picture.count(|[r, g, b]| g > 170 && r < 130 && b < 150) > 300
+    }
 }
 
 /// Two pictures of a desktop, judged to be one.
@@ -92,7 +97,12 @@ pub fn look(
         };
         // Windows open after the wallpaper: wait until it has been still for a moment.
         thread::sleep(Duration::from_millis(700));
-        Ok((screen.picture()?.difference(&picture) < 0.001).then_some(Ok(picture)))
+        let still = screen.picture()?.difference(&picture) < 0.001;
+        if !still || !look.prompt_is_there(&picture) {
+            picture.write_png(&last)?;
+            return Ok(None);
+        }
+        Ok(Some(Ok(picture)))
     })??;
     let appeared_after = start.elapsed();
     let first = folder.join("desktop.png");
