@@ -77,11 +77,12 @@ impl Lab {
     /// A lab in a new folder under the build's, removed with the lab unless a test failed.
     pub fn temporary(name: &str) -> Result<Lab> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = built_programs()?
-            .parent()
-            .context("the build's folder has no parent")?
-            .join("labs")
-            .join(format!("{name}-{}-{count}", std::process::id()));
+        let labs =
+            built_programs()?.parent().context("the build's folder has no parent")?.join("labs");
+        if count == 0 {
+            sweep(&labs);
+        }
+        let dir = labs.join(format!("{name}-{}-{count}", std::process::id()));
         let mut lab = Lab::new(&dir)?;
         lab.temporary = true;
         Ok(lab)
@@ -397,6 +398,18 @@ pub fn box_name(dir: &Path) -> String {
     let mut hasher = DefaultHasher::new();
     dir.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
+}
+
+/// Empties the folders of labs whose process was killed; their logs stay for a look.
+fn sweep(labs: &Path) {
+    for entry in fs::read_dir(labs).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.rsplit('-').nth(1).and_then(|pid| pid.parse().ok());
+        if pid.is_some_and(crate::init::is_gone) {
+            // Whoever else sweeps may be faster.
+            let _gone = fs::remove_dir_all(entry.path().join("state"));
+        }
+    }
 }
 
 impl Drop for Lab {

@@ -83,7 +83,8 @@ pub(crate) fn watch(kept: &Kept) -> Result<()> {
 
 /// The background process of `--detach`.
 pub(crate) fn keep_in_background(dir: &Path) -> Result<()> {
-    rustix::process::setsid().context("leave the terminal's session")?;
+    // Fails only for who leads a session of its own already.
+    let _no_terminal_either_way = rustix::process::setsid();
     let _running = Keeper::register(dir)?;
     let images = workspace::target()?.join("images/state/images");
     let kept = Kept::start(dir, &images)?;
