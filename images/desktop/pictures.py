@@ -1,4 +1,4 @@
-"""Draws the wallpaper: NONSTOP over a night sky that turns into dawn. Prints a PNG."""
+"""Prints `wallpaper`, NONSTOP over a night sky that turns into dawn, as PNG, or `logo`, as BMP."""
 import math
 import struct
 import sys
@@ -6,9 +6,6 @@ import zlib
 
 W, H = 1920, 1080
 TOP, MIDDLE, BOTTOM = (9, 20, 44), (24, 74, 124), (226, 124, 84)
-UNIT = 46.0  # half the height of a letter
-STROKE = 11.0
-GAP = 40.0
 
 
 def mix(a, b, t):
@@ -48,23 +45,22 @@ def letters():
     return {"N": (1.3, n), "O": (1.7, o), "S": (1.2, s), "T": (1.3, t), "P": (1.15, p)}
 
 
-def coverage(text, x0, y0):
-    """Alpha of the text's pixels, by (x, y)."""
+def coverage(text, unit, middle, y0):
+    """Alpha of the text's pixels, by (x, y). A letter is two units high, centred on y0."""
+    stroke, gap = 0.24 * unit, 0.87 * unit
+    width = sum(letters()[c][0] * unit for c in text) + gap * (len(text) - 1)
+    x0 = middle - width / 2
     shapes, alpha, x = letters(), {}, x0
     for letter in text:
         width, distance = shapes[letter]
-        for py in range(int(y0 - UNIT - STROKE - 2), int(y0 + UNIT + STROKE + 3)):
-            for px in range(int(x - STROKE - 2), int(x + width * UNIT + STROKE + 3)):
-                d = distance((px + 0.5 - x) / UNIT, (py + 0.5 - y0) / UNIT) * UNIT
-                a = max(0.0, min(1.0, STROKE / 2 - d + 0.5))
+        for py in range(int(y0 - unit - stroke - 2), int(y0 + unit + stroke + 3)):
+            for px in range(int(x - stroke - 2), int(x + width * unit + stroke + 3)):
+                d = distance((px + 0.5 - x) / unit, (py + 0.5 - y0) / unit) * unit
+                a = max(0.0, min(1.0, stroke / 2 - d + 0.5))
                 if a > 0:
                     alpha[px, py] = max(a, alpha.get((px, py), 0.0))
-        x += width * UNIT + GAP
+        x += width * unit + gap
     return alpha
-
-
-def text_width(text):
-    return sum(letters()[c][0] * UNIT for c in text) + GAP * (len(text) - 1)
 
 
 def stars(count):
@@ -78,7 +74,7 @@ def stars(count):
         yield int(values[0] * W), int(values[1] ** 1.5 * H * 0.6), values[2]
 
 
-def main():
+def wallpaper():
     rows = []
     for y in range(H):
         r, g, b = (int(v + 0.5) for v in sky(y))
@@ -95,26 +91,46 @@ def main():
         pixel = bytes(colour)
         for x in range(W):
             top = base - height * sum(a * math.sin(x * f + p) for f, p, a in waves)
-            first = int(top)
-            for y in range(max(0, first), H):
+            for y in range(max(0, int(top)), H):
                 rows[y][x * 3:x * 3 + 3] = pixel
-    text = "NONSTOP"
-    x0, y0 = (W - text_width(text)) / 2, 690.0
-    for (x, y), a in coverage(text, x0, y0).items():
+    write(rows, coverage("NONSTOP", 46.0, W / 2, 690.0), (245, 245, 245))
+    return rows
+
+
+def logo():
+    """On the colour of the login window."""
+    rows = [bytearray(bytes((0xe8, 0xee, 0xf5)) * 250) for _ in range(80)]
+    write(rows, coverage("NONSTOP", 15.0, 125.0, 40.0), (0x1f, 0x4e, 0x79))
+    return rows
+
+
+def write(rows, alpha, colour):
+    for (x, y), a in alpha.items():
         for c in range(3):
             i = x * 3 + c
-            rows[y][i] = int(rows[y][i] + (245 - rows[y][i]) * a * 0.96 + 0.5)
+            rows[y][i] = int(rows[y][i] + (colour[c] - rows[y][i]) * a + 0.5)
+
+
+def png(rows):
     raw = b"".join(b"\0" + bytes(row) for row in rows)
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    sys.stdout.buffer.write(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 8, 2, 0, 0, 0))
-        + chunk(b"IDAT", zlib.compress(raw, 9))
-        + chunk(b"IEND", b"")
-    )
+    size = struct.pack(">IIBBBBB", len(rows[0]) // 3, len(rows), 8, 2, 0, 0, 0)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size)
+            + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b""))
 
 
-main()
+def bmp(rows):
+    """What xrdp reads: from the bottom up, blue first, rows filled up to four bytes."""
+    width = len(rows[0]) // 3
+    data = b"".join(
+        b"".join(bytes(reversed(row[i:i + 3])) for i in range(0, len(row), 3)) + b"\0" * (-len(row) % 4)
+        for row in reversed(rows))
+    return (b"BM" + struct.pack("<IHHI", 54 + len(data), 0, 0, 54)
+            + struct.pack("<IiiHHIIiiII", 40, width, len(rows), 1, 24, 0, len(data), 2835, 2835, 0, 0)
+            + data)
+
+
+sys.stdout.buffer.write(png(wallpaper()) if sys.argv[1] == "wallpaper" else bmp(logo()))
