@@ -6,6 +6,8 @@
 mod bench;
 mod demo;
 mod install;
+#[cfg(test)]
+mod layering;
 mod run;
 mod stages;
 mod test;

@@ -1,0 +1,84 @@
+//! Which crate may know which, kept by a test over `cargo metadata`. The reasons stand in
+//! `crates/ARCHITECTURE.md`.
+
+use crate::workspace;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// None for an ordinary dependency.
+    kind: Option<String>,
+}
+
+/// What each crate of ours depends on, tests aside.
+fn edges() -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut cargo = workspace::cargo()?;
+    let output = cargo
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .output()
+        .context("run cargo metadata")?;
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).context("understand cargo metadata")?;
+    let edges = metadata.packages.into_iter().map(|package| {
+        let real = package.dependencies.into_iter().filter(|d| d.kind.is_none());
+        (package.name, real.map(|d| d.name).collect())
+    });
+    Ok(edges.collect())
+}
+
+/// Everything of ours that `from` reaches, and what those depend on.
+fn reach(edges: &BTreeMap<String, BTreeSet<String>>, from: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![from.to_string()];
+    while let Some(name) = open.pop() {
+        for next in edges.get(&name).into_iter().flatten() {
+            if found.insert(next.clone()) {
+                open.push(next.clone());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_crate_knows_what_it_must_not() -> Result<()> {
+    let edges = edges()?;
+    for (from, forbidden) in [
+        ("nonstop-model", &["nonstop-plan", "nonstop-store", "nonstop-host", "tokio"][..]),
+        ("nonstop-plan", &["nonstop-store", "nonstop-host", "nonstop-api", "tokio", "rustix"]),
+        ("nonstop-api", &["nonstop-plan", "nonstop-store", "nonstop-host"]),
+        ("nonstop-store", &["nonstop-plan", "nonstop-host"]),
+        ("nonstop-portal", &["nonstop-store", "nonstop-host", "nonstop-plan", "virt", "rusqlite"]),
+        ("nonstop-agent", &["nonstop-model", "nonstop-store", "nonstop-host", "tokio"]),
+        ("nonstop-gate", &["nonstop-store", "nonstop-host", "tokio"]),
+        ("nonstop-cli", &["nonstop-store", "nonstop-host", "virt", "rusqlite"]),
+        ("xtask", &["nonstop-host", "nonstop-store", "virt", "pcsc", "rusqlite"]),
+        ("nonstop-testkit", &["nonstop-host", "nonstop-store", "virt", "pcsc", "rusqlite"]),
+    ] {
+        assert!(edges.contains_key(from), "there is no crate {from} any more: mend this test");
+        let reached = reach(&edges, from);
+        for name in forbidden {
+            assert!(!reached.contains(*name), "{from} knows {name}");
+        }
+    }
+    for (name, dependencies) in &edges {
+        assert!(name == "nonstop-host" || !dependencies.contains("virt"), "{name} links libvirt");
+        let opens = ["nonstop-store"].contains(&name.as_str());
+        assert!(opens || !dependencies.contains("rusqlite"), "{name} opens a database");
+    }
+    Ok(())
+}
