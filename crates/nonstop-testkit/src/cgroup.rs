@@ -47,6 +47,18 @@ impl Cgroup {
             .with_context(|| format!("enter {}", folder.display()))
     }
 
+    /// Moves the calling process into a leaf of the box's group, where v2 needs that: no group
+    /// may hold processes and hand controllers down at once.
+    pub fn settle(&self, name: &str) -> Result<()> {
+        if let Cgroup::V2(_) = self {
+            let leaf = self.folder(name).join("init");
+            fs::create_dir_all(&leaf).with_context(|| format!("make {}", leaf.display()))?;
+            fs::write(leaf.join("cgroup.procs"), std::process::id().to_string())
+                .with_context(|| format!("enter {}", leaf.display()))?;
+        }
+        Ok(())
+    }
+
     /// Mounts the box's own part at `/sys/fs/cgroup` of a fresh /sys.
     ///
     /// Called in the box's cgroup namespace, whose root is the box's group.
@@ -64,11 +76,9 @@ impl Cgroup {
             }
             Cgroup::V2(_) => {
                 mount("cgroup2", root, "cgroup2", flags, None).context("mount cgroup v2")?;
-                // No group may hold processes and hand controllers down at once.
-                let own = root.join("init");
-                fs::create_dir_all(&own).context("make PID 1's own group")?;
-                fs::write(own.join("cgroup.procs"), "1").context("enter PID 1's own group")?;
-                fs::write(root.join("cgroup.subtree_control"), "+cpu").context("hand cpu down")?;
+                if let Err(e) = fs::write(root.join("cgroup.subtree_control"), "+cpu") {
+                    eprintln!("nonstop-box: machines will have no CPU weights: {e}");
+                }
             }
         }
         Ok(())

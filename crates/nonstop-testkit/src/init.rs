@@ -30,11 +30,12 @@ use std::{
     time::Duration,
 };
 
-/// `nonstop-box start SPEC`, and `enter` and `init`, which it starts.
+/// `nonstop-box start SPEC`, and the steps that it takes from there.
 pub fn main(args: &[String]) -> Result<()> {
     match args {
         [verb, spec] if verb == "start" => start(Path::new(spec)),
         [verb, spec] if verb == "enter" => enter(Path::new(spec)),
+        [verb, spec] if verb == "settle" => settle(Path::new(spec)),
         [verb, spec] if verb == "init" => init(Path::new(spec)),
         _ => bail!("usage: nonstop-box start SPEC"),
     }
@@ -69,7 +70,7 @@ fn start(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Becomes `unshare` in the box's control group.
+/// Enters the box's control group, which a cgroup namespace then has as its root.
 fn enter(path: &Path) -> Result<()> {
     let spec = BoxSpec::read(path)?;
     if let Some(cgroup) = Cgroup::find()?
@@ -77,13 +78,22 @@ fn enter(path: &Path) -> Result<()> {
     {
         eprintln!("nonstop-box: machines will have no CPU weights: {e:#}");
     }
+    become_unshare(&["-C"], "settle", path)
+}
+
+/// In the cgroup namespace: on to the other namespaces.
+fn settle(path: &Path) -> Result<()> {
+    let spec = BoxSpec::read(path)?;
+    if let Some(cgroup) = Cgroup::find()? {
+        cgroup.settle(&spec.name)?;
+    }
+    become_unshare(&["-m", "-n", "-p", "-i", "-u", "--fork", "--kill-child=KILL"], "init", path)
+}
+
+fn become_unshare(namespaces: &[&str], next: &str, path: &Path) -> Result<()> {
     let me = std::env::current_exe().context("find nonstop-box")?;
-    let failed = Command::new("unshare")
-        .args(["-m", "-n", "-p", "-i", "-u", "-C", "--fork", "--kill-child=KILL", "--"])
-        .arg(me)
-        .arg("init")
-        .arg(path)
-        .exec();
+    let failed =
+        Command::new("unshare").args(namespaces).arg("--").arg(me).arg(next).arg(path).exec();
     Err(failed).context("run unshare")
 }
 

@@ -59,7 +59,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 impl Ours {
     /// A lab with the images in `images`, switched on.
     pub(super) fn start(images: &Path) -> Result<Ours> {
-        let mut lab = Lab::temporary("bench-provision")?.only(&["libvirtd", "nonstopd", "sshd"]).yaml("grace_seconds: 1").images(images)?;
+        let mut lab = Lab::temporary("bench-provision")?.yaml("grace_seconds: 1").images(images)?;
         lab.start()?;
         let alice = lab.researcher("alice", 10)?;
         let host_key = ssh::host_key(&lab.inside()?)?;
