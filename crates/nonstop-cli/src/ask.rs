@@ -45,7 +45,10 @@ pub(crate) fn run(lab: &Lab, noun: &Noun, json: bool) -> Result<(), CliError> {
     };
     if json {
         let value = serde_json::to_value(&reply).expect("our types have string keys");
-        print_json(&value.get("value").cloned().unwrap_or_else(|| serde_json::json!({})));
+        let value = value.get("value").cloned().unwrap_or_else(|| serde_json::json!({}));
+        // `show` is about one thing, though the daemon is asked for all.
+        let one = matches!(noun, Noun::Template(TemplateVerb::Show { .. }));
+        print_json(if one { &value[0] } else { &value });
     } else {
         print(&render(&reply, crate::width()));
     }

@@ -72,7 +72,7 @@ pub async fn keep_listening(app: Arc<App>) -> ! {
         };
         if now != trouble {
             match now.as_str() {
-                "" => info!("all accounts' addresses are open"),
+                "" => info!("nonstopd answers again"),
                 _ => warn!("{now}; trying again every second"),
             }
             trouble = now;
@@ -100,6 +100,7 @@ impl Listeners {
             }
             match listen(address, app.lab.portal.port) {
                 Ok(listener) => {
+                    info!("{address} is open");
                     let task = tokio::spawn(serve(listener, address, app.router()));
                     self.0.insert(address, Guarded(task.abort_handle()));
                 }

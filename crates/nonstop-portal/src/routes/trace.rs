@@ -8,6 +8,7 @@ use crate::{
 };
 use askama::Template;
 use nonstop_api::{Request, TraceVerification, TraceView};
+use serde_json::Value;
 
 /// Rows on the page.
 const ROWS: u32 = 200;
@@ -23,19 +24,24 @@ struct List {
 impl List {
     /// What else a row says, on one line.
     fn detail(row: &TraceView) -> String {
-        match &row.detail {
-            serde_json::Value::Null => String::new(),
-            serde_json::Value::Object(fields) => {
-                let plain = |v: &serde_json::Value| match v {
-                    serde_json::Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                let pairs: Vec<_> =
-                    fields.iter().map(|(k, v)| format!("{k}: {}", plain(v))).collect();
-                pairs.join(", ")
-            }
-            other => other.to_string(),
+        line(&row.detail)
+    }
+}
+
+/// A value as a person reads it: names and values without the signs of JSON.
+fn line(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(all) => all.iter().map(line).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            let pair = |(name, value): (&String, &Value)| match value {
+                Value::Object(_) => format!("{name} ({})", line(value)),
+                _ => format!("{name}: {}", line(value)),
+            };
+            fields.iter().map(pair).collect::<Vec<_>>().join(", ")
         }
+        other => other.to_string(),
     }
 }
 
