@@ -5,6 +5,7 @@ mod browser;
 mod canned;
 mod guard;
 mod pages;
+mod style;
 
 use browser::Browser;
 use canned::{Canned, NOW};
