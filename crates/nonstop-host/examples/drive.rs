@@ -1,6 +1,6 @@
 //! Drives libvirt and disks against the real thing and prints what it saw and how long it took.
 //!
-//! `drive IMAGES STATE [GUESTS [boot]]`, as root, where libvirtd runs and nothing else of a lab does:
+//! `drive IMAGES STATE [GUESTS [boot|starve]]`, as root, where libvirtd runs and nothing else of a lab does:
 //! in a box of namespaces. Uses the image `micro`.
 
 use nonstop_host::{
@@ -62,11 +62,14 @@ fn main() -> Tried {
     let agents = PathBuf::from("/run/nonstop-drive/agents");
     let libvirt = Libvirt::connect(LabMark::of("drive"), agents.clone(), accelerator, wake)?;
     let state = Path::new(state);
-    let disks = Disks::new(state.join("machines"), state.join("quarantine"), 64 << 20);
+    let disks = Disks::new(state.join("machines"), state.join("quarantine"), 1 << 20);
     let lab = Lab { libvirt, disks, images, agents, digest, image, events: Mutex::new(events) };
     timed("observe, first", || lab.libvirt.observe())?;
     if rest.get(1).is_some_and(|what| what == "boot") {
         return lab.boots();
+    }
+    if rest.get(1).is_some_and(|what| what == "starve") {
+        return lab.starves(state);
     }
     lab.one_guest()?;
     lab.libvirtd_dies()?;
@@ -165,6 +168,12 @@ impl Lab {
         other.generation = 2;
         check(self.start(&other, &segment).is_err(), "another generation is refused")?;
         timed("observe", || self.libvirt.observe())?;
+        let dnsmasq = format!("/run/libvirt/network/{}.pid", segment.name);
+        let first = fs::read_to_string(&dnsmasq)?;
+        Command::new("kill").args(["-9", first.trim()]).status()?;
+        self.until("a killed dnsmasq is started again", Instant::now(), |_| {
+            fs::read_to_string(&dnsmasq).is_ok_and(|now| now != first)
+        })?;
         timed("observe, mark known", || self.libvirt.observe())?;
         let listing = self.libvirt.observe()?;
         println!("  {listing:?}");
@@ -240,6 +249,36 @@ impl Lab {
         Ok(())
     }
 
+    /// Fills the file system of `state` while a guest writes; it holds a file `filler`.
+    fn starves(&self, state: &Path) -> Tried {
+        let (m, segment) = self.machine(6);
+        let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
+        self.libvirt.create_segment(&segment, &self.hosts(&m))?;
+        self.disks.create(&m, &image, &dir)?;
+        self.start(&m, &segment)?;
+        thread::scope(|scope| {
+            let write = "dd if=/dev/urandom of=/dev/vda bs=1M count=20 conv=fsync";
+            let writer = scope.spawn(move || self.ask(&m, write).map_err(|e| e.to_string()));
+            for _ in 0..15 {
+                thread::sleep(Duration::from_secs(1));
+                let seen = self.libvirt.observe();
+                println!("  seen: {:?}", seen.map(|l| l.machines.len()));
+            }
+            check(!writer.is_finished(), "it cannot write")?;
+            fs::remove_file(state.join("filler"))?;
+            let freed = Instant::now();
+            while !writer.is_finished() && freed.elapsed() < Duration::from_secs(30) {
+                thread::sleep(Duration::from_millis(500));
+                self.libvirt.observe()?;
+            }
+            check(writer.join().is_ok_and(|done| done.is_ok()), "it wrote in the end")
+        })?;
+        let m = self.machine(6).0;
+        self.libvirt.stop_machine(m.id)?;
+        self.libvirt.remove_segment(&segment.name)?;
+        Ok(self.disks.destroy(m.id, 1)?)
+    }
+
     fn libvirtd_dies(&self) -> Tried {
         let (m, segment) = self.machine(9);
         let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
@@ -270,7 +309,8 @@ impl Lab {
         self.libvirt.observe()?;
         println!("libvirtd is killed, the guest powers itself off, libvirtd comes back");
         kill_libvirtd()?;
-        let _ = self.ask(&m, "poweroff -f");
+        let mut shell = UnixStream::connect(test_socket(&self.agents, m.id))?;
+        writeln!(shell, "poweroff -f")?;
         thread::sleep(Duration::from_millis(1500));
         start_libvirtd()?;
         let since = Instant::now();
@@ -377,7 +417,8 @@ impl Lab {
     fn ask(&self, machine: &DesiredMachine, command: &str) -> Result<f64, Box<dyn Error>> {
         let start = Instant::now();
         let mut stream = UnixStream::connect(test_socket(&self.agents, machine.id))?;
-        stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+        stream.set_read_timeout(Some(Duration::from_millis(250)))?;
+        stream.set_write_timeout(Some(Duration::from_secs(5)))?;
         // Answers to earlier questions may still be in the guest's channel.
         let number = QUESTIONS.fetch_add(2, Ordering::Relaxed);
         let answer = format!("done-{}", number + 1);

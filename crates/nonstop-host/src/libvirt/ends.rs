@@ -30,10 +30,10 @@ impl Ends {
                 self.reasons.remove(&machine);
                 self.told_by_host.remove(&machine);
             }
-            sys::VIR_DOMAIN_EVENT_SHUTDOWN => {
-                if event.detail == sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST {
-                    self.told_by_host.insert(machine);
-                }
+            sys::VIR_DOMAIN_EVENT_SHUTDOWN
+                if event.detail == sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST =>
+            {
+                self.told_by_host.insert(machine);
             }
             sys::VIR_DOMAIN_EVENT_STOPPED => {
                 let told_by_host = self.told_by_host.remove(&machine);

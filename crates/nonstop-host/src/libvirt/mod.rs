@@ -7,6 +7,7 @@
 mod ends;
 mod ffi;
 mod mark;
+mod mend;
 mod pool;
 mod segment;
 mod watch;
@@ -28,7 +29,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use uuid::Uuid;
 use virt::{
@@ -51,6 +52,7 @@ pub struct Libvirt {
     watch: Arc<Watch>,
     marks: Mutex<Marks>,
     starting: Mutex<Starting>,
+    mended: Mutex<Option<Instant>>,
 }
 
 /// What a listing found.
@@ -117,11 +119,13 @@ impl Libvirt {
             watch,
             marks: Mutex::default(),
             starting: Mutex::default(),
+            mended: Mutex::default(),
         })
     }
 
     /// Lists this lab's segments and running guests, and tells how guests ended since the last
-    /// call. Things of others are not seen.
+    /// call. Things of others are not seen. What needs no decision is mended on the way, now and
+    /// then: guests paused by a full disk, a dnsmasq that died.
     ///
     /// Errors: libvirtd cannot be reached; the ends are then told by a later call.
     pub fn observe(&self) -> Result<Listing, HostError> {
@@ -135,7 +139,21 @@ impl Libvirt {
         let running: BTreeSet<MachineId> = machines.keys().copied().collect();
         self.remove_stale(sockets, &running);
         let ended = self.watch.take(running);
+        self.mend();
         Ok(Listing { segments, machines, ended })
+    }
+
+    fn mend(&self) {
+        {
+            let mut mended = lock(&self.mended);
+            if mended.is_some_and(|at| at.elapsed() < MENDING) {
+                return;
+            }
+            *mended = Some(Instant::now());
+        }
+        if let Err(e) = self.work.with(|link| mend::mend(&self.lab, link)) {
+            tracing::warn!("mend guests and networks: {e}");
+        }
     }
 
     fn list_machines(&self, link: &Link) -> Result<BTreeMap<MachineId, ObservedMachine>, Error> {
@@ -389,6 +407,9 @@ const URI: &str = "qemu:///system";
 
 /// How long to wait for the connection of events where there is none.
 const LISTENING: Duration = Duration::from_secs(1);
+
+/// How often to look for what mends itself: a guest whose disk is still full pauses at once again.
+const MENDING: Duration = Duration::from_secs(5);
 
 const METADATA_ELEMENT: i32 = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
 

@@ -3,6 +3,7 @@
 use super::mark::LabMark;
 use nonstop_model::{Mac, Segment, SegmentName};
 use nonstop_plan::SegmentHost;
+use rustix::process::Pid;
 use std::{fmt::Write, fs, io, path::PathBuf, process::Command};
 
 /// The network XML of `segment` with fixed addresses for `hosts` and nobody else.
@@ -80,17 +81,10 @@ pub(super) fn bridges() -> Vec<SegmentName> {
 
 /// Removes a bridge that libvirt knows nothing of, and the dnsmasq on it.
 pub(super) fn remove_bare(segment: &SegmentName) -> io::Result<()> {
-    let pid_file = format!("/run/libvirt/network/{segment}.pid");
-    if let Ok(pid) = fs::read_to_string(&pid_file)
-        && let Some(pid) = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw)
-    {
-        let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
-        let command = String::from_utf8_lossy(&command.unwrap_or_default()).into_owned();
-        if command.contains("dnsmasq") && command.contains(&format!("/{segment}.conf")) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _ = fs::remove_file(pid_file);
+    if let Some(pid) = dnsmasq(segment) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
+    let _ = fs::remove_file(pid_file(segment));
     if !interface(segment).exists() {
         return Ok(());
     }
@@ -100,6 +94,24 @@ pub(super) fn remove_bare(segment: &SegmentName) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(String::from_utf8_lossy(&ip.stderr).trim().to_owned()))
+}
+
+/// Whether the dnsmasq of `segment` lives.
+pub(super) fn dhcp_runs(segment: &SegmentName) -> bool {
+    dnsmasq(segment).is_some()
+}
+
+fn pid_file(segment: &SegmentName) -> PathBuf {
+    PathBuf::from(format!("/run/libvirt/network/{segment}.pid"))
+}
+
+/// The dnsmasq that libvirt started for `segment`, if it is still that process.
+fn dnsmasq(segment: &SegmentName) -> Option<Pid> {
+    let pid = fs::read_to_string(pid_file(segment)).ok()?;
+    let pid = Pid::from_raw(pid.trim().parse().ok()?)?;
+    let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
+    let command = String::from_utf8_lossy(&command);
+    (command.contains("dnsmasq") && command.contains(&format!("/{segment}.conf"))).then_some(pid)
 }
 
 fn interface(segment: &SegmentName) -> PathBuf {
