@@ -33,9 +33,19 @@ pub(super) struct Times {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Crowding {
     /// One after the other.
-    Loop,
+    OneByOne,
     /// Four at a time.
     FourAtOnce,
+}
+
+impl Crowding {
+    /// Its name as a peer's.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Crowding::OneByOne => "script, one after another",
+            Crowding::FourAtOnce => "script, four at once",
+        }
+    }
 }
 
 const SCRIPT: &str = include_str!("script.sh");
@@ -104,7 +114,7 @@ impl Peers {
         how: Crowding,
     ) -> Result<Duration> {
         let mut line = match how {
-            Crowding::Loop => {
+            Crowding::OneByOne => {
                 format!("for m; do sh {} \"$m\" || exit 1; done", self.path("script.sh"))
             }
             Crowding::FourAtOnce => {
