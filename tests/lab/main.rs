@@ -3,5 +3,6 @@
 mod arrival;
 mod bad_input;
 mod crashes;
+mod images;
 mod isolation;
 mod portal;
