@@ -1,6 +1,6 @@
 //! Drives libvirt and disks against the real thing and prints what it saw and how long it took.
 //!
-//! `drive IMAGES STATE [GUESTS [boot|starve]]`, as root, where libvirtd runs and nothing else of a lab does:
+//! `drive IMAGES STATE [GUESTS [boot|starve|many]]`, as root, where libvirtd runs and nothing else of a lab does:
 //! in a box of namespaces. Uses the image `micro`.
 
 use nonstop_host::{
@@ -65,15 +65,16 @@ fn main() -> Tried {
     let disks = Disks::new(state.join("machines"), state.join("quarantine"), 1 << 20);
     let lab = Lab { libvirt, disks, images, agents, digest, image, events: Mutex::new(events) };
     timed("observe, first", || lab.libvirt.observe())?;
-    if rest.get(1).is_some_and(|what| what == "boot") {
-        return lab.boots();
+    match rest.get(1).map(String::as_str) {
+        Some("boot") => lab.boots()?,
+        Some("starve") => lab.starves(state)?,
+        Some("many") => lab.many(guests)?,
+        _ => {
+            lab.one_guest()?;
+            lab.libvirtd_dies()?;
+            lab.many(guests)?;
+        }
     }
-    if rest.get(1).is_some_and(|what| what == "starve") {
-        return lab.starves(state);
-    }
-    lab.one_guest()?;
-    lab.libvirtd_dies()?;
-    lab.many(guests)?;
     println!("all well");
     Ok(())
 }

@@ -84,7 +84,8 @@ impl Ends {
     /// Guests that have left the listing since the last one and of whose end nothing is known.
     pub(super) fn unexplained(&self, now: &BTreeSet<MachineId>) -> BTreeSet<MachineId> {
         let missing = self.running.difference(now);
-        missing.filter(|m| !self.reasons.contains_key(m)).copied().collect()
+        let explained = |m: &MachineId| self.reasons.contains_key(m) || self.ours.contains_key(m);
+        missing.filter(|m| !explained(m)).copied().collect()
     }
 
     /// Hands out the reasons learnt since the last call, and remembers who runs `now`.
@@ -149,6 +150,17 @@ mod tests {
         assert_eq!(ends.take(BTreeSet::from([M7])), BTreeMap::new());
         tell(&mut ends, &[(STOPPED, FAILED)]);
         assert_eq!(ends.take(BTreeSet::new()), BTreeMap::from([(M7, EndReason::Crashed)]));
+    }
+
+    #[test]
+    fn a_guest_that_is_being_destroyed_needs_no_explanation() {
+        let mut ends = Ends::default();
+        ends.take(BTreeSet::from([M7]));
+        ends.destroying(M7);
+        assert_eq!(ends.take(BTreeSet::new()), BTreeMap::new());
+        ends.stopped(M7);
+        tell(&mut ends, &[(STOPPED, DESTROYED)]);
+        assert_eq!(ends.take(BTreeSet::new()), BTreeMap::new());
     }
 
     #[test]

@@ -165,3 +165,45 @@ fn event_loop() -> Result<(), Error> {
         })
         .clone()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_connection_is_used_again_and_only_by_one_call_at_a_time() {
+        let pool = Pool::new("test:///default").expect("an event loop");
+        let number = |link: &Link| Ok(link.number);
+        assert_eq!(pool.with(number).expect("asked"), 0);
+        assert_eq!(pool.with(number).expect("asked again"), 0);
+        let both = pool.with(|link| Ok((link.number, pool.with(number).expect("asked within"))));
+        assert_eq!(both.expect("asked"), (0, 1));
+    }
+
+    #[test]
+    fn without_libvirtd_the_answer_comes_at_once_and_names_it() {
+        let uri = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
+        let pool = Pool::new(uri).expect("an event loop");
+        let start = Instant::now();
+        let failure = pool.with(|_| Ok(())).expect_err("nobody listens there");
+        assert!(start.elapsed() < Duration::from_secs(2));
+        assert_eq!(failure.to_string(), format!("reach libvirtd at {uri}"));
+        let Failure::Unreachable { source, .. } = failure else { panic!("not refused") };
+        assert!(source.to_string().contains("/nonexistent/libvirt-sock"), "{source}");
+    }
+
+    #[test]
+    fn a_daemon_that_accepts_and_never_answers_is_given_up() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let socket = dir.path().join("libvirt-sock");
+        let _mute = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        let uri = format!("qemu+unix:///system?socket={}", socket.display());
+        let pool = Pool::new(&uri).expect("an event loop");
+        let start = Instant::now();
+        let failure = pool.with(|_| Ok(())).expect_err("nobody answers there");
+        assert!(start.elapsed() < OPENING * 2);
+        let Failure::Unreachable { source, .. } = failure else { panic!("not refused") };
+        assert!(source.to_string().starts_with("no answer to a new connection"), "{source}");
+    }
+}

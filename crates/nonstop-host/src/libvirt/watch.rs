@@ -57,7 +57,9 @@ impl Watch {
 
     /// Changes what is known of ends.
     pub(super) fn ends<T>(&self, change: impl FnOnce(&mut Ends) -> T) -> T {
-        change(&mut self.state().ends)
+        let changed = change(&mut self.state().ends);
+        self.changed.notify_all();
+        changed
     }
 
     /// How guests ended since the last call, where `now` run. Waits a moment for events that
@@ -84,7 +86,6 @@ impl Watch {
         let Some(machine) = self.lab.machine_of(&event.name, event.uuid) else { return };
         tracing::debug!(%machine, event.event, event.detail, "an event of a guest");
         self.ends(|ends| ends.happened(machine, event));
-        self.changed.notify_all();
         (self.wake)();
     }
 
