@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
     time::Duration,
 };
 
@@ -90,6 +90,21 @@ fn a_demo_is_used_by_its_json_and_leaves_nothing_stopped_or_killed() -> Result<(
     let keeper: Value = serde_json::from_slice(&fs::read(dir.join("keeper.json"))?)?;
     Place::here().run(&["kill", "-9", &keeper["pid"].to_string()])?;
     must(xtask(&["--stop"], &dir)?)?;
+    nothing_is_left(&before)?;
+
+    // In the foreground, Ctrl-C ends it in order.
+    let mut foreground = Place::here()
+        .command(built_programs()?.join("xtask"))
+        .args(["demo", "--dir"])
+        .arg(&dir)
+        .stderr(Stdio::null())
+        .spawn()?;
+    let ready = wait_for("the demo", Duration::from_secs(120), || {
+        Ok((dir.join("demo.json").exists() || foreground.try_wait()?.is_some()).then_some(()))
+    });
+    Place::here().run(&["kill", "-INT", &foreground.id().to_string()])?;
+    assert!(foreground.wait()?.success(), "Ctrl-C in a running demo is how it ends");
+    ready?;
     nothing_is_left(&before)?;
     fs::remove_dir_all(&dir)?;
     Ok(())

@@ -4,12 +4,14 @@
 //! Debian boots with cgroup v2; containers and older setups have v1 with `cpu` mounted on
 //! its own. A host without either still runs labs: without CPU weights.
 
+use crate::place::wait_for_end;
 use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, mount};
 use std::{
     ffi::CString,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The hierarchy that carries the cpu controller.
@@ -95,12 +97,15 @@ impl Cgroup {
             }
             fs::remove_dir(folder)
         }
-        match remove_tree(&self.folder(name)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("remove {}", self.folder(name).display()))
+        // A group stays busy for a moment after its last process was buried.
+        wait_for_end("the box's control group to empty", Duration::from_secs(10), || {
+            match remove_tree(&self.folder(name)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    Err(e).with_context(|| format!("remove {}", self.folder(name).display()))
+                }
+                _ => Ok(Some(())),
             }
-            _ => Ok(()),
-        }
+        })
     }
 }
 

@@ -9,7 +9,6 @@
 use crate::{
     cgroup::Cgroup,
     control::{Reply, Request},
-    place::wait_for,
     spec::{BoxSpec, BoxState, CONTROL, write_whole},
     supervisor::Supervisor,
     world,
@@ -59,10 +58,7 @@ fn start(path: &Path) -> Result<()> {
         .status()
         .context("start the box")?;
     if let Some(cgroup) = &cgroup {
-        // A group stays busy for a moment after its last process was buried.
-        wait_for("the box's control group to empty", Duration::from_secs(10), || {
-            cgroup.remove(&spec.name).map(Some)
-        })?;
+        cgroup.remove(&spec.name)?;
     }
     if !status.success() {
         bail!("the box ended with {status}");

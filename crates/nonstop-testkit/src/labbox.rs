@@ -4,7 +4,7 @@ use crate::{
     cgroup::Cgroup,
     control::{self, Request, ServiceStatus},
     init::is_gone,
-    place::{Place, wait_for},
+    place::{Place, wait_for, wait_for_end},
     spec::{BoxSpec, BoxState},
 };
 use anyhow::{Context, Result, anyhow, bail};
@@ -117,16 +117,13 @@ impl LabBox {
         let _ended_already = self.outer.kill();
         self.outer.wait().context("wait for the box's end")?;
         if self.init != 0 {
-            wait_for("the box's end", Duration::from_secs(20), || {
+            wait_for_end("the box's end", Duration::from_secs(20), || {
                 Ok(is_gone(self.init).then_some(()))
             })?;
         }
         let _state = fs::remove_file(self.spec.state_path());
         if let Some(cgroup) = Cgroup::find()? {
-            // A group stays busy for a moment after its last process was buried.
-            wait_for("the box's control group to empty", Duration::from_secs(10), || {
-                cgroup.remove(&self.spec.name).map(Some)
-            })?;
+            cgroup.remove(&self.spec.name)?;
         }
         Ok(())
     }

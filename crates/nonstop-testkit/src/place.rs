@@ -90,16 +90,35 @@ fn shown<S: AsRef<OsStr>>(words: &[S]) -> String {
 
 /// Asks `look` again and again until it has an answer; `what` names the thing in the error.
 ///
-/// Errors: the last one of `look`, or none when it only ever said "not yet".
+/// Errors: the last one of `look`, or none when it only ever said "not yet"; at once when
+/// somebody wants the program to end.
 pub fn wait_for<T>(
     what: &str,
     limit: Duration,
+    look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    poll(what, limit, interrupt::check, look)
+}
+
+/// As [`wait_for`], but for clearing away: it is not cut short by an interrupt.
+pub fn wait_for_end<T>(
+    what: &str,
+    limit: Duration,
+    look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    poll(what, limit, || Ok(()), look)
+}
+
+fn poll<T>(
+    what: &str,
+    limit: Duration,
+    go_on: impl Fn() -> Result<()>,
     mut look: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(5);
     loop {
-        interrupt::check()?;
+        go_on()?;
         let last = look();
         match last {
             Ok(Some(value)) => return Ok(value),

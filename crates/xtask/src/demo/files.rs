@@ -137,7 +137,7 @@ pub(crate) fn end_orphaned_box(dir: &Path) -> Result<()> {
         && let Some(init) = pid(state.init)
     {
         let _ended_already = kill_process(init, Signal::KILL);
-        nonstop_testkit::place::wait_for(
+        nonstop_testkit::place::wait_for_end(
             "the box's end",
             std::time::Duration::from_secs(20),
             || Ok(is_gone(state.init).then_some(())),
