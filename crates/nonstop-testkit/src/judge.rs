@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_wallpaper_is_the_recipes() {
-        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../images/desktop/wallpaper.py");
+        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../images/desktop/pictures.py");
         let recipe = std::fs::read_to_string(recipe).expect("the recipe");
         for [r, g, b] in [[24, 74, 124], [20, 46, 82], [11, 25, 48]] {
             assert!(recipe.contains(&format!("({r}, {g}, {b})")), "{r}, {g}, {b}");

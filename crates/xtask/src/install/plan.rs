@@ -59,6 +59,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("curl"),
     any("tcpdump"),
     any("netcat-openbsd"),
+    any("python3"),
 ];
 
 /// What a lab needs, and `more`.

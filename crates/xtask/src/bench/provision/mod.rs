@@ -28,7 +28,7 @@ use peers::{Crowding, Peers, Times};
 use std::{env, path::PathBuf, time::Duration};
 
 /// Debian's packages of the peers, the same names in 12 and 13.
-const PEERS: &[&str] = &["virtinst", "vagrant", "vagrant-libvirt", "rsync"];
+const PEERS: &[&str] = &["virtinst", "vagrant", "vagrant-libvirt"];
 
 /// Rounds that count. One more comes first, in which ours checks the image's digest, caches
 /// fill and vagrant uploads its box.
