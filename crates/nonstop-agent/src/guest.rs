@@ -1,7 +1,7 @@
 //! The conversation with qemu-guest-agent: two commands, each answer bounded in time, size and
 //! depth. Source of the protocol: `qga/qapi-schema.json` of QEMU 10.0.
 
-use crate::PATIENCE_MS;
+use crate::{PATIENCE_MS, SILENCE_MS};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -67,7 +67,7 @@ struct Answer<T> {
 pub fn carry_out(task: &Task, guest: BorrowedFd<'_>) -> Verdict {
     let mut talk = Talk {
         guest,
-        until: Instant::now() + Duration::from_millis(PATIENCE_MS),
+        until: Instant::now() + Duration::from_millis(SILENCE_MS),
         heard: Vec::new(),
         total: 0,
     };
@@ -95,6 +95,7 @@ impl Talk<'_> {
         if answer.value != Some(number) {
             return Err(GaveUp);
         }
+        self.until += Duration::from_millis(PATIENCE_MS - SILENCE_MS);
         let set = serde_json::json!({
             "execute": "guest-set-user-password",
             "arguments": {

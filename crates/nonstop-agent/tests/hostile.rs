@@ -51,6 +51,18 @@ fn an_agent_that_behaves_sets_the_password() {
 }
 
 #[test]
+fn an_agent_on_a_busy_host_is_waited_for() {
+    let verdict = against(|mut guest| {
+        let mut reader = sync(&guest, b"");
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a command");
+        thread::sleep(Duration::from_secs(3));
+        guest.write_all(b"{\"return\": {}}\n").expect("said");
+    });
+    assert_eq!(verdict, Verdict::Done);
+}
+
+#[test]
 fn what_an_earlier_conversation_left_is_skipped() {
     let verdict = against(|mut guest| {
         let mut reader = sync(&guest, b"{\"return\": 7}\n{\"return\": {}}\n");

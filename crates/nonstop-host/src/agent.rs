@@ -29,8 +29,8 @@ impl AgentRunner {
         }
     }
 
-    /// Asks the guest of `machine` to give `user` this password. Returns within 2.5 s; `NotYet`
-    /// when the guest does not answer. That it says "done" is information, never proof.
+    /// Asks the guest of `machine` to give `user` this password. Returns within 10.5 s; `NotYet`
+    /// when the guest does not answer, after 2 s where it is silent. That it says "done" is information, never proof.
     pub fn set_password(
         &self,
         machine: MachineId,
