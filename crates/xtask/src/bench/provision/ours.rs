@@ -1,6 +1,6 @@
 //! Ours: a whole lab, a researcher's PC on the street, and what it costs to get a machine.
 
-use super::{look, steps};
+use super::{look, peers::copy_images, steps};
 use anyhow::{Context, Result};
 use nonstop_testkit::{
     lab::Lab,
@@ -59,7 +59,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 impl Ours {
     /// A lab with the images in `images`, switched on.
     pub(super) fn start(images: &Path) -> Result<Ours> {
-        let mut lab = Lab::temporary("bench-provision")?.yaml("grace_seconds: 1").images(images)?;
+        let mut lab = Lab::temporary("bench-provision")?.yaml("grace_seconds: 1");
+        copy_images(images, &lab.state().join("images"))?;
         lab.start()?;
         let alice = lab.researcher("alice", 10)?;
         let host_key = ssh::host_key(&lab.inside()?)?;

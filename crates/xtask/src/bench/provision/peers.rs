@@ -8,8 +8,10 @@ use anyhow::{Context, Result, bail};
 use nonstop_testkit::{init::is_gone, lab::Lab, place::Place};
 use serde_json::Value;
 use std::{
+    ffi::OsStr,
     fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Child,
     sync::atomic::{AtomicU8, Ordering},
@@ -63,15 +65,7 @@ impl Peers {
     /// A box with the current images of `images`, ready for each peer.
     pub(super) fn start(images: &Path) -> Result<Peers> {
         let mut lab = Lab::temporary("bench-peers")?.only(&["libvirtd"]);
-        // A copy, since the peers' libvirt gives the files another owner.
-        for name in ["micro", "desktop"] {
-            let folder = image(images, name)?;
-            let target = lab.state().join("images").join(name);
-            fs::create_dir_all(&target)?;
-            let words = ["cp", "-r", "--reflink=auto", "--"];
-            let (from, to) = (folder.display().to_string(), target.display().to_string());
-            Place::here().run(&[&words[..], &[&from, &to]].concat())?;
-        }
+        copy_images(images, &lab.state().join("images"))?;
         for (file, text) in [
             ("script.sh", SCRIPT),
             ("virt-install.sh", VIRT_INSTALL),
@@ -354,15 +348,25 @@ impl Drop for Begun {
     }
 }
 
+/// Copies the current images to `target`. Links would not do: the peers' libvirt gives the files
+/// another owner, and a file that other labs link and unlink meanwhile looks changed to ours,
+/// which then checks its digest anew.
+pub(super) fn copy_images(images: &Path, target: &Path) -> Result<()> {
+    for name in ["micro", "desktop"] {
+        let (from, to) = (image(images, name)?, target.join(name));
+        fs::create_dir_all(&to)?;
+        let digest = from.file_name().context("an image without a name")?;
+        let words = ["cp", "-r", "--reflink=auto", "--"].map(OsStr::new);
+        Place::here().run(&[&words[..], &[from.as_os_str(), to.as_os_str()]].concat())?;
+        symlink(digest, to.join("current")).context("make the image the current one")?;
+    }
+    Ok(())
+}
+
 /// The folder of the current image `name` among `images`.
 fn image(images: &Path, name: &str) -> Result<PathBuf> {
-    let folder = images.join(name);
-    if let Ok(current) = fs::canonicalize(folder.join("current")) {
-        return Ok(current);
-    }
-    let first = fs::read_dir(&folder).ok().and_then(|mut all| all.next());
-    let first = first.with_context(|| format!("no image in {}", folder.display()))?;
-    Ok(first?.path())
+    let current = images.join(name).join("current");
+    fs::canonicalize(&current).with_context(|| format!("no image in {}", current.display()))
 }
 
 fn manifest(image: &Path) -> Result<Value> {
