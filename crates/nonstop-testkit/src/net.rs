@@ -3,7 +3,7 @@
 //! A namespace here is nothing but a process that sleeps in it: it ends when the pipe to
 //! whoever made it closes, so no name under /run/netns can stay behind.
 
-use crate::place::Place;
+use crate::place::{Place, wait_for};
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
@@ -12,6 +12,7 @@ use std::{
     net::Ipv4Addr,
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 /// A network namespace of its own.
@@ -96,7 +97,12 @@ impl Street {
         let there = Place::in_network(pid);
         there.line(&format!("ip address add {address}/24 dev outside"))?;
         there.line("ip link set outside up")?;
-        Ok(())
+        // The kernel takes up to a second to see the carrier, and drops frames until then.
+        wait_for("the plug to carry", Duration::from_secs(10), || {
+            let switch = self.place().line(&format!("ip -d link show dev {port}"))?;
+            let card = there.line("ip link show dev outside")?;
+            Ok((switch.contains("state forwarding") && card.contains("state UP")).then_some(()))
+        })
     }
 
     /// Pulls `port` out. Repeatable.
