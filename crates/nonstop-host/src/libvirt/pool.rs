@@ -22,7 +22,7 @@ const OPENING: Duration = Duration::from_secs(10);
 /// Seconds between two questions whether libvirtd still lives, and how many may stay unanswered.
 const KEEPALIVE: (i32, u32) = (3, 4);
 
-/// Threads that may wait at once for a daemon that accepts connections and answers none.
+/// Threads that may go on waiting for a daemon after their callers have given it up.
 const STUCK: u32 = 4;
 
 /// An open connection; `number` differs from that of every earlier one.
@@ -106,25 +106,27 @@ impl Pool {
         if self.stuck.load(Ordering::Relaxed) >= STUCK {
             return Err(unreachable("it accepts connections and does not answer".into()));
         }
-        let (tell, told) = mpsc::sync_channel(1);
+        // Without a buffer a connection is taken by its caller or known to be wanted by nobody.
+        let (tell, told) = mpsc::sync_channel(0);
         let this = Arc::clone(self);
-        self.stuck.fetch_add(1, Ordering::Relaxed);
         let spawned = thread::Builder::new().name("libvirt-open".into()).spawn(move || {
-            let opened = this.open_unlimited();
-            this.stuck.fetch_sub(1, Ordering::Relaxed);
             // Nobody listens once the limit has passed: the connection is closed again.
-            let _ = tell.send(opened);
+            if tell.send(this.open_unlimited()).is_err() {
+                this.stuck.fetch_sub(1, Ordering::Relaxed);
+            }
         });
         if let Err(e) = spawned {
-            self.stuck.fetch_sub(1, Ordering::Relaxed);
             return Err(unreachable(e.into()));
         }
         match told.recv_timeout(OPENING) {
             Ok(Ok(link)) => Ok(link),
             Ok(Err(e)) => Err(unreachable(e.into())),
-            Err(_) => Err(unreachable(
-                format!("no answer to a new connection within {} s", OPENING.as_secs()).into(),
-            )),
+            Err(_) => {
+                // Before `told` is dropped, so that the thread finds itself counted.
+                self.stuck.fetch_add(1, Ordering::Relaxed);
+                let text = format!("no answer to a new connection within {} s", OPENING.as_secs());
+                Err(unreachable(text.into()))
+            }
         }
     }
 
@@ -179,6 +181,21 @@ mod tests {
         assert_eq!(pool.with(number).expect("asked again"), 0);
         let both = pool.with(|link| Ok((link.number, pool.with(number).expect("asked within"))));
         assert_eq!(both.expect("asked"), (0, 1));
+    }
+
+    #[test]
+    fn twenty_environments_at_once_each_get_a_connection() {
+        let pool = Pool::new("test:///default").expect("an event loop");
+        let together = std::sync::Barrier::new(20);
+        thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    together.wait();
+                    pool.with(|_| Ok(())).expect("a daemon that answers");
+                });
+            }
+        });
+        assert_eq!(pool.stuck.load(Ordering::Relaxed), 0);
     }
 
     #[test]
