@@ -32,7 +32,9 @@ CREATE TABLE keys (
 CREATE TABLE lab (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uuid TEXT NOT NULL,
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    -- What the slots of environments are counted in; NULL until the first start.
+    pool TEXT
 ) STRICT;
 
 CREATE TABLE machines (

@@ -248,6 +248,25 @@ impl Lab {
                 ),
             ));
         }
+        if ACCOUNT_NET.contains(&self.gateway.address) || self.gateway.address.is_broadcast() {
+            let message = format!(
+                "the gateway cannot listen on {}: use an address of this host",
+                self.gateway.address
+            );
+            return Err(("address", message));
+        }
+        if self.gateway.port == 0 {
+            return Err(("port", "the gateway's `port` must not be 0".into()));
+        }
+        if self.portal.port < 1024 {
+            return Err((
+                "port",
+                "the portal's `port` must be at least 1024: it runs without rights".into(),
+            ));
+        }
+        if self.capacity.machines == 0 {
+            return Err(("machines", "`machines` must be at least 1".into()));
+        }
         if self.lease_seconds < 2 {
             return Err(("lease_seconds", "`lease_seconds` must be at least 2".into()));
         }

@@ -23,6 +23,8 @@ fn main() -> miette::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // A log that lies on a full disk must not end the program.
+        .log_internal_errors(false)
         .init();
     let lab = Lab::load(&args.lab)?;
     lock_down().map_err(|e| miette::miette!("give up rights: {e}"))?;

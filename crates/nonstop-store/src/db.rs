@@ -52,6 +52,29 @@ impl Db {
         &self.lab
     }
 
+    /// Holds on to the pool that segments are cut from. It may change only while no environment
+    /// has a segment: addresses derive from it.
+    pub fn keep_pool(&self, pool: ipnet::Ipv4Net, now: Timestamp) -> Result<(), StoreError> {
+        self.write("nonstopd", now, |w| {
+            let held: Option<String> =
+                w.tx.query_row("SELECT pool FROM lab", [], |row| row.get(0))?;
+            let pool = pool.to_string();
+            if held.as_deref() == Some(&pool) {
+                return Ok(());
+            }
+            let living: i64 = w.tx.query_row(
+                "SELECT count(*) FROM environments WHERE state <> 'gone'",
+                [],
+                |row| row.get(0),
+            )?;
+            if let (Some(held), 1..) = (held, living) {
+                return Err(StoreError::PoolMoved { held, wanted: pool });
+            }
+            w.tx.execute("UPDATE lab SET pool = ?1", [&pool])?;
+            w.trace("lab.pool", &pool, serde_json::json!({}))
+        })
+    }
+
     /// Runs `f` on one consistent state.
     pub fn read<T, E: From<StoreError>>(
         &self,

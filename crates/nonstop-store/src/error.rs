@@ -67,6 +67,16 @@ pub enum StoreError {
     /// All uids and addresses were given out.
     #[error("the lab has given out all its accounts")]
     NoAccountId,
+    /// The pool of lab.yaml is another than the one that living segments are cut from.
+    #[error(
+        "`network.pool` of lab.yaml is {wanted}, but environments that are not gone have segments of {held}: put {held} back, or end them first"
+    )]
+    PoolMoved {
+        /// What the database holds.
+        held: String,
+        /// What lab.yaml says.
+        wanted: String,
+    },
     /// All uids of machines were given out.
     #[error("the lab has given out the uids of all its machines")]
     NoMachineId,

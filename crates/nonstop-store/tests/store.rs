@@ -186,3 +186,21 @@ fn a_lab_without_room_or_segments_says_what_is_taken() {
     db.write("x", now(), |w| w.environment_gone(one)).expect("gone");
     db.write("x", now(), |w| w.grant_environment(&grant("alice", 3))).expect("fits again");
 }
+
+#[test]
+fn the_pool_moves_only_while_no_environment_has_a_segment_of_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = open(dir.path());
+    let pool = |text: &str| text.parse().expect("a network");
+    db.keep_pool(pool("10.77.0.0/27"), now()).expect("the first");
+    db.keep_pool(pool("10.88.0.0/27"), now()).expect("nothing lives yet");
+    db.keep_pool(pool("10.77.0.0/27"), now()).expect("nothing lives yet");
+    db.write("x", now(), |w| w.add_account(&person("alice"))).expect("added");
+    let id = db.write("x", now(), |w| w.grant_environment(&grant("alice", 3))).expect("granted");
+    db.keep_pool(pool("10.77.0.0/27"), now()).expect("the same");
+    let moved = db.keep_pool(pool("10.77.0.0/28"), now());
+    assert!(matches!(moved, Err(StoreError::PoolMoved { .. })), "{moved:?}");
+    db.write("x", now(), |w| w.end_environment(id, now())).expect("ended");
+    db.write("x", now(), |w| w.environment_gone(id)).expect("gone");
+    db.keep_pool(pool("10.77.0.0/28"), now()).expect("nothing lives any more");
+}

@@ -32,6 +32,8 @@ fn main() -> miette::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
+        // A log that lies on a full disk must not end the program.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();
     let lab = Lab::load(&args.lab)?;
@@ -47,6 +49,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let _lock = lock(&lab)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let db = Arc::new(Db::open(&lab.database(), clock.now())?);
+    db.keep_pool(lab.network.pool, clock.now())?;
     let users = LocalUsers { portal: uid_of(&lab.portal.user)?, agent: uid_of("nonstop-agent")? };
     let run_id = host_run(&lab)?;
     let wake = Arc::new(Wake::default());

@@ -28,7 +28,7 @@ const WORKERS: usize = 8;
 const SOON: Duration = Duration::from_millis(250);
 
 /// How long the host goes unobserved when nothing happens.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Wakes the reconciler, from any thread.
 #[derive(Debug, Default)]
@@ -73,6 +73,7 @@ pub struct Reconciler {
     wake: Arc<Wake>,
     busy: Mutex<BTreeSet<EnvironmentId>>,
     ended: Mutex<BTreeMap<MachineId, EndReason>>,
+    rules_were_right: Mutex<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,6 +99,7 @@ impl Reconciler {
             wake,
             busy: Mutex::default(),
             ended: Mutex::default(),
+            rules_were_right: Mutex::default(),
         }
     }
 
@@ -130,6 +132,7 @@ impl Reconciler {
         let desired = self.db.read(|read| desired(read, &self.lab, now))?;
         let plan = plan(&desired, &observed, now);
         self.status.saw(observed, plan.clone());
+        self.tell_of_drift(&plan, now)?;
         // One thing that cannot be cut must not keep the others open.
         let mut failed = None;
         for step in &plan.cut {
@@ -162,6 +165,20 @@ impl Reconciler {
             self.wake.wake();
         }
         Ok(plan)
+    }
+
+    /// Rules that were right at an earlier pass and are not now: somebody changed them by hand.
+    fn tell_of_drift(&self, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
+        let mut were_right = lock(&self.rules_were_right);
+        let wrong = plan.cut.contains(&Step::LoadFirewall);
+        if wrong && *were_right {
+            warn!("our nft tables were changed by somebody else; they are loaded again");
+            self.db.write("nonstopd", now, |w| {
+                w.trace("firewall.drift", &"nft", serde_json::json!({}))
+            })?;
+        }
+        *were_right = !wrong;
+        Ok(())
     }
 
     /// Commits what an observation and the time teach about intent.

@@ -60,7 +60,11 @@ pub(super) fn is_up(segment: &SegmentName) -> bool {
 /// The host answers on a segment for its address there and no other, and takes no packet from it
 /// that claims to come from elsewhere.
 pub(super) fn harden(segment: &SegmentName) -> io::Result<()> {
-    for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")] {
+    // libvirt switches forwarding on for the whole host; from a segment nothing is routed, also
+    // while somebody has flushed our rules.
+    for (key, value) in
+        [("forwarding", "0"), ("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")]
+    {
         fs::write(format!("/proc/sys/net/ipv4/conf/{segment}/{key}"), value)?;
     }
     fs::write(format!("/proc/sys/net/ipv6/conf/{segment}/disable_ipv6"), "1").or_else(|e| {

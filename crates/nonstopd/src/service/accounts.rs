@@ -29,6 +29,14 @@ impl Service {
             return Err(ApiError::new(ErrorCode::Forbidden, "this lab takes cards, not key files")
                 .help("issue a card, or set `software_keys: true` in lab.yaml for a demo"));
         }
+        if let Some(net) = entry.sources.iter().find(|net| net.trunc() != **net) {
+            let message = format!("the source network {net} has bits behind its prefix");
+            return Err(ApiError::new(ErrorCode::Invalid, message).help(format!(
+                "use {} or {}/32",
+                net.trunc(),
+                net.addr()
+            )));
+        }
         let new = NewAccount {
             name: entry.name,
             full_name: one_line("full name", &entry.full_name, 100)?,

@@ -108,8 +108,9 @@ impl Service {
             return Err(ApiError::new(ErrorCode::Invalid, "the new end lies in the past")
                 .help("use `environment end` to end it now"));
         }
-        Period::new(environment.period.from(), until)
+        let period = Period::new(environment.period.from(), until)
             .map_err(|e| ApiError::new(ErrorCode::Invalid, e.to_string()))?;
+        self.check_period(period)?;
         self.commit(caller, |w| w.extend_environment(id, until, self.room))?;
         Ok(Reply::Done)
     }

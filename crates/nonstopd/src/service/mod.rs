@@ -131,7 +131,9 @@ fn refusal(error: StoreError) -> ApiError {
         }
         NameTaken(_) | KeyTaken { .. } | Decided(_) | Ended(_) => ErrorCode::Conflict,
         Full(_) | NoSlot(_) | NoAccountId | NoMachineId => ErrorCode::Capacity,
-        Open { .. } | Migrate(_) | Sql(_) | Corrupt { .. } => ErrorCode::Internal,
+        Open { .. } | PoolMoved { .. } | Migrate(_) | Sql(_) | Corrupt { .. } => {
+            ErrorCode::Internal
+        }
     };
     let help = match &error {
         Full(_) | NoSlot(_) => {
@@ -153,8 +155,8 @@ fn one_line(what: &str, text: &str, longest: usize) -> Result<String, ApiError> 
         "must not be empty".to_string()
     } else if text.chars().count() > longest {
         format!("must have at most {longest} characters")
-    } else if text.contains(char::is_control) {
-        "must be one line".to_string()
+    } else if text.contains(unseen) {
+        "must be one line of plain text".to_string()
     } else {
         return Ok(text.to_string());
     };
@@ -168,10 +170,17 @@ fn some_lines(what: &str, text: &str, longest: usize) -> Result<String, ApiError
         "must not be empty".to_string()
     } else if text.chars().count() > longest {
         format!("must have at most {longest} characters")
-    } else if text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
-        "must be plain text".to_string()
+    } else if text.contains(|c: char| unseen(c) && c != '\n' && c != '\t') {
+        "must be plain text, without characters that are not seen".to_string()
     } else {
         return Ok(text);
     };
     Err(ApiError::new(ErrorCode::Invalid, format!("the {what} {problem}")))
+}
+
+/// Characters that are not seen, or that turn the order of what is: a text that holds one does not
+/// say what it seems to say.
+fn unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

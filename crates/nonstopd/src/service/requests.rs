@@ -66,18 +66,20 @@ impl Service {
         Ok(Reply::Request(view(request)))
     }
 
-    fn check_period(&self, period: Period) -> Result<(), ApiError> {
+    pub(super) fn check_period(&self, period: Period) -> Result<(), ApiError> {
         let invalid = |message: String| Err(ApiError::new(ErrorCode::Invalid, message));
         let now = self.now();
         if period.until() <= now {
             return invalid(format!("the period is over since {}", period.until()));
         }
-        let days = period.until().duration_since(period.from().max(now)).as_hours() / 24;
-        let ahead = period.from().duration_since(now).as_hours() / 24;
-        if days > LONGEST_DAYS || ahead > LONGEST_DAYS {
+        let longest = jiff::SignedDuration::from_hours(LONGEST_DAYS * 24);
+        if period.from().duration_since(now) > longest {
             return invalid(format!(
-                "the period is too long or too far ahead: use at most {LONGEST_DAYS} days"
+                "the period begins too late: at most {LONGEST_DAYS} days ahead"
             ));
+        }
+        if period.until().duration_since(period.from().max(now)) > longest {
+            return invalid(format!("the period is too long: use at most {LONGEST_DAYS} days"));
         }
         Ok(())
     }
