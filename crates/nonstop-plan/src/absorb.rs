@@ -2,7 +2,7 @@
 //! one that a power cut of the host or a dead QEMU took away should come back.
 
 use crate::{
-    desired::Desired,
+    desired::{Desired, Phase},
     observed::{EndReason, Observed},
 };
 use nonstop_model::{MachineId, Power};
@@ -28,7 +28,9 @@ pub const ASKED_OFF: &str = "asked-off";
 /// the guest, unless we heard that its QEMU died. One last seen in an earlier run was cut off
 /// with the host.
 pub fn absorb(desired: &Desired, observed: &Observed) -> Vec<Fact> {
-    let machines = desired.environments.values().flat_map(|e| &e.machines);
+    // What has ended is stopped by us, whatever its machines were wanted to do.
+    let live = desired.environments.values().filter(|e| e.phase == Phase::Live);
+    let machines = live.flat_map(|e| &e.machines);
     machines
         .filter(|m| m.seen_in.as_deref() != Some(ASKED_OFF))
         .filter_map(|m| {
