@@ -32,10 +32,8 @@ CREATE TABLE keys (
 CREATE TABLE lab (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uuid TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    -- What the slots of environments are counted in; NULL until the first start.
-    pool TEXT
-) STRICT;
+    created_at INTEGER NOT NULL
+, pool TEXT) STRICT;
 
 CREATE TABLE machines (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -3,9 +3,7 @@
 CREATE TABLE lab (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uuid TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    -- What the slots of environments are counted in; NULL until the first start.
-    pool TEXT
+    created_at INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE accounts (

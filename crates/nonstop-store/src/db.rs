@@ -12,7 +12,10 @@ use std::{
 
 /// Only ever added to; `tests/schema.rs` compares their sum with the reviewed schema.
 fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(include_str!("../migrations/0001_lab.sql"))])
+    Migrations::new(vec![
+        M::up(include_str!("../migrations/0001_lab.sql")),
+        M::up(include_str!("../migrations/0002_pool.sql")),
+    ])
 }
 
 /// The database. One connection writes, another reads; both are serialised here.
