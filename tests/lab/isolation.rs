@@ -65,6 +65,8 @@ fn two_researchers_reach_their_own_and_nothing_of_each_other() -> Result<()> {
         for (forward, expected) in targets.iter().zip(expected) {
             let got = if forward.target.ends_with(":8080") {
                 pc.http_get(forward.port, "/", &[]).is_ok_and(|reply| reply.status == 200)
+            } else if expected {
+                world.reaches_soon(pc, forward.port, "hello-there")?
             } else {
                 world.reaches(pc, forward.port, "hello-there")?
             };
@@ -245,7 +247,10 @@ fn an_escaped_guest_reads_nothing_of_others_and_connects_to_nothing() -> Result<
     let host_key = world.host_key()?;
     let target = format!("{}:3389", own.address);
     let _tunnel = alice.tunnel(&host_key, &[Forward { port: 5001, target }])?;
-    assert!(world.reaches(&alice, 5001, "positive-control")?, "the desktop port is open to alice");
+    assert!(
+        world.reaches_soon(&alice, 5001, "positive-control")?,
+        "the desktop port is open to alice"
+    );
     for who in [uid, 0] {
         for (address, port) in
             [(portal.as_str(), 8080), (own.address.as_str(), 3389), (other.address.as_str(), 3389)]
@@ -270,7 +275,7 @@ fn the_end_of_a_period_cuts_what_is_open_and_a_dead_daemon_lets_nobody_in() -> R
     let host_key = world.host_key()?;
     let target = || vec![Forward { port: 5001, target: format!("{}:3389", environment.address) }];
     let mut tunnel = alice.tunnel(&host_key, &target())?;
-    assert!(world.reaches(&alice, 5001, "open")?);
+    assert!(world.reaches_soon(&alice, 5001, "open")?);
     world.lab.cli(&["environment", "end", &environment.id])?;
     let ended = std::time::Instant::now();
     while tunnel.is_open() && ended.elapsed() < Duration::from_secs(5) {
@@ -283,7 +288,7 @@ fn the_end_of_a_period_cuts_what_is_open_and_a_dead_daemon_lets_nobody_in() -> R
     shell.run("(nc -ll -p 3389 -e cat >/dev/null 2>&1 &)")?;
     let target = || vec![Forward { port: 5001, target: format!("{}:3389", second.address) }];
     let tunnel = alice.tunnel(&host_key, &target())?;
-    assert!(world.reaches(&alice, 5001, "open-again")?);
+    assert!(world.reaches_soon(&alice, 5001, "open-again")?);
     world.lab.auto_restart("nonstopd", false)?;
     world.lab.kill_service("nonstopd", 9)?;
     let another = vec![Forward { port: 5002, ..target()[0].clone() }];

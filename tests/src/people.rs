@@ -146,6 +146,17 @@ impl World {
         Ok(String::from_utf8_lossy(&output.stdout).contains(word))
     }
 
+    /// The same, given a few tries: a server in a guest that was just started needs a moment.
+    pub fn reaches_soon(&self, pc: &Pc, port: u16, word: &str) -> Result<bool> {
+        for _ in 0..10 {
+            if self.reaches(pc, port, word)? {
+                return Ok(true);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        Ok(false)
+    }
+
     /// What is left of ours in the lab's host: guests, networks, overlays, grants.
     ///
     /// Errors: it cannot be listed.
