@@ -202,6 +202,9 @@ pub struct DesktopView {
     pub address: Ipv4Addr,
     /// TCP port.
     pub port: u16,
+    /// SHA-256 of the certificate that its server shows, in hex; None for the guest's own server
+    /// and while there is none.
+    pub fingerprint: Option<String>,
     /// User of the guest.
     pub user: Option<String>,
     /// Password of this machine: shown to its owner and to admins.

@@ -10,6 +10,4 @@
 //! None of them opens a file, a socket or a process once it is confined. The broker never waits
 //! for a worker: what changed is gathered until the worker says that it is ready for more.
 
-pub mod control;
-pub mod link;
-pub mod wire;
+pub use nonstop_display::{control, link, setup, wire};
