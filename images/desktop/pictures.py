@@ -1,4 +1,5 @@
-"""Prints `wallpaper`, NONSTOP over a night sky that turns into dawn, as PNG, or `logo`, as BMP."""
+"""Prints `wallpaper`, NONSTOP over a night sky that turns into dawn, as PNG (`wallpaper WIDTH HIGH`:
+scaled to that, as PPM), or `logo`, as BMP."""
 import math
 import struct
 import sys
@@ -133,4 +134,24 @@ def bmp(rows):
             + data)
 
 
-sys.stdout.buffer.write(png(wallpaper()) if sys.argv[1] == "wallpaper" else bmp(logo()))
+def ppm(rows, width, high):
+    """Scaled, each pixel weighed from the four nearest."""
+    have, out = len(rows[0]) // 3, bytearray(b"P6\n%d %d\n255\n" % (width, high))
+    columns = [divmod((x * (have - 1) * 256) // (width - 1), 256) for x in range(width)]
+    for y in range(high):
+        y0, fy = divmod((y * (len(rows) - 1) * 256) // (high - 1), 256)
+        up, down = rows[y0], rows[min(y0 + 1, len(rows) - 1)]
+        row = [u * (256 - fy) + d * fy for u, d in zip(up, down)]
+        for x, fx in columns:
+            i, j = x * 3, min(x + 1, have - 1) * 3
+            out += bytes((row[i + c] * (256 - fx) + row[j + c] * fx + 32768) >> 16 for c in range(3))
+    return bytes(out)
+
+
+if sys.argv[1] == "logo":
+    picture = bmp(logo())
+elif len(sys.argv) == 4:
+    picture = ppm(wallpaper(), int(sys.argv[2]), int(sys.argv[3]))
+else:
+    picture = png(wallpaper())
+sys.stdout.buffer.write(picture)
