@@ -10,4 +10,7 @@
 //! None of them opens a file, a socket or a process once it is confined. The broker never waits
 //! for a worker: what changed is gathered until the worker says that it is ready for more.
 
+pub mod broker;
+pub mod confine;
+
 pub use nonstop_display::{control, link, setup, wire};

@@ -1,0 +1,119 @@
+//! Giving up everything that a process of a desktop does not need, before it hears the first word.
+
+use rustix::{
+    io::Errno,
+    process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit},
+    thread::{
+        UnshareFlags, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+        unshare_unsafe,
+    },
+};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use std::collections::BTreeMap;
+
+/// Confinement that failed: the process must end.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// The kernel refused.
+    #[error("give up rights")]
+    Kernel(#[from] Errno),
+    /// Whoever started this process is gone.
+    #[error("whoever started this is gone")]
+    Orphan,
+    /// The filter of system calls cannot be made.
+    #[error("filter system calls")]
+    Filter(#[from] seccompiler::BackendError),
+    /// The filter of system calls cannot be loaded.
+    #[error("load the filter of system calls")]
+    Load(#[from] seccompiler::Error),
+}
+
+/// What is left to a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Left<'a> {
+    /// Its user and group, a desktop's own.
+    pub uid: u32,
+    /// Bytes of address space.
+    pub memory_bytes: u64,
+    /// Bytes that a file may grow to by its hand; memory files count.
+    pub file_bytes: u64,
+    /// Open descriptors.
+    pub files: u64,
+    /// Numbers of system calls (x86-64, the kernel's `syscall_64.tbl`) beside [`ALWAYS`].
+    pub calls: &'a [i64],
+}
+
+/// System calls that every process of a desktop needs: reading, writing and waiting on what is
+/// open, memory, time, and ending.
+pub const ALWAYS: &[i64] = &[
+    0,   // read
+    1,   // write
+    3,   // close
+    7,   // poll
+    9,   // mmap
+    10,  // mprotect
+    11,  // munmap
+    12,  // brk
+    15,  // rt_sigreturn
+    25,  // mremap
+    28,  // madvise
+    46,  // sendmsg
+    47,  // recvmsg
+    60,  // exit
+    131, // sigaltstack
+    202, // futex
+    228, // clock_gettime
+    231, // exit_group
+    271, // ppoll
+    318, // getrandom: the seed of a HashMap
+];
+
+/// Leaves this process with its open descriptors and what `left` names. It must be root's, and of
+/// one thread. Any other system call then ends it, and so does the end of the thread that started
+/// it.
+pub fn confine(left: Left<'_>) -> Result<(), ConfineError> {
+    let parent = getppid();
+    private_namespaces()?;
+    for (resource, limit) in [
+        (Resource::As, left.memory_bytes),
+        (Resource::Fsize, left.file_bytes),
+        (Resource::Core, 0),
+        (Resource::Nproc, 0),
+        (Resource::Nofile, left.files),
+    ] {
+        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+    }
+    let user = rustix::fs::Uid::from_raw(left.uid);
+    let group = rustix::fs::Gid::from_raw(left.uid);
+    set_thread_groups(&[])?;
+    set_thread_res_gid(group, group, group)?;
+    set_thread_res_uid(user, user, user)?;
+    set_no_new_privs(true)?;
+    // After the change of user, which clears it; and whoever ended before it took hold is missed
+    // by it, hence the second look.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() != parent {
+        return Err(ConfineError::Orphan);
+    }
+    let allowed: BTreeMap<i64, Vec<_>> =
+        ALWAYS.iter().chain(left.calls).map(|call| (*call, Vec::new())).collect();
+    let filter = SeccompFilter::new(
+        allowed,
+        SeccompAction::KillProcess,
+        SeccompAction::Allow,
+        TargetArch::x86_64,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    seccompiler::apply_filter(&program)?;
+    Ok(())
+}
+
+/// A network without interfaces, and no IPC or mounts shared with the host.
+fn private_namespaces() -> rustix::io::Result<()> {
+    let flags = UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWNS;
+    #[expect(unsafe_code, reason = "rustix marks it so for CLONE_FILES and CLONE_VM alone")]
+    // SAFETY: neither descriptors nor memory are unshared, and there is one thread.
+    unsafe {
+        unshare_unsafe(flags)
+    }
+}
