@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// connect to it, not what it shows.
 const PROBE_PORT: u16 = 3389;
 
-const PROBE: &str = "version: 1\ntitle: probe\nrdp: guest\nmachines:\n\
+const PROBE: &str = "version: 1\ntitle: probe\nrdp: guest\nrdp_reason: a test\nmachines:\n\
     - {role: analyst, image: probe, memory_mib: 96}\n";
 
 impl World {

@@ -121,6 +121,7 @@ impl Lab {
             reset_pending: false,
             preparation: None,
             desktop: None,
+            viewers: Vec::new(),
             seen_in: None,
         };
         (machine, segment)

@@ -364,6 +364,7 @@ mod tests {
             reset_pending: false,
             preparation: None,
             desktop: None,
+            viewers: Vec::new(),
             seen_in: None,
         }
     }

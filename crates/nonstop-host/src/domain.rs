@@ -72,6 +72,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
     if image.test_channel {
         channels += &channel(&test_socket(agent_dir, m.id), TEST_PORT);
     }
+    let display = m.desktop.is_some_and(|desktop| desktop.console);
     // Nothing that a guest says on its console is kept: it could fill the host's disk. The
     // console of a test image can be looked at while it runs (`virsh console`).
     let serial = if image.test_channel { "pty" } else { "null" };
@@ -114,7 +115,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
       {network_slot}
     </interface>
     <serial type='{serial}'/>
-{channels}    <video><model type='virtio'/>{video_slot}</video>
+{channels}{input}{graphics}    <video><model type='virtio'/>{video_slot}</video>
     <rng model='virtio'><backend model='builtin'/>{rng_slot}</rng>
     <memballoon model='none'/>
   </devices>
@@ -127,7 +128,9 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
         vcpus = m.vcpus,
         kernel = shown(&image_dir.join(&image.kernel.file)),
         initrd = shown(&image_dir.join(&image.initrd.file)),
-        cmdline = Escaped(&cmdline(&image.cmdline)),
+        cmdline = Escaped(&cmdline(&image.cmdline, m)),
+        input = if display { input() } else { String::new() },
+        graphics = if display { GRAPHICS } else { "" },
         uid = m.uid,
         disks = if image.disk.is_some() { overlay(disk) } else { String::new() },
         mac = Mac::of(m.id),
@@ -146,6 +149,22 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
 /// and needed 12 s until RDP answered; with 64 MiB or more 4 s. A guest of busybox fits into 16.
 fn translated_mib(memory_mib: u32) -> u32 {
     (memory_mib / 8).clamp(16, 128)
+}
+
+/// The display is told of over a connection that is handed over open, and made no other way.
+const GRAPHICS: &str = "    <graphics type='dbus' p2p='yes'/>
+    <audio id='1' type='none'/>
+";
+
+/// A tablet says where the pointer is, so that it does not drift from the client's.
+fn input() -> String {
+    format!(
+        "    <input type='tablet' bus='virtio'>{}</input>
+    <input type='keyboard' bus='virtio'>{}</input>
+",
+        slot(7),
+        slot(8)
+    )
 }
 
 /// A place on the root bus itself. Left alone, libvirt puts each device behind a port of its own
@@ -188,7 +207,7 @@ fn overlay(disk: &Path) -> String {
 
 /// The image's command line with what a guest without KVM needs under load: its timer check can
 /// fail then, and a panicked kernel would spin for ever.
-fn cmdline(of_image: &str) -> String {
+fn cmdline(of_image: &str, machine: &DesiredMachine) -> String {
     let mut line = of_image.to_owned();
     let mut words = of_image.split_ascii_whitespace();
     if !words.clone().any(|w| w == "no_timer_check") {
@@ -196,6 +215,10 @@ fn cmdline(of_image: &str) -> String {
     }
     if !words.any(|w| w.starts_with("panic=")) {
         let _ = write!(line, " panic=-1");
+    }
+    // Tells an image that has both which desktop is wanted.
+    if machine.desktop.is_some_and(|desktop| !desktop.console) {
+        let _ = write!(line, " nonstop.rdp=guest");
     }
     line
 }
@@ -208,6 +231,7 @@ fn shown(path: &Path) -> String {
 mod tests {
     use super::*;
     use nonstop_model::{EnvironmentId, Power, image::ImageFile};
+    use nonstop_plan::Desktop;
 
     fn image(cmdline: &str, test_channel: bool) -> ImageManifest {
         let file =
@@ -228,7 +252,7 @@ mod tests {
         }
     }
 
-    fn render(image: &ImageManifest, accelerator: &Accelerator) -> String {
+    fn render(image: &ImageManifest, accelerator: &Accelerator, console: bool) -> String {
         let environment = EnvironmentId(3);
         let machine = DesiredMachine {
             id: MachineId(7),
@@ -244,7 +268,12 @@ mod tests {
             force_off_at: jiff::Timestamp::UNIX_EPOCH,
             reset_pending: false,
             preparation: None,
-            desktop: None,
+            desktop: Some(Desktop {
+                console,
+                address: "127.128.0.7".parse().expect("an address"),
+                port: 3389,
+            }),
+            viewers: Vec::new(),
             seen_in: None,
         };
         domain_xml(&Guest {
@@ -262,18 +291,18 @@ mod tests {
     #[test]
     fn a_desktop_in_software() {
         let tcg = Accelerator::Tcg { why: "no /dev/kvm".into() };
-        insta::assert_snapshot!(render(&image("quiet root=/dev/vda", false), &tcg));
+        insta::assert_snapshot!(render(&image("quiet root=/dev/vda", false), &tcg, true));
     }
 
     #[test]
     fn a_test_machine_on_the_processor() {
         let image = image("quiet panic=5 no_timer_check", true);
-        insta::assert_snapshot!(render(&image, &Accelerator::Kvm));
+        insta::assert_snapshot!(render(&image, &Accelerator::Kvm, false));
     }
 
     #[test]
     fn an_image_cannot_write_into_the_domain() {
-        let xml = render(&image("a</cmdline><x>&\"", false), &Accelerator::Kvm);
+        let xml = render(&image("a</cmdline><x>&\"", false), &Accelerator::Kvm, true);
         assert!(xml.contains("<cmdline>a&lt;/cmdline&gt;&lt;x&gt;&amp;&quot; no_timer_check"));
     }
 }

@@ -15,7 +15,7 @@ use crate::HostError;
 use elements::Reading;
 use nonstop_model::{
     Lab,
-    lab::{ACCOUNT_UIDS, LAST_MACHINE_UID, MACHINE_UIDS},
+    lab::{ACCOUNT_UIDS, DISPLAY_UIDS, LAST_MACHINE_UID, MACHINE_UIDS},
 };
 use nonstop_plan::{FirewallState, Grant};
 use serde_json::Value;
@@ -36,6 +36,8 @@ pub struct FirewallConfig {
     pub agent_uid: u32,
     /// The uids that dnsmasq may have after its start; without root.
     pub dnsmasq_uids: Vec<u32>,
+    /// The uids of programs that serve displays.
+    pub display_uids: RangeInclusive<u32>,
     /// The uids of QEMU.
     pub machine_uids: RangeInclusive<u32>,
     /// The uids of accounts.
@@ -50,6 +52,7 @@ impl FirewallConfig {
             portal_uid,
             agent_uid,
             dnsmasq_uids: dnsmasq_uids(),
+            display_uids: DISPLAY_UIDS,
             machine_uids: MACHINE_UIDS..=LAST_MACHINE_UID,
             account_uids: ACCOUNT_UIDS..=MACHINE_UIDS - 1,
         }

@@ -5,6 +5,7 @@ pub mod accelerator;
 mod access;
 pub mod agent;
 pub mod disks;
+pub mod displays;
 pub mod domain;
 pub mod firewall;
 pub mod gate;

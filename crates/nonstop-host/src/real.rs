@@ -5,6 +5,7 @@ use crate::{
     accelerator::probe_accelerator,
     agent::AgentRunner,
     disks::Disks,
+    displays::{DisplayConfig, Displays, Told},
     domain::Accelerator,
     firewall::{Firewall, FirewallConfig},
     gate::{Gate, GateConfig},
@@ -25,6 +26,7 @@ pub struct RealHost {
     firewall: Firewall,
     gate: Gate,
     agent: AgentRunner,
+    displays: Displays,
 }
 
 /// Local users of ours, by number.
@@ -38,7 +40,7 @@ pub struct LocalUsers {
 
 impl RealHost {
     /// Makes the parts ready for the lab marked `lab_uuid`, in the host's run `run`; `wake` is
-    /// called when something happens to a guest.
+    /// called when something happens to a guest, `told` when something happens at a display.
     ///
     /// Errors: the gateway's files cannot be made, or its PAM service is missing.
     pub fn start(
@@ -48,8 +50,12 @@ impl RealHost {
         run: String,
         images: Arc<Images>,
         wake: Wake,
+        told: Told,
     ) -> Result<RealHost, HostError> {
         let accelerator = accelerator(&images);
+        let wake = Arc::new(wake);
+        let wake_displays = Arc::clone(&wake);
+        let wake: Wake = Box::new(move || wake());
         let agent_dir = lab.run.join("agent");
         let gate = Gate::new(GateConfig::of(lab));
         gate.prepare()?;
@@ -60,8 +66,14 @@ impl RealHost {
             disks: Disks::new(lab.machines(), lab.quarantine(), lab.capacity.reserve_mib << 20),
             firewall: Firewall::new(FirewallConfig::of(lab, users.portal, users.agent)),
             gate,
+            displays: Displays::start(DisplayConfig::of(lab), wake_displays, told)?,
             agent: AgentRunner::new(&lab.programs, &agent_dir, users.agent, users.agent),
         })
+    }
+
+    /// The certificate of the lab's authority, which signs those of displays, in PEM.
+    pub fn authority(&self) -> String {
+        self.displays.authority()
     }
 
     /// The gateway's public host key, a line of OpenSSH.
@@ -113,6 +125,7 @@ impl Host for RealHost {
             segments: listing.segments,
             machines: listing.machines,
             ended: listing.ended,
+            displays: self.displays.observe(),
             disks,
             firewall,
             gate,
@@ -124,7 +137,7 @@ impl Host for RealHost {
             Step::LoadFirewall => self.firewall.load()?,
             Step::Revoke { grant } => {
                 self.firewall.revoke(grant)?;
-                if let Some(uid) = grant.uid() {
+                if let Some(uid) = grant.uid().filter(|_| grant.ends_sessions()) {
                     self.gate.end_sessions(uid)?;
                 }
             }
@@ -153,6 +166,18 @@ impl Host for RealHost {
                     return Ok(Outcome::Done);
                 };
                 return self.agent.set_password(machine.id, user, password);
+            }
+            Step::OpenDisplay { machine } => self.displays.open(*machine)?,
+            Step::AttachDisplay { machine } => {
+                let Some(connection) = self.libvirt.open_display(*machine)? else {
+                    return Ok(Outcome::NotYet);
+                };
+                self.displays.attach(*machine, connection)?;
+            }
+            Step::CloseDisplay { machine } => self.displays.close(*machine)?,
+            Step::OpenViewer { machine, viewer } => self.displays.open_viewer(*machine, viewer)?,
+            Step::CloseViewer { machine, viewer } => {
+                self.displays.close_viewer(*machine, *viewer)?;
             }
             Step::OpenGate { gate } => self.gate.open(gate)?,
             Step::Grant { grant, lease } => self.firewall.grant(grant, *lease)?,

@@ -7,8 +7,8 @@
 use crate::{Host, HostError, Outcome};
 use nonstop_model::{EnvironmentId, MachineId, SegmentName};
 use nonstop_plan::{
-    Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedMachine, ObservedSegment,
-    Step,
+    Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay, ObservedMachine,
+    ObservedSegment, Step,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,6 +55,7 @@ struct Volatile {
     ended: BTreeMap<MachineId, EndReason>,
     firewall: FirewallState,
     gate: GateState,
+    displays: BTreeMap<MachineId, ObservedDisplay>,
 }
 
 /// What a guest has written: `serial` differs for each disk that was ever made.
@@ -65,6 +66,15 @@ struct SimDisk {
 }
 
 impl World {
+    /// A display whose guest has ended shows that it is off.
+    fn displays(&self) -> BTreeMap<MachineId, ObservedDisplay> {
+        let mut displays = self.volatile.displays.clone();
+        for (machine, display) in &mut displays {
+            display.attached &= self.volatile.machines.contains_key(machine);
+        }
+        displays
+    }
+
     /// One effect: does `f` unless the power is cut before it, and fails if it is cut after it.
     fn effect(&mut self, f: impl FnOnce(&mut World)) -> Result<(), PowerCut> {
         let number = self.effects;
@@ -113,6 +123,8 @@ impl SimHost {
     /// Goes on after the daemon alone was killed: guests, rules and bridges are still there.
     pub fn daemon_died(&self) {
         let mut world = self.world();
+        // Displays are served by its children, which end with it.
+        world.volatile.displays.clear();
         (world.dark, world.cut) = (false, None);
     }
 
@@ -171,6 +183,7 @@ impl Host for SimHost {
             segments: world.volatile.segments.iter().map(whole).collect(),
             machines: world.volatile.machines.clone(),
             ended,
+            displays: world.displays(),
             disks: world.disks.iter().map(|(key, disk)| (*key, disk.state)).collect(),
             firewall: world.volatile.firewall.clone(),
             gate: world.volatile.gate.clone(),
@@ -192,7 +205,7 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
             world.effect(|w| {
                 w.volatile.firewall.grants.remove(grant);
             })?;
-            if let Some(uid) = grant.uid() {
+            if let Some(uid) = grant.uid().filter(|_| grant.ends_sessions()) {
                 world.effect(|w| {
                     w.volatile.gate.sessions.remove(&uid);
                 })?;
@@ -293,6 +306,26 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
             }
             world.effect(|_| ())?;
         }
+        Step::OpenDisplay { machine } => world.effect(|w| {
+            w.volatile.displays.entry(*machine).or_default();
+        })?,
+        Step::AttachDisplay { machine } => world.effect(|w| {
+            let runs = w.volatile.machines.contains_key(machine);
+            w.volatile.displays.entry(*machine).and_modify(|display| display.attached = runs);
+        })?,
+        Step::CloseDisplay { machine } => world.effect(|w| {
+            w.volatile.displays.remove(machine);
+        })?,
+        Step::OpenViewer { machine, viewer } => world.effect(|w| {
+            w.volatile.displays.entry(*machine).and_modify(|display| {
+                display.viewers.insert(viewer.id, viewer.kind.clone());
+            });
+        })?,
+        Step::CloseViewer { machine, viewer } => world.effect(|w| {
+            w.volatile.displays.entry(*machine).and_modify(|display| {
+                display.viewers.remove(viewer);
+            });
+        })?,
         Step::OpenGate { gate } => world.effect(|w| {
             w.volatile.gate.accounts.insert(gate.name.clone(), gate.clone());
         })?,

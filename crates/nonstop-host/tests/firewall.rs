@@ -28,6 +28,7 @@ fn firewall() -> Firewall {
         portal_uid: PORTAL,
         agent_uid: AGENT,
         dnsmasq_uids: vec![DNSMASQ],
+        display_uids: 65_600..=69_999,
         machine_uids: 80_000..=99_999,
         account_uids: 70_000..=79_999,
     })

@@ -46,6 +46,9 @@ pub struct Lab {
     /// What may run at once.
     #[serde(default)]
     pub capacity: Capacity,
+    /// Desktops from the hypervisor's display.
+    #[serde(default)]
+    pub desktop: DesktopLimits,
     /// How long a right in the kernel outlives a dead daemon, in seconds. One hour by default;
     /// never past the end of the period.
     #[serde(default = "default_lease")]
@@ -80,6 +83,15 @@ pub struct Portal {
     pub user: String,
 }
 
+/// Desktops from the hypervisor's display.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DesktopLimits {
+    /// MiB that one session may get in an hour before its pictures slow down and staff are told;
+    /// null for no bound. Pixels can be decoded by a program: this bounds what leaves that way.
+    pub budget_mib_per_hour: Option<u32>,
+}
+
 /// Addresses of the segments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -110,6 +122,12 @@ impl Default for Gateway {
 impl Default for Portal {
     fn default() -> Self {
         Portal { port: 8080, user: "nonstop-portal".into() }
+    }
+}
+
+impl Default for DesktopLimits {
+    fn default() -> Self {
+        DesktopLimits { budget_mib_per_hour: Some(2048) }
     }
 }
 
@@ -158,6 +176,10 @@ pub const MACHINE_UIDS: u32 = 80_000;
 
 /// The last uid of machines: a lab makes no more machines than have a uid of their own.
 pub const LAST_MACHINE_UID: u32 = 499_999;
+
+/// Uids of brokers, workers and recorders, lent to one process at a time: they own no file.
+/// Debian assigns none from 65536 on.
+pub const DISPLAY_UIDS: std::ops::RangeInclusive<u32> = 65_600..=ACCOUNT_UIDS - 1;
 
 /// A `lab.yaml` that cannot be read at all.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -296,6 +318,16 @@ impl Lab {
     /// The folder of things found on the host that nobody wants.
     pub fn quarantine(&self) -> PathBuf {
         self.state.join("quarantine")
+    }
+
+    /// The folder of recordings of displays.
+    pub fn recordings(&self) -> PathBuf {
+        self.state.join("recordings")
+    }
+
+    /// The folder of the lab's certificate authority.
+    pub fn authority(&self) -> PathBuf {
+        self.state.join("authority")
     }
 
     /// The socket of the CLI.

@@ -10,6 +10,18 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 /// account's own.
 pub const ACCOUNT_NET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 64, 0, 0), 10);
 
+/// Addresses on which the hypervisor's displays are served, one a machine. Only uids that hold a
+/// right to one reach it.
+pub const DESKTOP_NET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 128, 0, 0), 9);
+
+/// The port of RDP, and that of the owner's viewer of a display; others follow it.
+pub const RDP_PORT: u16 = 3389;
+
+/// The address on which the display of `machine` is served; never used for another.
+pub fn display_address(machine: MachineId) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(DESKTOP_NET.network()) + machine.0)
+}
+
 /// Name of a segment's bridge: `nsb` and five digits; fits the 15 bytes of Linux.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -101,8 +101,11 @@ impl FromStr for MachineRole {
 #[serde(rename_all = "lowercase")]
 pub enum RdpPolicy {
     /// No desktop.
-    #[default]
     None,
+    /// The hypervisor's own display: keys and pointer in, pictures out, and nothing else. Needs
+    /// nothing in the guest.
+    #[default]
+    Console,
     /// The guest's own RDP server: a raw way out for any byte, and shown as such.
     Guest,
 }
@@ -141,6 +144,9 @@ pub struct EnvironmentTemplate {
     /// Where the desktop comes from.
     #[serde(default)]
     pub rdp: RdpPolicy,
+    /// Why the guest's own server is allowed, for staff; asked for with `rdp: guest` alone.
+    #[serde(default)]
+    pub rdp_reason: String,
     /// Its machines.
     pub machines: Vec<MachineTemplate>,
 }
@@ -160,6 +166,11 @@ impl EnvironmentTemplate {
     pub fn check(&self) -> Result<(), String> {
         if self.version != 1 {
             return Err(format!("`version` is {}: this program reads version 1", self.version));
+        }
+        if self.rdp == RdpPolicy::Guest && self.rdp_reason.trim().is_empty() {
+            return Err("`rdp` is `guest`, a way out for any byte: say why in `rdp_reason`, or \
+                        use `console`"
+                .into());
         }
         if self.machines.is_empty() || self.machines.len() > 12 {
             return Err("`machines` must list one to twelve machines".into());

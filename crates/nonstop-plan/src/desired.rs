@@ -77,10 +77,41 @@ pub struct DesiredEnvironment {
 /// Where a machine's desktop is served: the target of the researcher's tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desktop {
+    /// Whether it comes from the hypervisor's display; else from the guest's own server.
+    pub console: bool,
     /// Address that the tunnel connects to.
     pub address: Ipv4Addr,
     /// TCP port.
     pub port: u16,
+}
+
+/// Somebody or something that looks at a display beside its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Viewer {
+    /// From 1, one for each at a time: its port is this above the desktop's.
+    pub id: u8,
+    /// What it is.
+    pub kind: ViewerKind,
+}
+
+/// What looks at a display beside its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ViewerKind {
+    /// A person, who sees and cannot type.
+    Person {
+        /// The uid of the person's tunnel.
+        uid: u32,
+        /// When the right ends by itself.
+        until: Timestamp,
+    },
+    /// A recording.
+    Recorder {
+        /// Its number.
+        recording: u64,
+        /// The most bytes it may take.
+        max_bytes: u64,
+    },
 }
 
 /// A machine as it should be.
@@ -114,6 +145,8 @@ pub struct DesiredMachine {
     pub preparation: Option<(String, Password)>,
     /// Where its desktop is; None for a machine without.
     pub desktop: Option<Desktop>,
+    /// Who else looks at its display.
+    pub viewers: Vec<Viewer>,
     /// The host's run in which it was last seen running.
     pub seen_in: Option<String>,
 }

@@ -10,9 +10,12 @@ mod planner;
 mod step;
 
 pub use absorb::{ASKED_OFF, Fact, absorb};
-pub use desired::{AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase};
+pub use desired::{
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase, Viewer, ViewerKind,
+};
 pub use observed::{
-    Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedMachine, ObservedSegment,
+    Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay, ObservedMachine,
+    ObservedSegment,
 };
 pub use planner::{Plan, plan};
 pub use step::{Grant, SegmentHost, Step};

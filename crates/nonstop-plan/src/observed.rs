@@ -1,6 +1,9 @@
 //! What an observation of the host found. Only things marked ours are listed.
 
-use crate::{desired::AccountGate, step::Grant};
+use crate::{
+    desired::{AccountGate, ViewerKind},
+    step::Grant,
+};
 use nonstop_model::{AccountName, EnvironmentId, MachineId, SegmentName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,6 +23,8 @@ pub struct Observed {
     pub machines: BTreeMap<MachineId, ObservedMachine>,
     /// How guests ended that we heard of since the last observation.
     pub ended: BTreeMap<MachineId, EndReason>,
+    /// Displays that are served.
+    pub displays: BTreeMap<MachineId, ObservedDisplay>,
     /// What guests have written, by machine and generation.
     pub disks: BTreeMap<(MachineId, u32), Disk>,
     /// nft tables and what they let through.
@@ -42,6 +47,17 @@ pub struct ObservedMachine {
     pub environment: EnvironmentId,
     /// The generation it runs on.
     pub generation: u32,
+}
+
+/// A display that is served.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObservedDisplay {
+    /// Whether the guest's picture is shown, or asked for; else one that says it is off.
+    pub attached: bool,
+    /// Viewers beside the owner's.
+    pub viewers: BTreeMap<u8, ViewerKind>,
+    /// SHA-256 of its certificate, in hex.
+    pub fingerprint: String,
 }
 
 /// Why a guest stopped.

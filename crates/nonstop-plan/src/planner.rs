@@ -5,7 +5,9 @@
 //! only once an observation shows the thing that it gives access to.
 
 use crate::{
-    desired::{AccountGate, Desired, DesiredEnvironment, DesiredMachine, Phase},
+    desired::{
+        AccountGate, Desired, DesiredEnvironment, DesiredMachine, Phase, Viewer, ViewerKind,
+    },
     observed::{Disk, Observed},
     step::{Grant, SegmentHost, Step},
 };
@@ -51,12 +53,13 @@ impl Plan {
 /// The steps that bring what was observed to what is desired at `now`.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let granted = wanted_grants(desired, observed);
+    let granted = wanted_grants(desired, observed, now);
     let gates = wanted_gates(desired, &granted);
     plan_cut(&mut plan, observed, &granted, &gates);
+    plan_displays(&mut plan, desired, observed, now);
     plan_orphans(&mut plan, desired, observed);
     for environment in desired.environments.values() {
-        plan_environment(&mut plan, environment, observed, now);
+        plan_environment(&mut plan, desired, environment, observed, now);
     }
     plan_grants(&mut plan, desired, observed, &granted, &gates, now);
     plan
@@ -65,7 +68,7 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
 /// A wanted grant ends by itself at this time; None for one that the tables carry.
 type Grants = BTreeMap<Grant, Option<Timestamp>>;
 
-fn wanted_grants(desired: &Desired, observed: &Observed) -> Grants {
+fn wanted_grants(desired: &Desired, observed: &Observed, now: Timestamp) -> Grants {
     let mut grants = Grants::new();
     for gate in desired.accounts.values() {
         let grant =
@@ -84,9 +87,23 @@ fn wanted_grants(desired: &Desired, observed: &Observed) -> Grants {
             let Some(desktop) = machine.desktop else { continue };
             let grant =
                 Grant::Desktop { uid: gate.uid, address: desktop.address, port: desktop.port };
-            // A power cycle keeps the grant; the first one waits for a guest that is ready.
-            let ready =
-                machine.preparation.is_none() && observed.machines.contains_key(&machine.id);
+            // A power cycle keeps the grant; the first one waits for a display, or for a guest
+            // that is ready.
+            let ready = match desktop.console {
+                true => observed.displays.contains_key(&machine.id),
+                false => {
+                    machine.preparation.is_none() && observed.machines.contains_key(&machine.id)
+                }
+            };
+            for viewer in viewers(desired, environment, machine, now) {
+                let ViewerKind::Person { uid, until } = viewer.kind else { continue };
+                let port = desktop.port + u16::from(viewer.id);
+                let open = observed.displays.get(&machine.id);
+                if open.is_some_and(|open| open.viewers.get(&viewer.id) == Some(&viewer.kind)) {
+                    let grant = Grant::Desktop { uid, address: desktop.address, port };
+                    grants.insert(grant, Some(until.min(environment.until)));
+                }
+            }
             if ready || observed.firewall.grants.contains_key(&grant) {
                 grants.insert(grant, Some(environment.until));
             }
@@ -140,6 +157,54 @@ fn plan_cut(
     }
 }
 
+/// Displays and viewers whose right has ended.
+fn plan_displays(plan: &mut Plan, desired: &Desired, observed: &Observed, now: Timestamp) {
+    for (id, seen) in &observed.displays {
+        let wanted = desired.environments.values().find_map(|environment| {
+            let machine = environment.machines.iter().find(|m| m.id == *id)?;
+            serves_display(desired, environment, machine).then_some((environment, machine))
+        });
+        let Some((environment, machine)) = wanted else {
+            plan.cut.push(Step::CloseDisplay { machine: *id });
+            continue;
+        };
+        for (viewer, kind) in &seen.viewers {
+            let still = viewers(desired, environment, machine, now);
+            if !still.into_iter().any(|v| v.id == *viewer && v.kind == *kind) {
+                plan.cut.push(Step::CloseViewer { machine: *id, viewer: *viewer });
+            }
+        }
+    }
+}
+
+/// A display is served for as long as its owner may look at it.
+fn serves_display(
+    desired: &Desired,
+    environment: &DesiredEnvironment,
+    machine: &DesiredMachine,
+) -> bool {
+    environment.phase == Phase::Live
+        && desired.accounts.contains_key(&environment.account)
+        && machine.desktop.is_some_and(|desktop| desktop.console)
+}
+
+/// Viewers of `machine` whose right has not ended.
+fn viewers<'a>(
+    desired: &Desired,
+    environment: &DesiredEnvironment,
+    machine: &'a DesiredMachine,
+    now: Timestamp,
+) -> Vec<&'a Viewer> {
+    if !serves_display(desired, environment, machine) {
+        return Vec::new();
+    }
+    let in_time = |viewer: &&Viewer| match viewer.kind {
+        ViewerKind::Person { until, .. } => now < until,
+        ViewerKind::Recorder { .. } => true,
+    };
+    machine.viewers.iter().filter(in_time).collect()
+}
+
 /// What is on the host and belongs to no environment that we know.
 fn plan_orphans(plan: &mut Plan, desired: &Desired, observed: &Observed) {
     let known: BTreeSet<MachineId> =
@@ -169,6 +234,7 @@ fn plan_orphans(plan: &mut Plan, desired: &Desired, observed: &Observed) {
 
 fn plan_environment(
     plan: &mut Plan,
+    desired: &Desired,
     environment: &DesiredEnvironment,
     observed: &Observed,
     now: Timestamp,
@@ -179,6 +245,7 @@ fn plan_environment(
         Phase::Live => {
             plan.wake(environment.until);
             build(plan, &mut queue, environment, observed, now);
+            show(plan, &mut queue, desired, environment, observed, now);
         }
         Phase::Grace => {
             environment.destroy_at.into_iter().for_each(|at| plan.wake(at));
@@ -257,6 +324,47 @@ fn build(
             _ => queue.push(Step::StartMachine { machine: machine.clone(), segment: name.clone() }),
         }
     }
+}
+
+/// Serves the displays, before the guests start, so that a client sees them from the firmware on.
+fn show(
+    plan: &mut Plan,
+    queue: &mut Vec<Step>,
+    desired: &Desired,
+    environment: &DesiredEnvironment,
+    observed: &Observed,
+    now: Timestamp,
+) {
+    let mut first = Vec::new();
+    for machine in environment.machines.iter().filter(|m| serves_display(desired, environment, m)) {
+        let id = machine.id;
+        let seen = observed.displays.get(&id);
+        if seen.is_none() {
+            first.push(Step::OpenDisplay { machine: id });
+        }
+        let starts = queue.iter().position(|step| match step {
+            Step::StartMachine { machine, .. } => machine.id == id,
+            _ => false,
+        });
+        let stops = queue.contains(&Step::StopMachine { machine: id });
+        let runs = observed.machines.contains_key(&id) && !stops;
+        match starts {
+            Some(at) => queue.insert(at + 1, Step::AttachDisplay { machine: id }),
+            None if runs && !seen.is_some_and(|seen| seen.attached) => {
+                queue.insert(0, Step::AttachDisplay { machine: id });
+            }
+            None => {}
+        }
+        for viewer in viewers(desired, environment, machine, now) {
+            if let ViewerKind::Person { until, .. } = viewer.kind {
+                plan.wake(until);
+            }
+            if seen.is_some_and(|seen| !seen.viewers.contains_key(&viewer.id)) {
+                queue.push(Step::OpenViewer { machine: id, viewer: viewer.clone() });
+            }
+        }
+    }
+    queue.splice(0..0, first);
 }
 
 fn hosts(environment: &DesiredEnvironment) -> Vec<SegmentHost> {

@@ -1,7 +1,10 @@
 //! One effect on the host. Each can be repeated, and says what it does in one line.
 
-use crate::desired::{AccountGate, DesiredMachine};
-use nonstop_model::{AccountName, MachineId, Segment, SegmentName};
+use crate::desired::{AccountGate, DesiredMachine, Viewer};
+use nonstop_model::{
+    AccountName, MachineId, Segment, SegmentName,
+    network::{DESKTOP_NET, RDP_PORT},
+};
 use serde::Serialize;
 use std::{fmt, net::Ipv4Addr, time::Duration};
 
@@ -37,6 +40,13 @@ pub enum Grant {
 }
 
 impl Grant {
+    /// Whether taking it away also ends every session of its account. A right to look at
+    /// somebody else's display does not: its viewer is ended instead.
+    pub fn ends_sessions(&self) -> bool {
+        let Grant::Desktop { address, port, .. } = self else { return self.uid().is_some() };
+        !(DESKTOP_NET.contains(address) && *port != RDP_PORT)
+    }
+
     /// The account it belongs to; None for one of a machine.
     pub fn uid(&self) -> Option<u32> {
         match self {
@@ -148,6 +158,35 @@ pub enum Step {
         /// Which.
         machine: DesiredMachine,
     },
+    /// Serve a machine's display to its owner; it says that the machine is off.
+    OpenDisplay {
+        /// Which.
+        machine: MachineId,
+    },
+    /// Show the picture of the guest that runs.
+    AttachDisplay {
+        /// Which.
+        machine: MachineId,
+    },
+    /// Serve a machine's display no longer: whoever looked gets no further frame.
+    CloseDisplay {
+        /// Which.
+        machine: MachineId,
+    },
+    /// Let somebody else look, or record.
+    OpenViewer {
+        /// At which machine.
+        machine: MachineId,
+        /// Who.
+        viewer: Viewer,
+    },
+    /// End that: it gets no further frame.
+    CloseViewer {
+        /// At which machine.
+        machine: MachineId,
+        /// Which.
+        viewer: u8,
+    },
     /// Write an account's user record and keys.
     OpenGate {
         /// What the files say.
@@ -187,6 +226,13 @@ impl fmt::Display for Step {
             Step::StartMachine { machine: m, segment } => write!(f, "start {} on {segment}", m.id),
             Step::ResetMachine { machine } => write!(f, "reset {machine}"),
             Step::PrepareMachine { machine: m } => write!(f, "set the password of {}", m.id),
+            Step::OpenDisplay { machine } => write!(f, "serve the display of {machine}"),
+            Step::AttachDisplay { machine } => write!(f, "show the picture of {machine}"),
+            Step::CloseDisplay { machine } => write!(f, "serve the display of {machine} no longer"),
+            Step::OpenViewer { machine, viewer } => {
+                write!(f, "open viewer {} of {machine}", viewer.id)
+            }
+            Step::CloseViewer { machine, viewer } => write!(f, "end viewer {viewer} of {machine}"),
             Step::OpenGate { gate } => {
                 write!(f, "open the gate to {} ({} targets)", gate.name, gate.targets.len())
             }

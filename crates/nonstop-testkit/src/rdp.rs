@@ -25,9 +25,12 @@ use std::{
 pub struct Desktop<'a> {
     /// Port on 127.0.0.1 of the place that looks.
     pub port: u16,
-    /// User of the guest.
+    /// SHA-256 of the certificate that must be shown, in hex; None for a guest's own server,
+    /// whose certificate nobody knows beforehand.
+    pub fingerprint: Option<&'a str>,
+    /// User of the guest, where it asks for one.
     pub user: &'a str,
-    /// Password of this machine.
+    /// Password of this machine, where it asks for one.
     pub password: &'a str,
 }
 
@@ -220,8 +223,12 @@ impl Client {
             .spawn()
             .context("start xfreerdp3")?;
         // By stdin: a command line can be read by every user of the machine.
+        let certificate = match desktop.fingerprint {
+            Some(fingerprint) => format!("fingerprint:sha256:{fingerprint},deny"),
+            None => "ignore".into(),
+        };
         let args = format!(
-            "/v:127.0.0.1:{}\n/u:{}\n/p:{}\n/cert:ignore\n/size:{WIDTH}x{HEIGHT}\n/bpp:32\n\
+            "/v:127.0.0.1:{}\n/u:{}\n/p:{}\n/cert:{certificate}\n/size:{WIDTH}x{HEIGHT}\n/bpp:32\n\
              /network:lan\n-clipboard\n-decorations\n/log-level:WARN\n",
             desktop.port, desktop.user, desktop.password
         );

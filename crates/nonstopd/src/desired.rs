@@ -1,7 +1,9 @@
 //! From the database to what is wanted on the host at a time.
 
 use jiff::Timestamp;
-use nonstop_model::{AccountState, Environment, EnvironmentState, Lab, Machine};
+use nonstop_model::{
+    AccountState, Environment, EnvironmentState, Lab, Machine, RdpPolicy, network::display_address,
+};
 use nonstop_plan::{AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase};
 use nonstop_store::{Read, StoreError};
 
@@ -52,6 +54,14 @@ fn environment(environment: Environment, now: Timestamp) -> DesiredEnvironment {
     }
 }
 
+/// Where the desktop of `machine` is; None where it has none.
+pub fn desktop(machine: &Machine, environment: &Environment) -> Option<Desktop> {
+    let port = machine.desktop_port?;
+    let console = environment.template.rdp == RdpPolicy::Console;
+    let address = if console { display_address(machine.id) } else { machine.address };
+    Some(Desktop { console, address, port })
+}
+
 fn machine(machine: &Machine, environment: &Environment) -> DesiredMachine {
     let preparation = match &machine.guest_user {
         Some(user) if !machine.prepared => Some((user.clone(), machine.password.clone())),
@@ -71,7 +81,8 @@ fn machine(machine: &Machine, environment: &Environment) -> DesiredMachine {
         force_off_at: machine.force_off_at,
         reset_pending: machine.reset_pending,
         preparation,
-        desktop: machine.desktop_port.map(|port| Desktop { address: machine.address, port }),
+        desktop: desktop(machine, environment),
+        viewers: Vec::new(),
         seen_in: machine.seen_in.clone(),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod caller;
 pub mod desired;
+pub mod displays;
 pub mod login;
 pub mod person;
 pub mod reconciler;

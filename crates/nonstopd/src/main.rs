@@ -6,7 +6,7 @@ use nonstop_host::{Host, LocalUsers, RealHost, images::Images};
 use nonstop_model::{Lab, capacity::Room};
 use nonstop_store::Db;
 use nonstopd::{
-    Clock, SystemClock,
+    Clock, SystemClock, displays,
     login::Logins,
     reconciler::{Reconciler, Wake},
     server::{self, Door},
@@ -62,6 +62,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         run_id.clone(),
         Arc::clone(&images),
         Box::new(move || on_event.wake()),
+        displays::recorder(Arc::clone(&db), Arc::clone(&clock)).context("start a thread")?,
     )?;
     let host_key = host.host_key()?;
     let host: Arc<dyn Host> = Arc::new(host);
@@ -124,6 +125,7 @@ fn folders(lab: &Lab) -> anyhow::Result<()> {
         (&lab.machines(), 0o711),
         (&lab.images(), 0o755),
         (&lab.quarantine(), 0o700),
+        (&lab.recordings(), 0o700),
         (&lab.run, 0o755),
     ] {
         fs::create_dir_all(path)

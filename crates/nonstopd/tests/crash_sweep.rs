@@ -96,9 +96,14 @@ impl TestLab {
     }
 
     fn grant(&self, account: &str, seconds: i64) {
-        let text = "version: 1\ntitle: t\nrdp: guest\nmachines:\n\
-            - {role: debugger, image: a, memory_mib: 96}\n\
-            - {role: debuggee, image: b, memory_mib: 96}\n";
+        // Bob's desktops come from the hypervisor's display, those of others from the guest.
+        let rdp = if account == "bob" { "console" } else { "guest\nrdp_reason: a test" };
+        let user = Some("user").filter(|_| account != "bob");
+        let text = format!(
+            "version: 1\ntitle: t\nrdp: {rdp}\nmachines:\n\
+            - {{role: debugger, image: a, memory_mib: 96}}\n\
+            - {{role: debuggee, image: b, memory_mib: 96}}\n"
+        );
         let machine = |user: Option<&str>, port| GrantedMachine {
             image: "a".parse().expect("a name"),
             image_digest: "d".into(),
@@ -111,9 +116,9 @@ impl TestLab {
         let grant = Grant {
             account: account.parse().expect("a name"),
             template_name: "t".parse().expect("a name"),
-            template: EnvironmentTemplate::parse("t", text).expect("valid"),
+            template: EnvironmentTemplate::parse("t", &text).expect("valid"),
             period: Period::new(now, until).expect("ordered"),
-            machines: vec![machine(Some("user"), Some(3389)), machine(None, None)],
+            machines: vec![machine(user, Some(3389)), machine(None, None)],
             pool: self.lab.network.pool,
             room: Room { memory_mib: 1000, machines: 10 },
         };
@@ -168,6 +173,11 @@ impl TestLab {
             for machine in &environment.machines {
                 let on = live && machine.power == Power::On;
                 assert_eq!(seen.machines.contains_key(&machine.id), on, "{}", machine.id);
+                let may_look = wanted.accounts.contains_key(&environment.account);
+                let console = machine.desktop.is_some_and(|desktop| desktop.console);
+                let display = seen.displays.get(&machine.id);
+                assert_eq!(display.is_some(), live && console && may_look, "display");
+                assert!(display.is_none_or(|display| display.attached == on), "what it shows");
                 let kept = matches!(environment.phase, Phase::Live | Phase::Grace);
                 if kept {
                     disks.insert((machine.id, machine.generation), Disk::Whole);
@@ -178,6 +188,7 @@ impl TestLab {
             wanted.environments.values().flat_map(|e| &e.machines).any(|m| m.id == *id)
         };
         assert!(seen.machines.keys().all(known), "a guest is left over");
+        assert!(seen.displays.keys().all(known), "a display is left over");
         assert!(
             seen.segments.keys().all(|s| wanted.environments.contains_key(&s.environment())),
             "a segment is left over"
@@ -342,6 +353,37 @@ fn a_bridge_deleted_and_rules_flushed_by_hand_are_put_right() {
         lab.host.bridge_vanishes(E1);
         lab.settle();
         lab.host.rules_are_flushed();
+        lab.settle();
+    }));
+}
+
+fn bob_is_ready(lab: &mut TestLab) {
+    lab.account("bob");
+    lab.grant("bob", 1000);
+    lab.settle();
+}
+
+#[test]
+fn a_display_outlives_its_guest_and_ends_with_the_period() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        bob_is_ready(lab);
+        lab.host.qemu_dies(M1);
+        lab.settle();
+        lab.want(|w| w.set_power(E1, MachineRole::Debugger, Power::Off, w.now()));
+        lab.settle();
+        lab.want(|w| w.set_power(E1, MachineRole::Debugger, Power::On, w.now()));
+        lab.settle();
+        lab.later(1001);
+        lab.settle();
+    }));
+}
+
+#[test]
+fn nobody_looks_at_the_display_of_a_suspended_account() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        bob_is_ready(lab);
+        let bob: AccountName = "bob".parse().expect("a name");
+        lab.want(|w| w.set_account_state(&bob, AccountState::Suspended, "lost card"));
         lab.settle();
     }));
 }

@@ -92,6 +92,7 @@ impl Lab {
             portal_uid: 64_101,
             agent_uid: 64_102,
             dnsmasq_uids: vec![],
+            display_uids: 65_600..=69_999,
             machine_uids: 80_000..=99_999,
             account_uids: 70_000..=79_999,
         });

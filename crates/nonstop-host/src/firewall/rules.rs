@@ -2,7 +2,7 @@
 //! lab's host may run other things, and end in a refusal wherever they match.
 
 use super::FirewallConfig;
-use nonstop_model::network::ACCOUNT_NET;
+use nonstop_model::network::{ACCOUNT_NET, DESKTOP_NET};
 use std::collections::BTreeSet;
 
 /// The script that replaces both tables by closed ones.
@@ -13,6 +13,7 @@ pub(super) fn render(config: &FirewallConfig) -> String {
     let dhcp_uids: Vec<String> = dhcp_uids.iter().map(u32::to_string).collect();
     RULES
         .replace("@ACCOUNT_NET@", &ACCOUNT_NET.to_string())
+        .replace("@DESKTOP_NET@", &DESKTOP_NET.to_string())
         .replace("@POOL@", &config.pool.to_string())
         .replace("@DHCP_UIDS@", &dhcp_uids.join(", "))
         .replace("@CLOSED_UIDS@", &closed)
@@ -23,7 +24,7 @@ const ROOT_BEFORE_IT_DROPPED: u32 = 0;
 
 /// Elements of the set of uids that open no connection of their own.
 fn closed_uids(config: &FirewallConfig) -> String {
-    let ranges = [&config.account_uids, &config.machine_uids];
+    let ranges = [&config.display_uids, &config.account_uids, &config.machine_uids];
     let single: BTreeSet<u32> = [config.portal_uid, config.agent_uid]
         .into_iter()
         .chain(config.dnsmasq_uids.iter().copied())
@@ -52,6 +53,8 @@ table inet nonstop {
 		type filter hook output priority filter; policy accept;
 		ip daddr @ACCOUNT_NET@ goto to_account
 		ip saddr @ACCOUNT_NET@ goto from_account
+		ip daddr @DESKTOP_NET@ goto to_display
+		ip saddr @DESKTOP_NET@ goto from_display
 		oifname "nsb*" goto to_segment
 		oifname != "lo" ip daddr @POOL@ goto refuse
 		meta skuid { @CLOSED_UIDS@ } goto refuse
@@ -69,6 +72,21 @@ table inet nonstop {
 	# From an account's address: replies of the portal.
 	chain from_account {
 		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @portal_replies accept
+		goto refuse
+	}
+
+	# To a display: a person who may look.
+	chain to_display {
+		meta skuid . ip daddr . tcp dport @desktop accept
+		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @desktop_replies accept
+		meta skuid 0-4294967294 goto refuse
+		ct state established ct direction original ip daddr . tcp dport @desktop_replies accept
+		goto refuse
+	}
+
+	# From a display: what it shows.
+	chain from_display {
+		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @desktop_replies accept
 		goto refuse
 	}
 
@@ -98,8 +116,8 @@ table inet nonstop {
 	chain input {
 		type filter hook input priority filter; policy accept;
 		iifname "nsb*" goto from_segment
-		iifname != "lo" ip daddr { @ACCOUNT_NET@, @POOL@ } drop
-		iifname != "lo" ip saddr { @ACCOUNT_NET@, @POOL@ } drop
+		iifname != "lo" ip daddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
+		iifname != "lo" ip saddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
 	}
 
 	# From a segment: DHCP and DNS at the host's address of that segment, and replies of desktops.
@@ -116,8 +134,8 @@ table inet nonstop {
 		type filter hook forward priority filter; policy accept;
 		iifname "nsb*" drop
 		oifname "nsb*" drop
-		ip saddr { @ACCOUNT_NET@, @POOL@ } drop
-		ip daddr { @ACCOUNT_NET@, @POOL@ } drop
+		ip saddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
+		ip daddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
 	}
 }
 table bridge nonstop

@@ -26,7 +26,13 @@ use pool::{Failure, Link, Pool};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{
+            fs::{DirBuilderExt, PermissionsExt},
+            net::UnixStream,
+        },
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -359,6 +365,31 @@ impl Libvirt {
             Some(domain) => absent_is_fine(domain.reset().map(|_| ())),
         });
         reset.map_err(|e| explain(format!("reset {machine}"), e))
+    }
+
+    /// A connection to the display of `machine`'s guest; None if it does not run.
+    ///
+    /// A second one takes the input from the first, whose listener must be dropped.
+    pub fn open_display(&self, machine: MachineId) -> Result<Option<OwnedFd>, HostError> {
+        let opened = self.work.with(|link| match self.domain(link, machine)? {
+            None => Ok(None),
+            Some(domain) => {
+                let (ours, theirs) = match UnixStream::pair() {
+                    Ok(pair) => pair,
+                    Err(e) => return Ok(Some(Err(e))),
+                };
+                let flags = sys::VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH;
+                match domain.open_graphics(0, theirs.as_raw_fd(), flags) {
+                    Ok(_) => Ok(Some(Ok(OwnedFd::from(ours)))),
+                    Err(e) if is(&e, &[ErrorNumber::NoDomain, ErrorNumber::OperationInvalid]) => {
+                        Ok(None)
+                    }
+                    Err(e) => Err(e),
+                }
+            }
+        });
+        let doing = || format!("open the display of {machine}");
+        opened.map_err(|e| explain(doing(), e))?.transpose().map_err(|e| HostError::new(doing(), e))
     }
 
     fn domain(&self, link: &Link, machine: MachineId) -> Result<Option<Domain>, Error> {

@@ -1,7 +1,7 @@
 //! Environments: how far they are, and switching, reverting, extending and ending them.
 
 use super::{Service, refusal, requests::fresh_password};
-use crate::caller::Caller;
+use crate::{caller::Caller, desired::desktop};
 use jiff::Timestamp;
 use nonstop_api::{
     ApiError, DesktopView, EnvironmentStateView, EnvironmentView, ErrorCode, MachineStateView,
@@ -11,7 +11,7 @@ use nonstop_model::{
     Environment, EnvironmentId, EnvironmentState, Machine, MachineRole, Period, Power,
     lab::ACCOUNT_UIDS,
 };
-use nonstop_plan::{Grant, Observed};
+use nonstop_plan::{Desktop, Grant, Observed};
 use std::time::Duration;
 
 /// How long a guest may take to shut down before it is stopped.
@@ -153,7 +153,7 @@ impl Service {
         let machines: Vec<MachineView> = environment
             .machines
             .iter()
-            .map(|machine| machine_view(machine, uid, observed, may_see_password))
+            .map(|machine| machine_view(machine, environment, uid, observed, may_see_password))
             .collect();
         let (state, destroy_at) = match environment.state {
             EnvironmentState::Gone => (EnvironmentStateView::Gone, None),
@@ -195,20 +195,24 @@ fn settled(machine: &MachineView) -> bool {
 
 fn machine_view(
     machine: &Machine,
+    environment: &Environment,
     uid: u32,
     observed: &Observed,
     may_see_password: bool,
 ) -> MachineView {
     let runs = observed.machines.get(&machine.id).map(|seen| seen.generation == machine.generation);
-    let desktop = machine.desktop_port.map(|port| DesktopView {
-        address: machine.address,
-        port,
+    let served = desktop(machine, environment);
+    let display = observed.displays.get(&machine.id);
+    let desktop = served.map(|served| DesktopView {
+        address: served.address,
+        port: served.port,
+        fingerprint: display.map(|display| display.fingerprint.clone()),
         user: machine.guest_user.clone(),
-        password: may_see_password.then(|| machine.password.0.clone()),
+        password: (may_see_password && !served.console).then(|| machine.password.0.clone()),
     });
-    let reachable = machine.desktop_port.is_none_or(|port| {
-        let grant = Grant::Desktop { uid, address: machine.address, port };
-        observed.firewall.grants.contains_key(&grant)
+    let reachable = served.is_none_or(|Desktop { console, address, port }| {
+        let granted = observed.firewall.grants.contains_key(&Grant::Desktop { uid, address, port });
+        granted && (!console || display.is_some_and(|display| display.attached))
     });
     let prepared = machine.prepared || machine.guest_user.is_none();
     let state = match (machine.power, runs) {

@@ -5,7 +5,7 @@ use crate::{caller::Caller, status::chain, templates};
 use nonstop_api::{ApiError, ErrorCode, Reply, RequestView, TemplateView};
 use nonstop_model::{
     AccountName, AccountState, EnvironmentTemplate, Password, Period, RdpPolicy, Request,
-    RequestId, Role, TemplateName, capacity::Full,
+    RequestId, Role, TemplateName, capacity::Full, network::RDP_PORT,
 };
 use nonstop_store::{Grant, GrantedMachine, NewRequest};
 use rand::Rng;
@@ -152,10 +152,14 @@ impl Service {
         Ok(GrantedMachine {
             image: machine.image.clone(),
             image_digest,
-            guest_user: manifest.user.filter(|_| manifest.agent),
+            // Whoever looks at the display is in already: no password is needed.
+            guest_user: manifest
+                .user
+                .filter(|_| manifest.agent && template.rdp == RdpPolicy::Guest),
             password: fresh_password(),
             desktop_port: match template.rdp {
                 RdpPolicy::None => None,
+                RdpPolicy::Console => Some(RDP_PORT),
                 RdpPolicy::Guest => manifest.rdp_port,
             },
         })

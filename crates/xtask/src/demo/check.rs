@@ -45,7 +45,7 @@ pub(crate) fn main_job(demo: &DemoJson, dir: &Path, stages: &mut Stages) -> Resu
             Ok(environments(demo)?.into_iter().find(|id| !before.contains(id)))
         })
     })?;
-    let (target, user, password) =
+    let Reached { target, fingerprint, user, password } =
         stages.stage("from approval to RDP answering", || ready(demo, &id))?;
     let port = free_port()?;
     let forward = Forward { port, target };
@@ -54,7 +54,12 @@ pub(crate) fn main_job(demo: &DemoJson, dir: &Path, stages: &mut Stages) -> Resu
         let log = folder.join("ssh.log");
         Tunnel::open(&Place::here(), "self", config, "alice", &[forward], &log)
     })?;
-    let desktop = rdp::Desktop { port, user: &user, password: &password };
+    let desktop = rdp::Desktop {
+        port,
+        fingerprint: fingerprint.as_deref(),
+        user: &user,
+        password: &password,
+    };
     eprintln!("==> looking at the desktop");
     let frames =
         rdp::look(&Place::here(), &desktop, &Look::of_ours(), &folder, Duration::from_secs(120))?;
@@ -81,8 +86,16 @@ fn environments(demo: &DemoJson) -> Result<Vec<String>> {
     list.iter().map(|environment| text(&environment["id"])).collect()
 }
 
-/// Target of the tunnel, user and password, once the environment is ready.
-fn ready(demo: &DemoJson, id: &str) -> Result<(String, String, String)> {
+/// Where a desktop is, and how to log in.
+struct Reached {
+    target: String,
+    fingerprint: Option<String>,
+    user: String,
+    password: String,
+}
+
+/// The desktop of the environment `id`, once that is ready.
+fn ready(demo: &DemoJson, id: &str) -> Result<Reached> {
     let patience = Instant::now() + Duration::from_secs(240);
     loop {
         let environment = cli(demo, &["environment", "show", id])?;
@@ -94,7 +107,14 @@ fn ready(demo: &DemoJson, id: &str) -> Result<(String, String, String)> {
                 .find(|desktop| desktop.is_object())
                 .context("no machine of the environment has a desktop")?;
             let target = format!("{}:{}", text(&desktop["address"])?, text(&desktop["port"])?);
-            return Ok((target, text(&desktop["user"])?, text(&desktop["password"])?));
+            let word = |name: &str| desktop[name].as_str().map(str::to_owned);
+            return Ok(Reached {
+                target,
+                fingerprint: word("fingerprint"),
+                // The hypervisor's display asks for nobody's name; clients want to say one.
+                user: word("user").unwrap_or("researcher".into()),
+                password: word("password").unwrap_or_default(),
+            });
         }
         if Instant::now() > patience {
             bail!("the environment {id} is not ready: {environment:#}");
