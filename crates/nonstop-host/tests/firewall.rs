@@ -329,6 +329,33 @@ fn a_desktop_is_reached_by_its_persons_uid_alone_and_cut_on_revoke() {
 }
 
 #[test]
+fn a_display_is_reached_by_whoever_may_look_alone_and_opens_no_connection_itself() {
+    const WORKER: u32 = 65_601;
+    let host = Host::new();
+    let right = Grant::Desktop { uid: ALICE, address: ip("127.128.0.7"), port: 3389 };
+    // The daemon opens the socket, the worker accepts.
+    let listener = listen(&host.net, 0, "127.128.0.7:3389");
+    let _viewers = listen(&host.net, 0, "127.128.0.7:3390");
+    let refused = Err(ErrorKind::ConnectionRefused);
+    for uid in [0, ALICE, BOB, PORTAL, QEMU, WORKER] {
+        let tried = connect(&host.net, uid, "127.128.0.7:3389").map(drop);
+        assert_eq!(tried, refused, "uid {uid} before the right");
+    }
+    host.grant(&right, HOUR);
+    for uid in [0, BOB, PORTAL, QEMU, WORKER] {
+        assert_eq!(connect(&host.net, uid, "127.128.0.7:3389").map(drop), refused, "uid {uid}");
+    }
+    assert_eq!(connect(&host.net, ALICE, "127.128.0.7:3390").map(drop), refused, "other port");
+    let mut client = connect(&host.net, ALICE, "127.128.0.7:3389").expect("alice may");
+    let (mut served, _) = host.net.inside_as(WORKER, || listener.accept()).expect("accepted");
+    assert!(passes(&mut client, &mut served) && passes(&mut served, &mut client));
+    host.revoke(&right);
+    let _sent = served.write_all(b"one frame more");
+    let _sent = client.write_all(b"a key");
+    assert!(is_cut(&mut client), "the client gets no further frame");
+}
+
+#[test]
 fn a_machine_reaches_dns_of_its_own_segment_and_nothing_else() {
     let host = Host::new();
     let guest = host.guest(7, "10.77.0");
