@@ -135,6 +135,43 @@ pub fn look(
     Ok(Frames { first, second, appeared_after, answered_after })
 }
 
+/// A client that looks at a desktop, for as long as this is held.
+pub struct Session {
+    client: Client,
+    screen: Screen,
+}
+
+impl Session {
+    /// Starts a client at `desktop` from `place`; its log goes to `folder`.
+    pub fn open(place: &Place, desktop: &Desktop<'_>, folder: &Path) -> Result<Session> {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let screen = Screen::open(place, folder)?;
+        let client = Client::start(place, &screen, desktop, folder)?;
+        Ok(Session { client, screen })
+    }
+
+    /// What the client shows now.
+    pub fn picture(&self) -> Result<Picture> {
+        self.screen.picture()
+    }
+
+    /// Moves the pointer and types: words of xdotool.
+    pub fn tool(&self, words: &[&str]) -> Result<()> {
+        self.screen.tool(words)
+    }
+
+    /// The client's last words if it has ended.
+    pub fn ended(&mut self) -> Result<Option<String>> {
+        let ended = self.client.child.try_wait()?;
+        Ok(ended.map(|status| format!("{status}: {}", tail(&self.client.log, 12))))
+    }
+
+    /// The client's process.
+    pub fn pid(&self) -> u32 {
+        self.client.child.id()
+    }
+}
+
 /// An X server whose screen is a file.
 struct Screen {
     server: Child,
