@@ -174,3 +174,64 @@ fn write_whole(path: &Path, content: &[u8]) -> std::io::Result<()> {
     new.persist(path).map_err(|e| e.error)?;
     fs::File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(folder: &Path) -> DisplayConfig {
+        DisplayConfig {
+            program: "/nowhere".into(),
+            authority: folder.join("authority"),
+            certificates: folder.join("displays"),
+            recordings: folder.join("recordings"),
+            lab: "test".into(),
+            budget: None,
+        }
+    }
+
+    #[test]
+    fn a_displays_certificate_lasts_over_a_restart_and_fits_the_labs_authority() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config(folder.path());
+        let (m7, m8) = (MachineId(7), MachineId(8));
+        let first = Authority::open(&config).expect("made");
+        let shown = first.of(m7).expect("made");
+        assert_ne!(shown.fingerprint, first.of(m8).expect("made").fingerprint);
+        let again = Authority::open(&config).expect("read");
+        assert_eq!(again.certificate_pem(), first.certificate_pem());
+        assert_eq!(again.of(m7).expect("read").fingerprint, shown.fingerprint);
+        for path in [config.authority.join("ca.key"), config.certificates.join("m7")] {
+            let mode = fs::metadata(&path).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        }
+
+        let setup: WorkerSetup = serde_json::from_slice(&shown.setup).expect("ours");
+        let pem =
+            |der: &str| format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n");
+        let leaf = folder.path().join("leaf.pem");
+        fs::write(&leaf, pem(&setup.certificates[0])).expect("written");
+        let output = std::process::Command::new("openssl")
+            .args(["verify", "-x509_strict", "-purpose", "sslserver"])
+            .args(["-verify_hostname", "localhost", "-CAfile"])
+            .args([config.authority.join("ca.crt"), leaf])
+            .output()
+            .expect("openssl runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+
+        again.forget(m7);
+        assert_eq!(again.kept(), [m8]);
+        assert_ne!(again.of(m7).expect("made").fingerprint, shown.fingerprint);
+    }
+
+    #[test]
+    fn an_authority_without_its_key_is_an_error_that_says_how_to_mend_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config(folder.path());
+        Authority::open(&config).expect("made");
+        fs::remove_file(config.authority.join("ca.key")).expect("removed");
+        let error = Authority::open(&config).err().expect("refused");
+        assert!(error.help.contains("from a backup"), "{error}: {}", error.help);
+    }
+}
