@@ -9,6 +9,22 @@ CREATE TABLE accounts (
     added_at INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE desktop_sessions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    machine INTEGER NOT NULL REFERENCES machines (id),
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    kind TEXT NOT NULL CHECK (kind IN ('owner', 'viewer')),
+    opened_at INTEGER NOT NULL,
+    closed_at INTEGER,
+    frames INTEGER NOT NULL DEFAULT 0 CHECK (frames >= 0),
+    bytes_out INTEGER NOT NULL DEFAULT 0 CHECK (bytes_out >= 0),
+    keys_in INTEGER NOT NULL DEFAULT 0 CHECK (keys_in >= 0),
+    over_budget INTEGER NOT NULL DEFAULT 0 CHECK (over_budget IN (0, 1)),
+    note TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE INDEX desktop_sessions_open ON desktop_sessions (machine) WHERE closed_at IS NULL;
+
 CREATE TABLE environments (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     account INTEGER NOT NULL REFERENCES accounts (id),
@@ -56,6 +72,29 @@ CREATE TABLE machines (
     UNIQUE (environment, role),
     UNIQUE (environment, position)
 ) STRICT;
+
+CREATE TABLE recording_plays (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    recording INTEGER NOT NULL REFERENCES recordings (id),
+    actor TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE recordings (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    machine INTEGER NOT NULL REFERENCES machines (id),
+    viewer INTEGER NOT NULL CHECK (viewer BETWEEN 1 AND 15),
+    wanted_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    max_bytes INTEGER NOT NULL CHECK (max_bytes > 0),
+    begun_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    bytes INTEGER NOT NULL DEFAULT 0 CHECK (bytes >= 0),
+    note TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE UNIQUE INDEX recordings_once ON recordings (machine) WHERE ended_at IS NULL;
 
 CREATE TABLE requests (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -112,3 +151,19 @@ CREATE TRIGGER trace_is_never_deleted BEFORE DELETE ON trace
 BEGIN
     SELECT raise(ABORT, 'the trace is append-only');
 END;
+
+CREATE TABLE view_grants (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    machine INTEGER NOT NULL REFERENCES machines (id),
+    viewer INTEGER NOT NULL CHECK (viewer BETWEEN 1 AND 15),
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    granted_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    from_at INTEGER NOT NULL,
+    until_at INTEGER NOT NULL CHECK (until_at > from_at),
+    ended_at INTEGER
+) STRICT;
+
+CREATE UNIQUE INDEX view_grants_once ON view_grants (machine, account) WHERE ended_at IS NULL;
+
+CREATE UNIQUE INDEX view_places_once ON view_grants (machine, viewer) WHERE ended_at IS NULL;

@@ -15,6 +15,7 @@ fn migrations() -> Migrations<'static> {
     Migrations::new(vec![
         M::up(include_str!("../migrations/0001_lab.sql")),
         M::up(include_str!("../migrations/0002_pool.sql")),
+        M::up(include_str!("../migrations/0003_desktops.sql")),
     ])
 }
 

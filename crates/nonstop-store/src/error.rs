@@ -1,6 +1,6 @@
 //! What can go wrong with the database.
 
-use nonstop_model::{AccountName, EnvironmentId, RequestId, capacity::Full};
+use nonstop_model::{AccountName, EnvironmentId, MachineId, RequestId, capacity::Full};
 use std::path::PathBuf;
 
 /// A transaction that was not done; nothing of it remains.
@@ -58,6 +58,18 @@ pub enum StoreError {
     /// There is no such session.
     #[error("there is no session {0}")]
     NoSession(u64),
+    /// There is no such permission to see a display.
+    #[error("there is no view {0}")]
+    NoView(u64),
+    /// There is no such recording.
+    #[error("there is no recording {0}")]
+    NoRecording(u64),
+    /// A display has one recording at a time.
+    #[error("the display of {0} is being recorded already")]
+    Recorded(MachineId),
+    /// All places at a display are taken.
+    #[error("no more can look at the display of {0} at once")]
+    NoPlace(MachineId),
     /// The lab has no room.
     #[error(transparent)]
     Full(#[from] Full),

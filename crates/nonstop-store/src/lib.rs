@@ -6,17 +6,21 @@
 mod accounts;
 mod codec;
 mod db;
+mod desktops;
 mod environments;
 mod error;
 mod machines;
+mod recordings;
 mod requests;
 mod sessions;
 mod trace;
 
 pub use accounts::{NewAccount, NewKey};
 pub use db::{Db, Read, Write};
+pub use desktops::{DesktopSession, DesktopSessionId, LookerKind, MOST_VIEWERS, ViewGrant};
 pub use environments::{Grant, GrantedMachine};
 pub use error::StoreError;
+pub use recordings::Recording;
 pub use requests::NewRequest;
 pub use sessions::{NewSession, Session};
 pub use trace::{TraceRow, Verification};

@@ -126,10 +126,11 @@ impl Service {
 fn refusal(error: StoreError) -> ApiError {
     use StoreError::*;
     let code = match &error {
-        NoAccount(_) | NoRequest(_) | NoEnvironment(_) | NoMachine(_) | NoSession(_) => {
-            ErrorCode::NotFound
+        NoAccount(_) | NoRequest(_) | NoEnvironment(_) | NoMachine(_) | NoSession(_)
+        | NoView(_) | NoRecording(_) => ErrorCode::NotFound,
+        NameTaken(_) | KeyTaken { .. } | Decided(_) | Ended(_) | Recorded(_) | NoPlace(_) => {
+            ErrorCode::Conflict
         }
-        NameTaken(_) | KeyTaken { .. } | Decided(_) | Ended(_) => ErrorCode::Conflict,
         Full(_) | NoSlot(_) | NoAccountId | NoMachineId => ErrorCode::Capacity,
         Open { .. } | PoolMoved { .. } | Migrate(_) | Sql(_) | Corrupt { .. } => {
             ErrorCode::Internal
