@@ -2,6 +2,8 @@
 
 #![allow(unreachable_pub, dead_code, reason = "each test takes what it needs")]
 
+pub mod fake;
+
 use nonstop_display::{
     control::{Order, Report, ViewerId, ViewerKind},
     link::{Rect, Show, Told},
@@ -21,8 +23,8 @@ pub const UID: u32 = 71_001;
 
 /// A running broker.
 pub struct Desk {
-    pub child: Child,
-    control: OwnedFd,
+    child: Option<Child>,
+    control: Option<OwnedFd>,
     pub reports: Vec<Report>,
 }
 
@@ -35,13 +37,13 @@ impl Desk {
             .stdout(Stdio::null())
             .spawn()
             .expect("a broker");
-        let desk = Self { child, control, reports: Vec::new() };
+        let desk = Self { child: Some(child), control: Some(control), reports: Vec::new() };
         desk.order(&Order::Begin { budget }, None);
         desk
     }
 
     pub fn order(&self, order: &Order, file: Option<&OwnedFd>) {
-        wire::send(&self.control, order, file.map(AsFd::as_fd)).expect("ordered");
+        wire::send(self.control(), order, file.map(AsFd::as_fd)).expect("ordered");
     }
 
     pub fn attach(&self, display: &OwnedFd) {
@@ -57,7 +59,7 @@ impl Desk {
     /// Takes in what was reported.
     pub fn listen(&mut self) {
         loop {
-            match wire::receive::<Report>(&self.control) {
+            match wire::receive::<Report>(self.control()) {
                 Ok((report, _)) => self.reports.push(report),
                 Err(WireError::Empty) => return,
                 Err(e) => panic!("the broker is gone: {e}"),
@@ -74,10 +76,23 @@ impl Desk {
         })
     }
 
+    /// Ends `nonstopd`'s side; the broker's process.
+    pub fn release(mut self) -> Child {
+        self.control = None;
+        self.child.take().expect("a broker")
+    }
+
+    fn control(&self) -> &OwnedFd {
+        self.control.as_ref().expect("not released")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("not released").id()
+    }
+
     /// Seconds of processor that the broker has used.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat =
-            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("stat");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("stat");
         let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split(' ').collect();
         let ticks: f64 = [12, 13].iter().map(|at| fields[*at].parse::<f64>().expect("ticks")).sum();
         ticks / 100.0
@@ -85,7 +100,7 @@ impl Desk {
 
     /// Kilobytes that the broker holds, its own and shared.
     pub fn rss_kb(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("status");
         let line = status.lines().find(|l| l.starts_with("VmRSS")).expect("VmRSS");
         line.split_whitespace().nth(1).expect("kB").parse().expect("a number")
@@ -94,8 +109,10 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
