@@ -2,10 +2,14 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountState, Environment, EnvironmentState, Lab, Machine, RdpPolicy, network::display_address,
+    AccountState, Environment, EnvironmentState, Lab, Machine, MachineId, RdpPolicy,
+    network::display_address,
 };
-use nonstop_plan::{AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase};
+use nonstop_plan::{
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase, Viewer, ViewerKind,
+};
 use nonstop_store::{Read, StoreError};
+use std::collections::BTreeMap;
 
 /// Everything that `lab` wants at `now`.
 pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, StoreError> {
@@ -22,15 +26,40 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
         (account.name, gate)
     });
     let environments = read.environments(lab.network.pool, false)?;
+    let mut viewers = viewers(read, now)?;
     Ok(Desired {
         accounts: accounts.collect(),
-        environments: environments.into_iter().map(|e| (e.id, environment(e, now))).collect(),
+        environments: environments
+            .into_iter()
+            .map(|e| (e.id, environment(e, &mut viewers, now)))
+            .collect(),
         lease: lab.lease(),
         portal_port: lab.portal.port,
     })
 }
 
-fn environment(environment: Environment, now: Timestamp) -> DesiredEnvironment {
+/// Who looks at displays beside their owners, by machine.
+type Viewers = BTreeMap<MachineId, Vec<Viewer>>;
+
+fn viewers(read: &Read<'_>, now: Timestamp) -> Result<Viewers, StoreError> {
+    let mut viewers = Viewers::new();
+    for grant in read.view_grants(None, now)? {
+        let uid = read.account(&grant.account)?.uid;
+        let kind = ViewerKind::Person { uid, until: grant.until };
+        viewers.entry(grant.machine).or_default().push(Viewer { id: grant.viewer, kind });
+    }
+    for recording in read.recordings(false)? {
+        let kind = ViewerKind::Recorder { recording: recording.id, max_bytes: recording.max_bytes };
+        viewers.entry(recording.machine).or_default().push(Viewer { id: recording.viewer, kind });
+    }
+    Ok(viewers)
+}
+
+fn environment(
+    environment: Environment,
+    viewers: &mut Viewers,
+    now: Timestamp,
+) -> DesiredEnvironment {
     let (phase, destroy_at) = match environment.state {
         EnvironmentState::Granted if now < environment.period.from() => (Phase::Waiting, None),
         // Past its end it is `Ended` by the same pass, before the plan is made.
@@ -41,7 +70,7 @@ fn environment(environment: Environment, now: Timestamp) -> DesiredEnvironment {
         EnvironmentState::Ended { destroy_at } => (Phase::Destroy, Some(destroy_at)),
         EnvironmentState::Gone => (Phase::Destroy, None),
     };
-    let machines = environment.machines.iter().map(|m| machine(m, &environment)).collect();
+    let machines = environment.machines.iter().map(|m| machine(m, &environment, viewers)).collect();
     DesiredEnvironment {
         id: environment.id,
         account: environment.account.clone(),
@@ -62,7 +91,7 @@ pub fn desktop(machine: &Machine, environment: &Environment) -> Option<Desktop> 
     Some(Desktop { console, address, port })
 }
 
-fn machine(machine: &Machine, environment: &Environment) -> DesiredMachine {
+fn machine(machine: &Machine, environment: &Environment, viewers: &mut Viewers) -> DesiredMachine {
     let preparation = match &machine.guest_user {
         Some(user) if !machine.prepared => Some((user.clone(), machine.password.clone())),
         _ => None,
@@ -82,7 +111,7 @@ fn machine(machine: &Machine, environment: &Environment) -> DesiredMachine {
         reset_pending: machine.reset_pending,
         preparation,
         desktop: desktop(machine, environment),
-        viewers: Vec::new(),
+        viewers: viewers.remove(&machine.id).unwrap_or_default(),
         seen_in: machine.seen_in.clone(),
     }
 }

@@ -2,37 +2,31 @@
 //! wait for the database.
 
 use crate::{Clock, status::chain};
-use nonstop_display::link::Meter;
 use nonstop_host::displays::{DisplayEvent, DisplayHappening, Told};
-use nonstop_store::Db;
-use serde_json::json;
-use std::sync::{Arc, mpsc};
+use nonstop_model::MachineId;
+use nonstop_store::{Db, DesktopSessionId, StoreError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+};
 use tracing::{error, warn};
 
 /// Rows that wait for the database. Sessions begin and end at the pace of people; what comes
-/// faster is an attack, and its rows are counted instead of written.
+/// faster is an attack, and what does not fit is missing from the trace, which is said in the log.
 const WAITING: usize = 256;
 
-/// Starts the thread, and gives what the host calls.
-pub fn recorder(db: Arc<Db>, clock: Arc<dyn Clock>) -> std::io::Result<Told> {
+/// Sessions that are open, by display and place.
+type Open = BTreeMap<(MachineId, u8), DesktopSessionId>;
+
+/// Closes the records of sessions of a daemon that is gone, starts the thread, and gives what the
+/// host calls.
+pub fn recorder(db: Arc<Db>, clock: Arc<dyn Clock>) -> anyhow::Result<Told> {
+    db.write("nonstopd", clock.now(), |w| w.close_forgotten_desktops())?;
     let (events, inbox) = mpsc::sync_channel::<DisplayEvent>(WAITING);
     std::thread::Builder::new().name("display-trace".into()).spawn(move || {
+        let mut open = Open::new();
         while let Ok(event) = inbox.recv() {
-            let (action, meter) = match event.what {
-                DisplayHappening::Opened => ("desktop.open", Meter::default()),
-                DisplayHappening::OverBudget(meter) => ("desktop.over_budget", meter),
-                DisplayHappening::Closed(meter) => ("desktop.close", meter),
-            };
-            let detail = json!({
-                "viewer": event.viewer,
-                "frames": meter.frames,
-                "bytes_out": meter.bytes_out,
-                "keys_in": meter.keys_in,
-            });
-            let written = db.write("nonstopd", clock.now(), |w| {
-                w.trace(action, &event.machine, detail.clone())
-            });
-            if let Err(e) = written {
+            if let Err(e) = record(&db, &*clock, &mut open, &event) {
                 error!("record what happened at the display of {}: {}", event.machine, chain(&e));
             }
         }
@@ -42,4 +36,38 @@ pub fn recorder(db: Arc<Db>, clock: Arc<dyn Clock>) -> std::io::Result<Told> {
             warn!("too much happens at displays: one event is not in the trace");
         }
     }))
+}
+
+fn record(
+    db: &Db,
+    clock: &dyn Clock,
+    open: &mut Open,
+    event: &DisplayEvent,
+) -> Result<(), StoreError> {
+    let place = (event.machine, event.viewer);
+    match event.what {
+        DisplayHappening::Opened => {
+            let looker = db.read(|read| read.looker(event.machine, event.viewer))?;
+            // A recording is no person: it has rows of its own.
+            let Some((account, kind)) = looker else { return Ok(()) };
+            let id = db.write("nonstopd", clock.now(), |w| {
+                w.desktop_opened(event.machine, &account, kind)
+            })?;
+            open.insert(place, id);
+        }
+        DisplayHappening::OverBudget(meter) => {
+            let Some(id) = open.get(&place).copied() else { return Ok(()) };
+            warn!("a session at the display of {} has used up its bytes of this hour", place.0);
+            db.write("nonstopd", clock.now(), |w| {
+                w.desktop_over_budget(id, meter.frames, meter.bytes_out, meter.keys_in)
+            })?;
+        }
+        DisplayHappening::Closed(meter) => {
+            let Some(id) = open.remove(&place) else { return Ok(()) };
+            db.write("nonstopd", clock.now(), |w| {
+                w.desktop_closed(id, meter.frames, meter.bytes_out, meter.keys_in)
+            })?;
+        }
+    }
+    Ok(())
 }

@@ -62,7 +62,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         run_id.clone(),
         Arc::clone(&images),
         Box::new(move || on_event.wake()),
-        displays::recorder(Arc::clone(&db), Arc::clone(&clock)).context("start a thread")?,
+        displays::recorder(Arc::clone(&db), Arc::clone(&clock))?,
     )?;
     let host_key = host.host_key()?;
     let host: Arc<dyn Host> = Arc::new(host);
