@@ -21,10 +21,13 @@ pub fn draw(pixels: &mut [u8], width: usize) {
     blank(pixels);
     let height = pixels.len() / 4 / width.max(1);
     let (left, top) = (width.saturating_sub(WIDTH) / 2, height.saturating_sub(HEIGHT) / 2);
+    // Of a picture too small for them, the middle of the words.
+    let (skip_x, skip_y) = (WIDTH.saturating_sub(width) / 2, HEIGHT.saturating_sub(height) / 2);
     let bits = &WORDS[HEADER.len()..];
     for y in 0..HEIGHT.min(height) {
         for x in 0..WIDTH.min(width) {
-            if bits[y * WIDTH / 8 + x / 8] >> (7 - x % 8) & 1 == 1 {
+            let (bit_x, bit_y) = (x + skip_x, y + skip_y);
+            if bits[bit_y * WIDTH / 8 + bit_x / 8] >> (7 - bit_x % 8) & 1 == 1 {
                 let at = ((top + y) * width + left + x) * 4;
                 pixels[at..at + 4].copy_from_slice(&INK);
             }

@@ -52,9 +52,14 @@ const ALIVE_PACE: Duration = Duration::from_millis(500);
 /// Between two reports of a session's figures.
 const METER_PACE: Duration = Duration::from_secs(1);
 
-/// Of each window of time this share may be spent; a desktop in a flood leaves the rest to others.
-const WINDOW: Duration = Duration::from_millis(100);
-const SHARE: Duration = Duration::from_millis(70);
+/// Of a processor, in hundredths, what a desktop in a flood may take; the rest is others'.
+const SHARE: i64 = 70;
+
+/// What may be saved up for a burst.
+const BURST: Duration = Duration::from_millis(70);
+
+/// The longest rest, so that signs of life are not late.
+const LONGEST_REST: Duration = Duration::from_millis(300);
 
 /// Reports that wait for `nonstopd`; above this viewers are not heard.
 const MOST_REPORTS: usize = 128;
@@ -141,9 +146,9 @@ struct Broker {
     next_copy: Instant,
     next_alive: Instant,
     next_meter: Instant,
-    /// The share of the processor: since when, and what was spent since.
-    window: Instant,
-    spent: Duration,
+    /// The share of the processor that is left, in nanoseconds, at a time.
+    credit: i64,
+    credited: Instant,
     more: bool,
 }
 
@@ -163,8 +168,8 @@ impl Broker {
             next_copy: now,
             next_alive: now,
             next_meter: now,
-            window: now,
-            spent: Duration::ZERO,
+            credit: nanoseconds(BURST),
+            credited: now,
             more: false,
         }
     }
@@ -188,6 +193,7 @@ impl Broker {
         let mut until = self.next_alive;
         let stale = self.screen.is_stale();
         for viewer in &mut self.viewers {
+            until = until.min(viewer.pointer_at(now).unwrap_or(until));
             if !stale && !viewer.is_owed() {
                 continue;
             }
@@ -437,17 +443,18 @@ impl Broker {
         Ok(())
     }
 
-    /// Leaves the processor to others when this window's share is spent; orders still wake it.
+    /// Leaves the processor to others when the share of it is spent; orders still wake this.
     fn rest(&mut self, control: BorrowedFd<'_>, began: Instant) -> Result<(), BrokerError> {
         let now = Instant::now();
-        if now.saturating_duration_since(self.window) >= WINDOW {
-            (self.window, self.spent) = (began, Duration::ZERO);
-        }
-        self.spent += now.saturating_duration_since(began);
-        if self.spent < SHARE {
+        let gained = nanoseconds(now.saturating_duration_since(self.credited)) / 100 * SHARE;
+        let spent = nanoseconds(now.saturating_duration_since(began));
+        self.credit = self.credit.saturating_add(gained).min(nanoseconds(BURST)) - spent;
+        self.credited = now;
+        if self.credit >= 0 {
             return Ok(());
         }
-        let wait = (self.window + WINDOW).saturating_duration_since(now);
+        let wait = Duration::from_nanos((-self.credit / SHARE).unsigned_abs() * 100);
+        let wait = wait.min(LONGEST_REST);
         let wait = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos().into() };
         let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
         match poll(&mut fds, Some(&wait)) {
@@ -455,4 +462,8 @@ impl Broker {
             Err(e) => Err(BrokerError::Wait(e)),
         }
     }
+}
+
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX / 1000)
 }

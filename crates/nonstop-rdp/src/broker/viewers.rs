@@ -13,11 +13,14 @@ use nonstop_display::{
 use std::{
     collections::VecDeque,
     os::fd::{AsFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Typed input that a recorder has not taken; more is lost to it.
 const MOST_TYPED: usize = 1024;
+
+/// Between two pointers. They count against the budget as updates do.
+const POINTER_PACE: Duration = Duration::from_millis(30);
 
 /// Messages that are looked at in one turn.
 const MOST_MESSAGES: usize = 64;
@@ -65,6 +68,7 @@ pub struct Viewer {
     owes_pointer: bool,
     damage: Damage,
     last_update: Option<Instant>,
+    last_pointer: Option<Instant>,
     typed: VecDeque<Input>,
     full: bool,
     open: bool,
@@ -86,6 +90,7 @@ impl Viewer {
             owes_pointer: true,
             damage: Damage::new(),
             last_update: None,
+            last_pointer: None,
             typed: VecDeque::new(),
             full: false,
             open: false,
@@ -136,6 +141,17 @@ impl Viewer {
         Some(self.budget.next(self.last_update, now).unwrap_or(now))
     }
 
+    /// When a pointer that it is owed may be shown; as [`Viewer::ready_at`].
+    pub fn pointer_at(&mut self, now: Instant) -> Option<Instant> {
+        // A pointer means nothing before the first picture.
+        if self.full || !self.owes_pointer || self.last_update.is_none() {
+            return None;
+        }
+        let Some(last) = self.last_pointer else { return Some(now) };
+        let budgeted = self.budget.next(self.last_pointer, now).unwrap_or(now);
+        Some(budgeted.max(last + POINTER_PACE))
+    }
+
     /// Whether something of the picture waits for it.
     pub fn is_owed(&self) -> bool {
         self.owes_picture || !self.damage.is_empty()
@@ -168,9 +184,11 @@ impl Viewer {
                 self.last_update = Some(now);
             }
         }
-        // A pointer means nothing before the first picture.
-        if self.owes_pointer && !self.full && self.last_update.is_some() {
-            self.owes_pointer = !self.send(&Show::Cursor(pointer.cloned()), None)?;
+        if self.pointer_at(now).is_some_and(|at| at <= now)
+            && self.send(&Show::Cursor(pointer.cloned()), None)?
+        {
+            self.owes_pointer = false;
+            self.last_pointer = Some(now);
         }
         while let Some(input) = self.typed.front().copied().filter(|_| !self.full) {
             if self.send(&Show::Typed(input), None)? {

@@ -149,6 +149,13 @@ impl Peer {
         }
     }
 
+    /// Reads and forgets all that comes from now on.
+    pub fn drain(&self) {
+        let mut stream = self.stream.try_clone().expect("a descriptor");
+        stream.set_read_timeout(None).expect("no limit");
+        std::thread::spawn(move || while matches!(stream.read(&mut [0; 65536]), Ok(1..)) {});
+    }
+
     /// Whether the other end has closed.
     pub fn is_closed(&mut self) -> bool {
         while self.receive(Duration::from_millis(1)).is_some() {}
@@ -212,7 +219,9 @@ impl Fake {
         });
         let answer = listener.receive(PATIENCE).expect("an answer");
         assert_eq!((answer.kind, answer.reply_to), (Kind::Return, serial));
-        Self { main, listener, absolute: true, asked: Vec::new() }
+        let mut fake = Self { main, listener, absolute: true, asked: Vec::new() };
+        fake.answer_one(PATIENCE);
+        fake
     }
 
     /// Says something on the listener's connection; its number.
@@ -270,16 +279,20 @@ impl Fake {
 
     /// Takes in what was asked until `limit` passes without anything, and answers it.
     pub fn answer(&mut self, limit: Duration) {
-        while let Some(got) = self.main.receive(limit) {
-            let reply_to = got.serial;
-            if got.member == "Get" {
-                let body = Writer::new().signature("b").aligned(4).u32(self.absolute.into());
-                self.main.send(Said { reply_to, signature: "v", body, ..Said::default() });
-            } else {
-                self.main.send(Said { reply_to, ..Said::default() });
-                self.asked.push((got.member, got.numbers));
-            }
+        while self.answer_one(limit) {}
+    }
+
+    fn answer_one(&mut self, limit: Duration) -> bool {
+        let Some(got) = self.main.receive(limit) else { return false };
+        let reply_to = got.serial;
+        if got.member == "Get" {
+            let body = Writer::new().signature("b").aligned(4).u32(self.absolute.into());
+            self.main.send(Said { reply_to, signature: "v", body, ..Said::default() });
+        } else {
+            self.main.send(Said { reply_to, ..Said::default() });
+            self.asked.push((got.member, got.numbers));
         }
+        true
     }
 }
 

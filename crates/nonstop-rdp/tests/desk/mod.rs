@@ -209,9 +209,12 @@ impl Viewer {
     /// Whether the card "the machine is off" is shown: its paper in the corner, its ink inside.
     pub fn sees_card(&self) -> bool {
         let Some((_, width, height)) = self.picture else { return false };
-        let words = Rect { x: width / 2 - 150, y: height / 2 - 40, width: 300, height: 80 };
-        let ink = self.part(words).chunks_exact(4).filter(|p| p[..3] == [0xc8, 0xc0, 0xb8]).count();
-        self.pixel(0, 0) == Some([0x22, 0x1c, 0x18]) && ink > 1000
+        let (wide, high) = (width.min(300), height.min(80));
+        let (x, y) = ((width - wide) / 2, (height - high) / 2);
+        let words = self.part(Rect { x, y, width: wide, height: high });
+        let ink = words.chunks_exact(4).filter(|p| p[..3] == [0xc8, 0xc0, 0xb8]).count();
+        let paper = words.chunks_exact(4).filter(|p| p[..3] == [0x22, 0x1c, 0x18]).count();
+        ink * 50 > paper && ink + paper == usize::from(wide) * usize::from(high)
     }
 
     pub fn await_card(&mut self) {
