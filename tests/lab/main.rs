@@ -3,6 +3,7 @@
 mod arrival;
 mod bad_input;
 mod crashes;
+mod displays;
 mod images;
 mod isolation;
 mod portal;

@@ -37,6 +37,10 @@ const PROBE_PORT: u16 = 3389;
 const PROBE: &str = "version: 1\ntitle: probe\nrdp: guest\nrdp_reason: a test\nmachines:\n\
     - {role: analyst, image: probe, memory_mib: 96}\n";
 
+/// `micro` with its screen served by the hypervisor.
+const SCREEN: &str = "version: 1\ntitle: screen\nrdp: console\nmachines:\n\
+    - {role: analyst, image: micro, memory_mib: 96}\n";
+
 impl World {
     /// A lab that is switched on.
     pub fn new(name: &str) -> Result<World> {
@@ -56,6 +60,7 @@ impl World {
             fs::copy(format!("{shipped}/{file}"), templates.join(&file))?;
         }
         fs::write(templates.join("probe.yaml"), PROBE)?;
+        fs::write(templates.join("screen.yaml"), SCREEN)?;
         disguised(&lab, "probe", |manifest| manifest["rdp_port"] = PROBE_PORT.into())?;
         Ok(World { lab: lab.templates(templates).yaml(yaml) })
     }

@@ -8,7 +8,10 @@ use rustix::{
         unshare_unsafe,
     },
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 use std::collections::BTreeMap;
 
 /// Confinement that failed: the process must end.
@@ -39,6 +42,8 @@ pub struct Left<'a> {
     pub file_bytes: u64,
     /// Open descriptors.
     pub files: u64,
+    /// Threads beside the first, made by `clone` alone; see [`refuse_clone3`].
+    pub threads: u64,
     /// Numbers of system calls (x86-64, the kernel's `syscall_64.tbl`) beside [`ALWAYS`].
     pub calls: &'a [i64],
 }
@@ -78,7 +83,7 @@ pub fn confine(left: Left<'_>) -> Result<(), ConfineError> {
         (Resource::As, left.memory_bytes),
         (Resource::Fsize, left.file_bytes),
         (Resource::Core, 0),
-        (Resource::Nproc, 0),
+        (Resource::Nproc, left.threads + u64::from(left.threads > 0)),
         (Resource::Nofile, left.files),
     ] {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
@@ -95,12 +100,42 @@ pub fn confine(left: Left<'_>) -> Result<(), ConfineError> {
     if getppid() != parent {
         return Err(ConfineError::Orphan);
     }
-    let allowed: BTreeMap<i64, Vec<_>> =
+    let mut allowed: BTreeMap<i64, Vec<_>> =
         ALWAYS.iter().chain(left.calls).map(|call| (*call, Vec::new())).collect();
+    if left.threads > 0 {
+        // A thread, never a process: the flag CLONE_THREAD stands in the first argument.
+        let thread = SeccompCondition::new(
+            0,
+            SeccompCmpArgLen::Qword,
+            SeccompCmpOp::MaskedEq(CLONE_THREAD),
+            CLONE_THREAD,
+        )?;
+        allowed.insert(CLONE, vec![SeccompRule::new(vec![thread])?]);
+        allowed.insert(CLONE3, Vec::new());
+    }
     let filter = SeccompFilter::new(
         allowed,
         SeccompAction::KillProcess,
         SeccompAction::Allow,
+        TargetArch::x86_64,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    seccompiler::apply_filter(&program)?;
+    Ok(())
+}
+
+const CLONE: i64 = 56;
+const CLONE3: i64 = 435;
+const CLONE_THREAD: u64 = 0x0001_0000;
+
+/// Makes `clone3`, whose arguments a filter cannot see, unknown: the C library takes `clone` then.
+pub fn refuse_clone3() -> Result<(), ConfineError> {
+    const ENOSYS: u32 = 38;
+    set_no_new_privs(true)?;
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(CLONE3, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(ENOSYS),
         TargetArch::x86_64,
     )?;
     let program: BpfProgram = filter.try_into()?;

@@ -12,5 +12,6 @@
 
 pub mod broker;
 pub mod confine;
+pub mod worker;
 
 pub use nonstop_display::{control, link, setup, wire};

@@ -1,7 +1,7 @@
 //! `nonstop-rdp broker UID`, `worker UID`, `recorder UID`: started by `nonstopd` as root, with what
 //! each may use as its descriptors. Each confines itself before it hears the first word.
 
-use nonstop_rdp::broker;
+use nonstop_rdp::{broker, worker};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let ended = match args[..] {
         ["broker", uid] => user(uid).map(|uid| broker::run(uid).map_err(|e| e.to_string())),
+        ["worker", uid] => user(uid).map(|uid| worker::run(uid).map_err(|e| e.to_string())),
         _ => None,
     };
     match ended {

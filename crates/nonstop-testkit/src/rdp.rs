@@ -166,6 +166,11 @@ impl Session {
         Ok(ended.map(|status| format!("{status}: {}", tail(&self.client.log, 12))))
     }
 
+    /// The client's last words.
+    pub fn said(&self) -> String {
+        tail(&self.client.log, 12)
+    }
+
     /// The client's process.
     pub fn pid(&self) -> u32 {
         self.client.child.id()
@@ -266,7 +271,7 @@ impl Client {
         };
         let args = format!(
             "/v:127.0.0.1:{}\n/u:{}\n/p:{}\n/cert:{certificate}\n/size:{WIDTH}x{HEIGHT}\n/bpp:32\n\
-             /network:lan\n-clipboard\n-decorations\n/log-level:WARN\n",
+             /network:lan\n-clipboard\n-decorations\n/log-level:INFO\n",
             desktop.port, desktop.user, desktop.password
         );
         let mut stdin = child.stdin.take().context("talk to xfreerdp3")?;

@@ -114,6 +114,7 @@ pub fn run(uid: u32) -> Result<(), BrokerError> {
         memory_bytes: MEMORY_BYTES,
         file_bytes: FILE_BYTES,
         files: FILES,
+        threads: 0,
         calls: CALLS,
     })?;
     let control = rustix::stdio::stdin();

@@ -1,0 +1,95 @@
+//! The worker: speaks RDP with one client at a time, shows the broker's picture, types.
+
+mod count;
+mod input;
+mod link;
+mod screen;
+mod server;
+mod setup;
+
+use crate::confine::{ConfineError, Left, confine, refuse_clone3};
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+};
+
+/// A worker that ends.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// What it was started with makes no sense.
+    #[error("read the setup: {0}")]
+    Setup(String),
+    /// It cannot give up its rights.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The broker is gone or broke the rules.
+    #[error("the broker is gone")]
+    Broker,
+}
+
+/// System calls beside those that every process of a desktop needs.
+const CALLS: &[i64] = &[
+    5,   // fstat
+    13,  // rt_sigaction
+    14,  // rt_sigprocmask
+    17,  // pread64
+    20,  // writev
+    24,  // sched_yield
+    35,  // nanosleep
+    39,  // getpid
+    44,  // sendto
+    45,  // recvfrom
+    48,  // shutdown
+    51,  // getsockname
+    52,  // getpeername
+    54,  // setsockopt
+    55,  // getsockopt
+    72,  // fcntl
+    157, // prctl: a name for a thread
+    186, // gettid
+    204, // sched_getaffinity
+    230, // clock_nanosleep
+    232, // epoll_wait
+    233, // epoll_ctl
+    234, // tgkill
+    273, // set_robust_list
+    281, // epoll_pwait
+    288, // accept4
+    290, // eventfd2
+    291, // epoll_create1
+    302, // prlimit64: the size of a stack
+    334, // rseq
+];
+
+/// Serves until the broker is gone.
+pub fn run(uid: u32) -> Result<(), WorkerError> {
+    let tls = setup::read()?;
+    let listener = std::net::TcpListener::from(duplicate(io::stdout())?);
+    listener.set_nonblocking(true)?;
+    let link = UnixStream::from(duplicate(io::stdin())?);
+    link.set_nonblocking(true)?;
+    // Before the filter: it opens a pair of sockets that it never uses.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(1)
+        .build()?;
+    refuse_clone3()?;
+    confine(Left {
+        uid,
+        memory_bytes: 1 << 30,
+        file_bytes: 0,
+        files: 64,
+        threads: 4,
+        calls: CALLS,
+    })?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, server::serve(listener, link, tls))
+}
+
+fn duplicate(of: impl std::os::fd::AsFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(of, 3)?)
+}
