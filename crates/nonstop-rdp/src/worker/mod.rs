@@ -1,6 +1,8 @@
 //! The worker: speaks RDP with one client at a time, shows the broker's picture, types.
 
+mod changes;
 mod count;
+mod graphics;
 mod input;
 mod link;
 mod screen;

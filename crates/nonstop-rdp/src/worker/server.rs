@@ -6,6 +6,7 @@
 use super::{
     WorkerError,
     count::Counted,
+    graphics::{Factory, Pictures, Pipeline},
     input::Typing,
     link::{self, Shared},
 };
@@ -41,6 +42,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Between two clients: who knocks faster waits in the kernel.
 const PACE: Duration = Duration::from_millis(4);
+
+/// How long a client may take to say that it knows the graphics pipeline.
+const UNDECIDED: Duration = Duration::from_millis(500);
 
 /// A client that takes nothing for so long is gone.
 const STUCK: Duration = Duration::from_secs(30);
@@ -89,7 +93,8 @@ pub(super) async fn serve(
     let _started = tokio::task::spawn_blocking(|| ()).await;
     let shared = Arc::new(Shared::default());
     let (tell, outbox) = mpsc::channel(1024);
-    let accepting = accept(TcpListener::from_std(listener)?, Arc::clone(&shared), tell.clone(), tls);
+    let accepting =
+        accept(TcpListener::from_std(listener)?, Arc::clone(&shared), tell.clone(), tls);
     tokio::select! {
         ended = link::keep(link, shared, tell, outbox) => ended,
         ended = accepting => ended,
@@ -168,12 +173,15 @@ async fn run(stream: TcpStream, session: Arc<Session>, tls: TlsAcceptor) {
         keys: Arc::clone(&session.figures.keys),
         looks: Box::new(move || looks.looks()),
     };
-    let display = Display { session: Arc::clone(&session), size: (0, 0) };
+    let pipeline = Pipeline::new(Arc::clone(&session.shared));
+    let display =
+        Display { session: Arc::clone(&session), pipeline: Arc::clone(&pipeline), size: (0, 0) };
     let mut server = RdpServer::builder()
         .with_addr(([127, 0, 0, 1], 0))
         .with_tls(tls)
         .with_input_handler(typing)
         .with_display_handler(display)
+        .with_gfx_factory(Some(Box::new(Factory { pipeline, events: None })))
         .build();
     // What was wrong with a client is its own affair.
     let _ended = server.run_connection(counted).await;
@@ -206,6 +214,7 @@ async fn watch(session: &Session) {
 /// The display as one client sees it.
 struct Display {
     session: Arc<Session>,
+    pipeline: Arc<Pipeline>,
     size: (u16, u16),
 }
 
@@ -242,6 +251,10 @@ impl RdpServerDisplay for Display {
         }
         Ok(Box::new(Updates {
             session: Arc::clone(&self.session),
+            pictures: Pictures::new(Arc::clone(&self.pipeline)),
+            pipeline: Arc::clone(&self.pipeline),
+            decided: tokio::time::Instant::now() + UNDECIDED,
+            piped: false,
             size: self.size,
             fresh: true,
             taken: None,
@@ -270,6 +283,12 @@ impl Display {
 /// What one client is still to be shown.
 struct Updates {
     session: Arc<Session>,
+    pipeline: Arc<Pipeline>,
+    pictures: Pictures,
+    /// Until then the client may still say that it knows the graphics pipeline.
+    decided: tokio::time::Instant,
+    /// Pictures go by the pipeline.
+    piped: bool,
     size: (u16, u16),
     /// All of the picture is to be shown.
     fresh: bool,
@@ -302,15 +321,59 @@ impl RdpServerDisplayUpdates for Updates {
                 }
                 session.figures.frames.fetch_add(1, Ordering::Relaxed);
             }
-            if self.fill() {
+            if self.pipeline.is_ready() {
+                self.pipe()?;
+            } else if tokio::time::Instant::now() < self.decided {
+                tokio::select! {
+                    () = changed => {}
+                    () = tokio::time::sleep_until(self.decided) => {}
+                }
+                continue;
+            } else if self.fill() {
                 continue;
             }
-            changed.await;
+            if self.queue.is_empty() {
+                changed.await;
+            }
         }
     }
 }
 
 impl Updates {
+    /// Sends what has changed by the graphics pipeline, as far as the client keeps up.
+    fn pipe(&mut self) -> anyhow::Result<()> {
+        let session = Arc::clone(&self.session);
+        let mut screen = session.shared.screen();
+        if screen.width == 0 || !self.pictures.may_send() {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.piped, true) {
+            self.fresh = true;
+        }
+        self.fresh |= self.pictures.resize(screen.width, screen.height)?;
+        self.size = (screen.width, screen.height);
+        if screen.cursors != self.cursors {
+            self.cursors = screen.cursors;
+            self.queue.push_back(pointer(screen.cursor.as_ref()));
+        }
+        let all = std::mem::take(&mut self.fresh);
+        let damage = screen.damage.take();
+        let rects = match &damage {
+            _ if all => vec![screen.whole()],
+            Some((_, rects)) => rects.clone(),
+            None => return Ok(()),
+        };
+        let parts: Vec<_> = rects.into_iter().map(|rect| (rect, screen.pixels(rect))).collect();
+        drop(screen);
+        if self.pictures.show(&parts, all)? {
+            session.figures.frames.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some((serial, _)) = damage {
+            let _gone = session.tell.try_send(Told::Ready { serial });
+        }
+        Ok(())
+    }
+
     /// Puts what has changed into the queue; false if nothing has.
     fn fill(&mut self) -> bool {
         let session = Arc::clone(&self.session);
