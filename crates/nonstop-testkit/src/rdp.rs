@@ -271,7 +271,7 @@ impl Client {
         };
         let args = format!(
             "/v:127.0.0.1:{}\n/u:{}\n/p:{}\n/cert:{certificate}\n/size:{WIDTH}x{HEIGHT}\n/bpp:32\n\
-             /network:lan\n/gfx\n-clipboard\n-decorations\n/log-level:INFO\n",
+             /network:lan\n/gfx\n-clipboard\n-decorations\n/log-level:WARN\n",
             desktop.port, desktop.user, desktop.password
         );
         let mut stdin = child.stdin.take().context("talk to xfreerdp3")?;

@@ -181,6 +181,7 @@ async fn run(stream: TcpStream, session: Arc<Session>, tls: TlsAcceptor) {
         .with_tls(tls)
         .with_input_handler(typing)
         .with_display_handler(display)
+        .with_honor_client_desktop_size(true)
         .with_gfx_factory(Some(Box::new(Factory { pipeline, events: None })))
         .build();
     // What was wrong with a client is its own affair.
