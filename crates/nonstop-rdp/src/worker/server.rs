@@ -275,7 +275,11 @@ impl RdpServerDisplay for Display {
 
 impl Display {
     fn wish(&self, width: u16, height: u16) {
-        if width > 0 && height > 0 {
+        // A client that was made as large as the picture says so; that is no wish.
+        let screen = self.session.shared.screen();
+        let other = (screen.width, screen.height) != (width, height);
+        drop(screen);
+        if width > 0 && height > 0 && other {
             let _lags = self.session.tell.try_send(Told::Resize { width, height });
         }
     }
