@@ -5,7 +5,10 @@ use crate::{
     wire::{self, WireError},
 };
 use std::{
-    os::{fd::BorrowedFd, unix::net::UnixStream},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,6 +27,9 @@ pub enum CallError {
     /// The conversation broke.
     #[error("the conversation with nonstopd broke")]
     Wire(#[from] WireError),
+    /// The daemon answered without the file that was asked for.
+    #[error("nonstopd gave no file (are both sides of one version?)")]
+    NoFile,
     /// The daemon said no.
     #[error("{}", .0.message)]
     Refused(ApiError),
@@ -66,6 +72,24 @@ impl Client {
         answer(&socket)
     }
 
+    /// Asks as the user that this process runs as for something that comes as an open file.
+    pub fn call_for_file(&self, request: &Request) -> Result<(Reply, OwnedFd), CallError> {
+        let socket = self.connect()?;
+        wire::send(&socket, request)?;
+        answer_with_file(&socket)
+    }
+
+    /// The same as the person behind `connection`.
+    pub fn call_for_file_as(
+        &self,
+        request: &Request,
+        connection: BorrowedFd<'_>,
+    ) -> Result<(Reply, OwnedFd), CallError> {
+        let socket = self.connect()?;
+        wire::send_with_fd(&socket, request, connection)?;
+        answer_with_file(&socket)
+    }
+
     fn connect(&self) -> Result<UnixStream, CallError> {
         connect(&self.socket, self.timeout)
             .map_err(|source| CallError::Connect { path: self.socket.clone(), source })
@@ -83,5 +107,13 @@ fn answer(socket: &UnixStream) -> Result<Reply, CallError> {
     match wire::receive::<Result<Reply, ApiError>>(socket)? {
         Ok(reply) => Ok(reply),
         Err(error) => Err(CallError::Refused(error)),
+    }
+}
+
+fn answer_with_file(socket: &UnixStream) -> Result<(Reply, OwnedFd), CallError> {
+    match wire::receive_with_fd::<Result<Reply, ApiError>>(socket)? {
+        (Ok(reply), Some(file)) => Ok((reply, file)),
+        (Ok(_), None) => Err(CallError::NoFile),
+        (Err(error), _) => Err(CallError::Refused(error)),
     }
 }

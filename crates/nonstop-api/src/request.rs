@@ -3,7 +3,9 @@
 use crate::views::*;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use nonstop_model::{AccountName, EnvironmentId, Period, RequestId, Role, TemplateName};
+use nonstop_model::{
+    AccountName, EnvironmentId, MachineRole, Period, RequestId, Role, TemplateName,
+};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -93,7 +95,7 @@ pub enum Request {
         /// Which.
         id: EnvironmentId,
         /// The machine's role; None for all.
-        role: Option<nonstop_model::MachineRole>,
+        role: Option<MachineRole>,
         /// What to do.
         action: PowerAction,
     },
@@ -102,7 +104,7 @@ pub enum Request {
         /// Which.
         id: EnvironmentId,
         /// The machine's role; None for all.
-        role: Option<nonstop_model::MachineRole>,
+        role: Option<MachineRole>,
     },
     /// End an environment now; its disks stay for the grace time. The owner, staff, admins.
     EnvironmentEnd {
@@ -123,6 +125,65 @@ pub enum Request {
     },
     /// End a session. The person, staff, admins.
     SessionEnd {
+        /// Which.
+        id: u64,
+    },
+    /// Sessions at displays: of one's own environments; staff and admins see all.
+    DesktopSessions {
+        /// Of this environment alone.
+        environment: Option<EnvironmentId>,
+        /// Also closed ones.
+        all: bool,
+        /// Only those that used up their bytes of an hour, in the last day.
+        over_budget: bool,
+    },
+    /// Permissions to see displays that hold: to or of oneself; staff and admins see all.
+    ViewList,
+    /// Let a person see a display, without typing. The owner for another; staff for themself;
+    /// admins for anybody.
+    ViewOpen {
+        /// Which environment.
+        id: EnvironmentId,
+        /// The machine's role.
+        role: MachineRole,
+        /// Who may look.
+        account: AccountName,
+        /// Why; kept in the trace.
+        reason: String,
+        /// Until when, at most the end of the period.
+        until: Timestamp,
+    },
+    /// End that. The owner, the one who looks, staff, admins.
+    ViewEnd {
+        /// Which.
+        id: u64,
+    },
+    /// Record a display from now on: pictures and what is typed. Staff, admins.
+    RecordingBegin {
+        /// Which environment.
+        id: EnvironmentId,
+        /// The machine's role.
+        role: MachineRole,
+        /// Why; kept in the trace.
+        reason: String,
+    },
+    /// End a recording; what it holds stays. Staff, admins.
+    RecordingEnd {
+        /// Which.
+        id: u64,
+    },
+    /// Recordings, newest first. Staff, admins.
+    RecordingList,
+    /// Say why one wants to see a recording; one may, for an hour. Staff, admins.
+    RecordingPlay {
+        /// Which.
+        id: u64,
+        /// Why; kept in the trace.
+        reason: String,
+    },
+    /// A recording, decrypted, from its beginning, as a pipe beside the answer. Whoever said why
+    /// within the last hour.
+    RecordingStream {
         /// Which.
         id: u64,
     },
@@ -197,6 +258,14 @@ pub enum Reply {
     Environments(Vec<EnvironmentView>),
     /// Sessions, newest first.
     Sessions(Vec<SessionView>),
+    /// Sessions at displays, newest first.
+    DesktopSessions(Vec<DesktopSessionView>),
+    /// Permissions to see displays.
+    Views(Vec<ViewGrantView>),
+    /// Recordings, newest first.
+    Recordings(Vec<RecordingView>),
+    /// One recording.
+    Recording(RecordingView),
     /// Rows of the trace, newest first.
     Trace(Vec<TraceView>),
     /// To `TraceVerify`.

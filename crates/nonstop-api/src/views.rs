@@ -18,6 +18,9 @@ pub struct LabView {
     pub software_keys: bool,
     /// How to reach the gateway.
     pub connect: ConnectView,
+    /// The certificate of the lab's authority, which signs those of displays, in PEM.
+    #[serde(default)]
+    pub authority: String,
 }
 
 /// How to reach the gateway.
@@ -154,6 +157,9 @@ pub struct EnvironmentView {
     pub destroy_at: Option<Timestamp>,
     /// Where its desktop comes from.
     pub rdp: RdpPolicy,
+    /// Why the guest's own server is allowed, for staff; empty for others.
+    #[serde(default)]
+    pub rdp_reason: String,
     /// What keeps it from being ready.
     pub problem: Option<Problem>,
     /// Its machines.
@@ -312,4 +318,95 @@ pub struct StatsView {
     pub quarantined: u64,
     /// Rows of the trace.
     pub trace_rows: u64,
+}
+
+/// A session at the display of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesktopSessionView {
+    /// Which.
+    pub id: u64,
+    /// The environment of the machine.
+    pub environment: EnvironmentId,
+    /// Whose environment it is.
+    pub owner: AccountName,
+    /// Whose display.
+    pub machine: MachineId,
+    /// The machine's role.
+    pub role: MachineRole,
+    /// Who looks.
+    pub account: AccountName,
+    /// Whether it is the owner, who types too; else it only sees.
+    pub types: bool,
+    /// When it began.
+    pub opened_at: Timestamp,
+    /// When it ended; None while it is open.
+    pub closed_at: Option<Timestamp>,
+    /// Pictures and parts of one that were sent; counted at the end, or when the budget is used up.
+    pub frames: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// Keys pressed.
+    pub keys_in: u64,
+    /// Whether it used up its bytes of an hour at least once, and was slowed down.
+    pub over_budget: bool,
+    /// What else is known of its end.
+    pub note: String,
+}
+
+/// A permission to see the display of another person's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewGrantView {
+    /// Which.
+    pub id: u64,
+    /// The environment of the machine.
+    pub environment: EnvironmentId,
+    /// Whose environment it is.
+    pub owner: AccountName,
+    /// Whose display.
+    pub machine: MachineId,
+    /// The machine's role.
+    pub role: MachineRole,
+    /// Who may look.
+    pub account: AccountName,
+    /// Who permitted it.
+    pub granted_by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub from: Timestamp,
+    /// Until when at most.
+    pub until: Timestamp,
+    /// Whether it can be reached now.
+    pub ready: bool,
+    /// Where to look.
+    pub desktop: DesktopView,
+}
+
+/// A recording of a display.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingView {
+    /// Its number.
+    pub id: u64,
+    /// The environment of the machine.
+    pub environment: EnvironmentId,
+    /// Whose environment it is.
+    pub owner: AccountName,
+    /// Whose display.
+    pub machine: MachineId,
+    /// The machine's role.
+    pub role: MachineRole,
+    /// Who wanted it.
+    pub wanted_by: String,
+    /// Why.
+    pub reason: String,
+    /// Bytes that it takes so far.
+    pub bytes: u64,
+    /// The most bytes that it takes.
+    pub max_bytes: u64,
+    /// When it began.
+    pub begun_at: Timestamp,
+    /// When it ended; None while it goes on.
+    pub ended_at: Option<Timestamp>,
+    /// Why it ended.
+    pub note: String,
 }

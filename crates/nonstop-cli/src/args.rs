@@ -40,6 +40,9 @@ pub(crate) enum Noun {
     /// Sessions at the gateway.
     #[command(subcommand)]
     Session(SessionVerb),
+    /// Displays of machines: sessions, who else looks, recordings.
+    #[command(subcommand)]
+    Desktop(crate::desktop::DesktopVerb),
     /// Base images; works without the daemon.
     #[command(subcommand)]
     Image(ImageVerb),
@@ -170,7 +173,7 @@ pub(crate) enum RequestVerb {
 }
 
 /// A time with its zone, or on this host's clock.
-fn instant(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse() {
         return Ok(at);
     }

@@ -83,8 +83,8 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         Noun::Plan => Request::Plan,
         Noun::Stats => Request::Stats,
         Noun::Whoami => Request::WhoAmI,
-        Noun::Image(_) | Noun::Lab(_) | Noun::Check => {
-            return Err(CliError::Misused("that needs no daemon".into()));
+        Noun::Image(_) | Noun::Lab(_) | Noun::Check | Noun::Desktop(_) => {
+            return Err(CliError::Misused("that is answered elsewhere".into()));
         }
     })
 }

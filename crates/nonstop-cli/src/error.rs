@@ -23,6 +23,15 @@ pub(crate) enum CliError {
     /// The conversation broke.
     #[error("the conversation with nonstopd broke")]
     Broke(#[source] nonstop_api::WireError),
+    /// The daemon answered something that was not asked for.
+    #[error("nonstopd answered something else (are both sides of one version?)")]
+    Otherwise,
+    /// A file cannot be written.
+    #[error("write {path}")]
+    Write { path: PathBuf, source: std::io::Error },
+    /// A recording cannot be read on.
+    #[error("read recording {id}")]
+    Recording { id: u64, source: nonstop_display::recording::RecordingError },
     /// A file cannot be read.
     #[error("read {path}")]
     Read { path: PathBuf, source: std::io::Error },
@@ -53,6 +62,7 @@ impl From<CallError> for CliError {
         match error {
             CallError::Connect { path, source } => CliError::NoDaemon { path, source },
             CallError::Wire(e) => CliError::Broke(e),
+            CallError::NoFile => CliError::Otherwise,
             CallError::Refused(ApiError { message, help, .. }) => {
                 CliError::Refused { message, help: (!help.is_empty()).then_some(help) }
             }

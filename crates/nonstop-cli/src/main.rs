@@ -5,9 +5,11 @@
 mod args;
 mod ask;
 mod check;
+mod desktop;
 mod error;
 mod image;
 mod local;
+mod play;
 mod render;
 mod table;
 
@@ -40,6 +42,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     let lab = Lab::load(&cli.lab)?;
     match &cli.noun {
         Noun::Image(verb) => image::run(&lab, verb, cli.json),
+        Noun::Desktop(verb) => desktop::run(&lab, verb, cli.json),
         Noun::Check => check::run(&lab, cli.json),
         noun => ask::run(&lab, noun, cli.json),
     }

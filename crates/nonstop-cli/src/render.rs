@@ -1,6 +1,9 @@
 //! Replies as text for people. Pure: what it says is reviewed as snapshots.
 
-use crate::table::{Table, cut, plain};
+use crate::{
+    desktop,
+    table::{Table, cut, plain},
+};
 use nonstop_api::{CheckItem, EnvironmentView, Problem, Reply, RequestView};
 use nonstop_model::{Period, RequestState};
 use serde::Serialize;
@@ -102,6 +105,10 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             }
             table.text(width)
         }
+        Reply::DesktopSessions(all) => desktop::sessions(all, width),
+        Reply::Views(all) => desktop::views(all, width),
+        Reply::Recordings(all) => desktop::recordings(all, width),
+        Reply::Recording(one) => desktop::recordings(std::slice::from_ref(one), width),
         Reply::Trace(rows) => {
             let mut table = Table::new(["ROW", "AT", "WHO", "WHAT", "TO", "DETAIL"]);
             for row in rows {
@@ -200,7 +207,14 @@ fn environment(e: &EnvironmentView) -> String {
             let user = desktop.user.as_deref().unwrap_or("-");
             let password = desktop.password.as_deref().unwrap_or("-");
             let (address, port) = (desktop.address, desktop.port);
-            lines.push(format!("    desktop {address}:{port}, user {user}, password {password}"));
+            lines.push(match &desktop.fingerprint {
+                Some(fingerprint) => {
+                    format!("    desktop {address}:{port}, certificate sha256:{fingerprint}")
+                }
+                None => {
+                    format!("    desktop {address}:{port}, user {user}, password {password}")
+                }
+            });
         }
     }
     lines.join("\n")
@@ -223,7 +237,7 @@ fn minutes(period: &Period) -> String {
 }
 
 /// A time to the second.
-fn time(at: jiff::Timestamp) -> String {
+pub(crate) fn time(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 

@@ -5,5 +5,6 @@
 
 pub mod control;
 pub mod link;
+pub mod recording;
 pub mod setup;
 pub mod wire;

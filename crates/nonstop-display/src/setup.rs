@@ -25,3 +25,11 @@ pub struct RecorderSetup {
     /// The most bytes that it writes.
     pub max_bytes: u64,
 }
+
+/// The setup of what decrypts a recording. Never logged: it holds a private key.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlayerSetup {
+    /// With which to decrypt: `AGE-SECRET-KEY-1…`.
+    pub identity: String,
+}

@@ -8,6 +8,7 @@
 mod authority;
 mod keeper;
 mod processes;
+mod recordings;
 
 use crate::HostError;
 use authority::Authority;
@@ -105,6 +106,7 @@ impl Displays {
         let doing = || "make displays ready".to_string();
         let authority = Authority::open(&config)?;
         let certificate = authority.certificate_pem();
+        recordings::prepare(&config)?;
         let bell = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
             .map_err(|e| HostError::new(doing(), e))?;
         let (bell, shown) = (Arc::new(bell), Shown::default());
@@ -160,7 +162,12 @@ impl Displays {
         self.ask(|reply| Command::CloseViewer { machine, viewer, reply })
     }
 
-    fn ask(&self, command: impl FnOnce(keeper::Reply) -> Command) -> Result<(), HostError> {
+    /// What a recording holds, decrypted by a confined child, as a pipe.
+    pub fn play(&self, recording: u64) -> Result<OwnedFd, HostError> {
+        self.ask(|reply| Command::Play { recording, reply })
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(keeper::Reply<T>) -> Command) -> Result<T, HostError> {
         let gone = || HostError::new("serve displays", "the thread that holds them has ended");
         let (reply, answer) = mpsc::sync_channel(1);
         self.commands.send(command(reply)).map_err(|_| gone())?;

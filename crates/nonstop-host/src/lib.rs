@@ -19,6 +19,7 @@ mod xml;
 pub use real::{LocalUsers, RealHost};
 
 use nonstop_plan::{Observed, Step};
+use std::os::fd::OwnedFd;
 
 /// What a host can do. [`RealHost`] is the real one; tests of the daemon simulate another.
 pub trait Host: Send + Sync {
@@ -27,6 +28,9 @@ pub trait Host: Send + Sync {
 
     /// Does one step. It may be repeated, also after a crash in its middle.
     fn apply(&self, step: &Step) -> Result<Outcome, HostError>;
+
+    /// What the recording `id` holds, decrypted by a confined child, as a pipe.
+    fn play_recording(&self, id: u64) -> Result<OwnedFd, HostError>;
 }
 
 /// How a step ended.

@@ -14,7 +14,7 @@ use crate::{
 };
 use nonstop_model::{ImageName, Lab};
 use nonstop_plan::{DesiredMachine, HostRun, Observed, Step};
-use std::sync::Arc;
+use std::{os::fd::OwnedFd, sync::Arc};
 use tracing::info;
 
 /// The host that this program runs on.
@@ -183,5 +183,9 @@ impl Host for RealHost {
             Step::Grant { grant, lease } => self.firewall.grant(grant, *lease)?,
         }
         Ok(Outcome::Done)
+    }
+
+    fn play_recording(&self, id: u64) -> Result<OwnedFd, HostError> {
+        self.displays.play(id)
     }
 }

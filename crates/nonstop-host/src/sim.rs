@@ -12,6 +12,7 @@ use nonstop_plan::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -193,6 +194,10 @@ impl Host for SimHost {
     fn apply(&self, step: &Step) -> Result<Outcome, HostError> {
         let mut world = self.world();
         apply(&mut world, step).map_err(|e| HostError::new(step.to_string(), e))
+    }
+
+    fn play_recording(&self, id: u64) -> Result<OwnedFd, HostError> {
+        Err(HostError::new(format!("play recording {id}"), "a simulated host records nothing"))
     }
 }
 

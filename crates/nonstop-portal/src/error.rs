@@ -53,7 +53,7 @@ impl From<CallError> for PageError {
         match e {
             CallError::Refused(refusal) => PageError::Refused(refusal),
             CallError::Connect { .. } | CallError::Wire(WireError::Io(_)) => PageError::NoDaemon,
-            CallError::Wire(e) => {
+            CallError::Wire(_) | CallError::NoFile => {
                 error!("{e}");
                 PageError::Unexpected
             }

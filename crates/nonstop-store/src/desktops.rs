@@ -172,6 +172,22 @@ impl Read<'_> {
         rows.next()?.map_or(Err(StoreError::NoView(id)), grant_from)
     }
 
+    /// Permissions that are not ended yet although their time is over at `now`, or their environment
+    /// or person is gone.
+    pub fn stale_views(&self, now: Timestamp) -> Result<Vec<u64>, StoreError> {
+        let stale = self
+            .tx
+            .prepare_cached(
+                "SELECT g.id FROM view_grants g JOIN machines m ON m.id = g.machine
+                 JOIN environments e ON e.id = m.environment JOIN accounts a ON a.id = g.account
+                 WHERE g.ended_at IS NULL
+                 AND (g.until_at <= ?1 OR e.state <> 'granted' OR a.state <> 'active')",
+            )?
+            .query_map([codec::micros(now)], |row| row.get::<_, i64>(0).map(i64::unsigned_abs))?
+            .collect::<Result<_, _>>()?;
+        Ok(stale)
+    }
+
     /// Who looks at the display of `machine` from the place `viewer`: its owner at 0, else who was
     /// last permitted that place. None for a recording, or when nobody was.
     pub fn looker(
@@ -416,23 +432,5 @@ impl Write<'_> {
         }
         let detail = json!({ "view": id, "account": grant.account, "reason": reason });
         self.trace("desktop.view_end", &grant.machine, detail)
-    }
-
-    /// Ends permissions whose time is over, or whose environment or person is gone. Repeatable.
-    pub fn end_stale_views(&mut self) -> Result<(), StoreError> {
-        let stale: Vec<i64> = self
-            .tx
-            .prepare_cached(
-                "SELECT g.id FROM view_grants g JOIN machines m ON m.id = g.machine
-                 JOIN environments e ON e.id = m.environment JOIN accounts a ON a.id = g.account
-                 WHERE g.ended_at IS NULL
-                 AND (g.until_at <= ?1 OR e.state <> 'granted' OR a.state <> 'active')",
-            )?
-            .query_map([codec::micros(self.now())], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        for id in stale {
-            self.end_view(id.unsigned_abs(), "its time is over")?;
-        }
-        Ok(())
     }
 }

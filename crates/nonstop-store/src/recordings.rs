@@ -65,6 +65,20 @@ impl Read<'_> {
         rows.next()?.map_or(Err(StoreError::NoRecording(id)), recording_from)
     }
 
+    /// Recordings that go on although their environment has ended.
+    pub fn stale_recordings(&self) -> Result<Vec<u64>, StoreError> {
+        let stale = self
+            .tx
+            .prepare_cached(
+                "SELECT r.id FROM recordings r JOIN machines m ON m.id = r.machine
+                 JOIN environments e ON e.id = m.environment
+                 WHERE r.ended_at IS NULL AND e.state <> 'granted'",
+            )?
+            .query_map([], |row| row.get::<_, i64>(0).map(i64::unsigned_abs))?
+            .collect::<Result<_, _>>()?;
+        Ok(stale)
+    }
+
     /// Whether `actor` said within the last hour before `now` why it sees the recording `id`.
     pub fn may_play(&self, id: u64, actor: &str, now: Timestamp) -> Result<bool, StoreError> {
         let since = codec::micros(now).saturating_sub(PLAY_SECONDS * 1_000_000);
@@ -152,19 +166,5 @@ impl Write<'_> {
         )?;
         let detail = json!({ "recording": id, "reason": reason });
         self.trace("recording.play", &recording.machine, detail)
-    }
-
-    /// Recordings that go on although their environment has ended.
-    pub fn stale_recordings(&self) -> Result<Vec<u64>, StoreError> {
-        let stale = self
-            .tx
-            .prepare_cached(
-                "SELECT r.id FROM recordings r JOIN machines m ON m.id = r.machine
-                 JOIN environments e ON e.id = m.environment
-                 WHERE r.ended_at IS NULL AND e.state <> 'granted'",
-            )?
-            .query_map([], |row| row.get::<_, i64>(0).map(i64::unsigned_abs))?
-            .collect::<Result<_, _>>()?;
-        Ok(stale)
     }
 }

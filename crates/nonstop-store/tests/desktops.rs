@@ -114,13 +114,12 @@ fn a_permission_to_see_ends_when_it_is_ended_by_time_and_with_the_environment() 
     db.write("alice", at("01:50:00"), |w| w.end_view(second, "done")).expect("ended");
     assert!(held("01:51:00").is_empty());
     let third = open("04:00:00", "05:00:00");
-    db.write("nonstopd", at("04:30:00"), |w| w.end_stale_views()).expect("nothing stale");
+    assert!(db.read(|r| r.stale_views(at("04:30:00"))).expect("read").is_empty());
     assert_eq!(held("04:30:00").len(), 1);
     db.write("sato", at("04:31:00"), |w| w.end_environment(EnvironmentId(1), at("09:00:00")))
         .expect("ended");
     assert!(held("04:32:00").is_empty());
-    db.write("nonstopd", at("04:33:00"), |w| w.end_stale_views()).expect("swept");
-    assert!(db.read(|r| r.view_grant(third)).expect("read").ended_at.is_some());
+    assert_eq!(db.read(|r| r.stale_views(at("04:33:00"))).expect("read"), [third]);
 }
 
 #[test]

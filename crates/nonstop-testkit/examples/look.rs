@@ -13,7 +13,8 @@ fn main() -> Result<()> {
     let [port, user, password, folder] = args.as_slice() else {
         anyhow::bail!("usage: look PORT USER PASSWORD FOLDER");
     };
-    let desktop = Desktop { fingerprint: None, port: port.parse().context("PORT")?, user, password };
+    let desktop =
+        Desktop { fingerprint: None, port: port.parse().context("PORT")?, user, password };
     let frames = look(
         &Place::here(),
         &desktop,

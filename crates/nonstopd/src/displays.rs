@@ -50,7 +50,11 @@ fn record(
             let looker = db.read(|read| read.looker(event.machine, event.viewer))?;
             // A recording is no person: it has rows of its own.
             let Some((account, kind)) = looker else { return Ok(()) };
+            let forgotten = open.remove(&place);
             let id = db.write("nonstopd", clock.now(), |w| {
+                if let Some(forgotten) = forgotten {
+                    w.desktop_lost(forgotten)?;
+                }
                 w.desktop_opened(event.machine, &account, kind)
             })?;
             open.insert(place, id);

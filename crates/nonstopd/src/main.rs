@@ -64,7 +64,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         Box::new(move || on_event.wake()),
         displays::recorder(Arc::clone(&db), Arc::clone(&clock))?,
     )?;
-    let host_key = host.host_key()?;
+    let (host_key, authority) = (host.host_key()?, host.authority());
     let host: Arc<dyn Host> = Arc::new(host);
     let status = Arc::new(Status::default());
     let service = Arc::new(Service {
@@ -77,6 +77,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         host: Arc::clone(&host),
         room: room(&lab)?,
         host_key,
+        authority,
     });
     let logins = Arc::new(Logins::new(Arc::clone(&db), Arc::clone(&clock), run_id));
     logins.close_dead()?;

@@ -193,6 +193,7 @@ impl Reconciler {
             self.db.write("nonstopd", now, |w| w.end_environment(environment.id, destroy_at))?;
             info!("the period of {} is over", environment.id);
         }
+        self.end_looks(now)?;
         let mut desired = self.db.read(|read| desired(read, &self.lab, now))?;
         let observed = {
             // A machine that is being worked on says nothing about its guest's will, but how it
@@ -221,6 +222,27 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    /// Ends permissions to see and recordings whose time is over.
+    fn end_looks(&self, now: Timestamp) -> Result<(), StoreError> {
+        let (views, recordings) = self
+            .db
+            .read(|read| Ok::<_, StoreError>((read.stale_views(now)?, read.stale_recordings()?)))?;
+        if views.is_empty() && recordings.is_empty() {
+            return Ok(());
+        }
+        self.db.write("nonstopd", now, |w| {
+            for id in &views {
+                w.end_view(*id, "its time is over")?;
+            }
+            for id in &recordings {
+                let file = self.lab.recordings().join(format!("{id}.age"));
+                let bytes = std::fs::metadata(file).map_or(0, |file| file.len());
+                w.end_recording(*id, bytes, "its environment ended")?;
+            }
+            Ok(())
+        })
     }
 
     /// When the disks of an environment that ends now are destroyed.

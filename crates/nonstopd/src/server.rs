@@ -5,9 +5,12 @@ use nonstop_api::{ApiError, ErrorCode, LoginRequest, Reply, Request, WireError};
 use rustix::net::sockopt::socket_peercred;
 use std::{
     fs, io,
-    os::unix::{
-        fs::{PermissionsExt, chown},
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{PermissionsExt, chown},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::Path,
     sync::{
@@ -100,21 +103,23 @@ fn answer(socket: &UnixStream, door: &Door) -> Result<(), WireError> {
     match door {
         Door::Admin(service) => {
             let request: Request = nonstop_api::receive(socket)?;
-            let reply = if peer == 0 {
-                service.answer(&Caller::Admin { user: "root".into() }, request)
+            let (reply, file) = if peer == 0 {
+                service.answer_with_file(&Caller::Admin { user: "root".into() }, request)
             } else {
-                Err(ApiError::new(ErrorCode::Forbidden, "only root may use the admin socket"))
+                let message = "only root may use the admin socket";
+                (Err(ApiError::new(ErrorCode::Forbidden, message)), None)
             };
-            nonstop_api::send(socket, &reply)
+            send(socket, &reply, file)
         }
         Door::Portal { service, uid, port } => {
             let (request, connection) = nonstop_api::receive_with_fd::<Request>(socket)?;
-            let reply = if peer != *uid {
-                Err(ApiError::new(ErrorCode::Forbidden, "only the portal may use its socket"))
+            let (reply, file) = if peer != *uid {
+                let message = "only the portal may use its socket";
+                (Err(ApiError::new(ErrorCode::Forbidden, message)), None)
             } else {
                 by_portal(service, *port, request, connection)
             };
-            nonstop_api::send(socket, &reply)
+            send(socket, &reply, file)
         }
         Door::Login(logins) => {
             let request: LoginRequest = nonstop_api::receive(socket)?;
@@ -126,19 +131,35 @@ fn answer(socket: &UnixStream, door: &Door) -> Result<(), WireError> {
     }
 }
 
+fn send(
+    socket: &UnixStream,
+    reply: &Result<Reply, ApiError>,
+    file: Option<OwnedFd>,
+) -> Result<(), WireError> {
+    match file {
+        Some(file) => nonstop_api::send_with_fd(socket, reply, file.as_fd()),
+        None => nonstop_api::send(socket, reply),
+    }
+}
+
 fn by_portal(
     service: &Service,
     port: u16,
     request: Request,
-    connection: Option<std::os::fd::OwnedFd>,
-) -> Result<Reply, ApiError> {
+    connection: Option<OwnedFd>,
+) -> (Result<Reply, ApiError>, Option<OwnedFd>) {
     let Some(connection) = connection else {
-        return service.answer(&Caller::Portal, request);
+        return (service.answer(&Caller::Portal, request), None);
     };
     let nobody = |e: &dyn std::error::Error| {
         let message = format!("nobody is behind this connection: {}", crate::status::chain(e));
         ApiError::new(ErrorCode::Forbidden, message).help("open the tunnel again, then reload")
     };
-    let id = person::account_behind(connection, port).map_err(|e| nobody(&e))?;
-    service.answer(&Caller::Person(service.account_of(id)?), request)
+    let person = person::account_behind(connection, port)
+        .map_err(|e| nobody(&e))
+        .and_then(|id| service.account_of(id));
+    match person {
+        Ok(account) => service.answer_with_file(&Caller::Person(account), request),
+        Err(e) => (Err(e), None),
+    }
 }

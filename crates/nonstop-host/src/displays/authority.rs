@@ -166,7 +166,7 @@ fn folder(path: &Path) -> std::io::Result<()> {
 }
 
 /// Writes a file of root's alone: after a power cut it is there whole or not at all.
-fn write_whole(path: &Path, content: &[u8]) -> std::io::Result<()> {
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
     new.write_all(content)?;

@@ -4,12 +4,12 @@ use super::{
     DisplayConfig, DisplayEvent, DisplayHappening, Shown, Told,
     authority::Authority,
     processes::{Descriptors, Process, Users, link, listener},
+    recordings::{self, Players},
 };
 use crate::HostError;
 use nonstop_display::{
     control::{Order, Report, ViewerId, ViewerKind as Kind},
     link::Meter,
-    setup::RecorderSetup,
     wire::{self, WireError},
 };
 use nonstop_model::{
@@ -20,11 +20,7 @@ use nonstop_plan::{ObservedDisplay, Viewer, ViewerKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     collections::BTreeMap,
-    fs,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
-    },
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, PoisonError,
         mpsc::{Receiver, SyncSender},
@@ -49,15 +45,16 @@ const KEYS_KEPT: Duration = Duration::from_secs(120);
 /// The owner's worker.
 const OWNER: u8 = 0;
 
-pub(super) type Reply = SyncSender<Result<(), HostError>>;
+pub(super) type Reply<T> = SyncSender<Result<T, HostError>>;
 
 /// What the thread is asked to do.
 pub(super) enum Command {
-    Open { machine: MachineId, reply: Reply },
-    Attach { machine: MachineId, connection: OwnedFd, reply: Reply },
-    Close { machine: MachineId, reply: Reply },
-    OpenViewer { machine: MachineId, viewer: Viewer, reply: Reply },
-    CloseViewer { machine: MachineId, viewer: u8, reply: Reply },
+    Open { machine: MachineId, reply: Reply<()> },
+    Attach { machine: MachineId, connection: OwnedFd, reply: Reply<()> },
+    Close { machine: MachineId, reply: Reply<()> },
+    OpenViewer { machine: MachineId, viewer: Viewer, reply: Reply<()> },
+    CloseViewer { machine: MachineId, viewer: u8, reply: Reply<()> },
+    Play { recording: u64, reply: Reply<OwnedFd> },
 }
 
 /// A display that is served.
@@ -91,6 +88,7 @@ pub(super) struct Keeper {
     told: Told,
     users: Users,
     served: BTreeMap<MachineId, Served>,
+    players: Players,
     began: Instant,
 }
 
@@ -105,8 +103,8 @@ impl Keeper {
         told: Told,
     ) -> Keeper {
         let (users, served) = (Users::new(), BTreeMap::new());
-        let began = Instant::now();
-        Keeper { config, authority, inbox, bell, shown, wake, told, users, served, began }
+        let (players, began) = (Players::default(), Instant::now());
+        Keeper { config, authority, inbox, bell, shown, wake, told, users, served, players, began }
     }
 
     /// Works until nobody can ask any more, and ends every child then.
@@ -122,6 +120,7 @@ impl Keeper {
                         self.served.keys().copied().collect::<Vec<_>>().into_iter().for_each(|m| {
                             self.end(m);
                         });
+                        self.players.end(&mut self.users);
                         return;
                     }
                 }
@@ -164,6 +163,11 @@ impl Keeper {
             Command::CloseViewer { machine, viewer, reply } => {
                 self.end_viewer(machine, viewer);
                 (Ok(()), reply)
+            }
+            Command::Play { recording, reply } => {
+                let stream = self.players.start(&self.config, &mut self.users, recording);
+                let _asker_gone = reply.send(stream);
+                return;
             }
         };
         // What was asked for is seen by the next observation.
@@ -260,8 +264,8 @@ impl Keeper {
                 ("worker", listener, served.setup.clone())
             }
             (None, Some(ViewerKind::Recorder { recording, max_bytes })) => {
-                let (file, setup) =
-                    recording_file(&self.config, *recording, *max_bytes).map_err(failed)?;
+                let (file, setup) = recordings::file_to_write(&self.config, *recording, *max_bytes)
+                    .map_err(failed)?;
                 ("recorder", file, setup)
             }
             (None, _) => return Ok(()),
@@ -363,6 +367,7 @@ impl Keeper {
 
     /// What happens without anybody asking: the silent and the dead.
     fn look_after(&mut self) {
+        self.players.look_after(&mut self.users);
         let machines: Vec<MachineId> = self.served.keys().copied().collect();
         for machine in machines {
             let Some(served) = self.served.get_mut(&machine) else { continue };
@@ -449,20 +454,4 @@ impl Keeper {
         });
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = observed.collect();
     }
-}
-
-/// The file of a recording, which is appended to, and its recorder's setup.
-fn recording_file(
-    config: &DisplayConfig,
-    recording: u64,
-    max_bytes: u64,
-) -> std::io::Result<(OwnedFd, Vec<u8>)> {
-    let recipient = fs::read_to_string(config.authority.join("recordings.pub"))?;
-    let setup = RecorderSetup { recipient: recipient.trim().into(), max_bytes };
-    let file = fs::File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(config.recordings.join(format!("{recording}.age")))?;
-    Ok((file.into(), serde_json::to_vec(&setup)?))
 }

@@ -14,6 +14,8 @@ pub mod budget;
 pub mod card;
 pub mod damage;
 pub mod dbus;
+#[cfg(test)]
+pub mod harm;
 pub mod memory;
 pub mod picture;
 pub mod pixels;

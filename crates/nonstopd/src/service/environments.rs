@@ -128,7 +128,11 @@ impl Service {
         Ok(environment)
     }
 
-    fn granted(&self, caller: &Caller, id: EnvironmentId) -> Result<Environment, ApiError> {
+    pub(super) fn granted(
+        &self,
+        caller: &Caller,
+        id: EnvironmentId,
+    ) -> Result<Environment, ApiError> {
         let environment = self.own_environment(caller, id)?;
         match environment.state {
             EnvironmentState::Granted => Ok(environment),
@@ -179,6 +183,10 @@ impl Service {
             state,
             destroy_at,
             rdp: environment.template.rdp,
+            rdp_reason: match caller.is_staff() {
+                true => environment.template.rdp_reason.clone(),
+                false => String::new(),
+            },
             problem: if gone { None } else { self.status.problem(environment.id) },
             machines,
         }
@@ -207,7 +215,7 @@ fn machine_view(
         address: served.address,
         port: served.port,
         fingerprint: display.map(|display| display.fingerprint.clone()),
-        user: machine.guest_user.clone(),
+        user: machine.guest_user.clone().filter(|_| !served.console),
         password: (may_see_password && !served.console).then(|| machine.password.0.clone()),
     });
     let reachable = served.is_none_or(|Desktop { console, address, port }| {

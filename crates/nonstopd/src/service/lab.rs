@@ -26,6 +26,7 @@ impl Service {
                 fingerprint,
                 portal_port: self.lab.portal.port,
             },
+            authority: self.authority.clone(),
         }
     }
 

@@ -2,8 +2,10 @@
 //! reconciler. Nothing here touches the host.
 
 mod accounts;
+mod desktops;
 mod environments;
 mod lab;
+mod recordings;
 mod requests;
 
 use crate::{Clock, caller::Caller, reconciler::Wake, status::Status};
@@ -34,6 +36,8 @@ pub struct Service {
     pub room: Room,
     /// The gateway's public host key, a line of OpenSSH.
     pub host_key: String,
+    /// The certificate of the lab's authority, in PEM.
+    pub authority: String,
 }
 
 impl Service {
@@ -84,6 +88,21 @@ impl Service {
             Request::EnvironmentExtend { id, until } => self.environment_extend(caller, id, until),
             Request::SessionList { all } => self.session_list(caller, all),
             Request::SessionEnd { id } => self.session_end(caller, id),
+            Request::DesktopSessions { environment, all, over_budget } => {
+                self.desktop_sessions(caller, environment, all, over_budget)
+            }
+            Request::ViewList => self.view_list(caller),
+            Request::ViewOpen { id, role, account, reason, until } => {
+                self.view_open(caller, id, role, &account, &reason, until)
+            }
+            Request::ViewEnd { id } => self.view_end(caller, id),
+            Request::RecordingBegin { id, role, reason } => {
+                self.recording_begin(caller, id, role, &reason)
+            }
+            Request::RecordingEnd { id } => self.recording_end(caller, id),
+            Request::RecordingList => self.recording_list(caller),
+            Request::RecordingPlay { id, reason } => self.recording_play(caller, id, &reason),
+            Request::RecordingStream { id } => self.recording_stream(caller, id),
             Request::TraceList { limit } => self.trace_list(caller, limit),
             Request::TraceVerify => self.trace_verify(caller),
             Request::Plan => self.plan(caller),
