@@ -97,6 +97,7 @@ impl App {
             .route("/sessions/{id}/end", post(sessions::end))
             .route("/trace", get(trace::list))
             .route("/about", get(about::about))
+            .route("/about/ca.crt", get(about::authority))
             .route("/language", post(language::choose))
             .route("/style.css", get(style))
             .route("/mark.svg", get(mark))

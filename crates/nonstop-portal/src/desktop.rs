@@ -36,16 +36,27 @@ impl Desktop {
                 near,
                 &(desktop.address.to_string(), desktop.port),
             ),
-            // No certificate check: a machine makes its own anew with each revert, which trust on
-            // first use would refuse. Whom the tunnel leads to, the gateway has checked.
             freerdp: format!(
-                "xfreerdp3 /v:localhost:{near}{for_user} /cert:ignore /size:1280x800 \
-                 /dynamic-resolution /audio-mode:2 -clipboard"
+                "xfreerdp3 /v:localhost:{near}{for_user} {} /size:1280x800 \
+                 /dynamic-resolution /gfx /audio-mode:2 -clipboard",
+                certificate(desktop)
             ),
             file: format!("nonstop-{}-{}.rdp", environment.id, machine.role),
             user,
             password: desktop.password.clone(),
         })
+    }
+}
+
+/// What FreeRDP shall think of the certificate. That of a display is the lab's, and known. A guest's
+/// own server makes one anew with each revert, which trust on first use would refuse; whom the
+/// tunnel leads to, the gateway has checked.
+fn certificate(desktop: &DesktopView) -> String {
+    match &desktop.fingerprint {
+        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            format!("/cert:fingerprint:sha256:{hex},deny")
+        }
+        _ => "/cert:ignore".into(),
     }
 }
 

@@ -176,6 +176,10 @@ texts! {
     user: "User", "ユーザー名";
     password: "Password", "パスワード";
     password_owner: "Shown to the researcher alone", "研究者本人にのみ表示されます";
+    console_rdp_mark: "Pictures only.", "画面だけです。";
+    console_rdp: "The lab draws this desktop: keys and pointer go in, pictures come out, counted by session. For Windows, install the lab's certificate once as a trusted root; FreeRDP's command names the fingerprint.",
+        "この画面はラボ側で描画されます。入るのはキーとポインタ、出るのは画面だけで、セッションごとに記録されます。Windows ではラボの証明書を一度だけ信頼されたルートとして登録してください。FreeRDP のコマンドにはフィンガープリントが入っています。";
+    authority: "The lab's certificate", "ラボの証明書";
     guest_rdp_mark: "Not a closed way", "閉じた経路ではありません";
     guest_rdp: "The machine itself serves this desktop (rdp: guest). A program on your PC can carry any byte in and out through it, also with redirections off. The lab sees that you connect, not what passes.",
         "このデスクトップはマシン自身が提供します（rdp: guest）。リダイレクトを無効にしても、PC 側のプログラムを使えば任意のデータを持ち込み・持ち出しできる経路です。ラボに記録されるのは接続の事実だけで、通信の内容は記録されません。";

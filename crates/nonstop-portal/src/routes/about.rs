@@ -7,6 +7,10 @@ use crate::{
     person::Person,
 };
 use askama::Template;
+use axum::{
+    http::{HeaderValue, header},
+    response::IntoResponse,
+};
 use nonstop_api::{AccountView, ConnectView};
 
 /// The port on a researcher's PC that leads to the portal in what we tell them.
@@ -20,6 +24,14 @@ struct About {
     connect: ConnectView,
     tunnel: String,
     url: String,
+}
+
+/// The certificate of the lab's authority, to install in a client once.
+pub(crate) async fn authority(person: Person) -> impl IntoResponse {
+    let kind = HeaderValue::from_static("application/x-pem-file");
+    let name = HeaderValue::from_static("attachment; filename=\"nonstop-lab.crt\"");
+    let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name)];
+    (headers, person.me.lab.authority.clone())
 }
 
 pub(crate) async fn about(person: Person) -> PageResult {

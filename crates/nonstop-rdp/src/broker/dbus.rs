@@ -181,6 +181,7 @@ impl Inbox {
     }
 
     /// The next whole message; None until there is one.
+    #[expect(clippy::should_implement_trait, reason = "what it gives may borrow or fail")]
     pub fn next(&mut self) -> Result<Option<Message<'_>>, Lost> {
         let Some((fields, total)) = self.frame()? else { return Ok(None) };
         let at = self.start;
@@ -583,6 +584,7 @@ impl Connection {
     }
 
     /// The next message that has come, and where answers go.
+    #[expect(clippy::should_implement_trait, reason = "what it gives may borrow or fail")]
     pub fn next(&mut self) -> Result<Option<(Message<'_>, &mut Unsent)>, Lost> {
         if self.handshake != Handshake::Done {
             return Ok(None);

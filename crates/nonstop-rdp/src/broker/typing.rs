@@ -50,6 +50,7 @@ impl Typing {
     }
 
     /// The next for QEMU.
+    #[expect(clippy::should_implement_trait, reason = "what it gives may borrow or fail")]
     pub fn next(&mut self) -> Option<Input> {
         self.waiting.pop_front()
     }
