@@ -14,7 +14,7 @@ pub mod budget;
 pub mod card;
 pub mod damage;
 pub mod dbus;
-#[cfg(test)]
+#[cfg(any(test, feature = "harm"))]
 pub mod harm;
 pub mod memory;
 pub mod picture;
