@@ -344,3 +344,51 @@ fn knocking(address: &str, port: u16) -> String {
          print(n,'connects')\n"
     )
 }
+
+#[test]
+fn who_may_look_sees_types_nothing_and_is_cut_when_that_ends() -> Result<()> {
+    let world = World::new("second-viewer")?;
+    world.lab.researcher("alice", 10)?;
+    let bob = world.lab.researcher("bob", 11)?;
+    let environment = world.environment("alice", "screen")?;
+    let (address, port, fingerprint) = display(&world, &environment)?;
+    let forward = Forward { port: 4001, target: format!("{address}:{}", port + 1) };
+    // Before anybody says so, bob's tunnel leads nowhere.
+    {
+        let _tunnel = bob.tunnel(&world.host_key()?, std::slice::from_ref(&forward))?;
+        assert_eq!(echo(&bob, 4001)?, 0);
+    }
+    let words = ["desktop", "view", environment.id.as_str(), "--account", "bob"];
+    world.lab.cli(&[&words[..], &["--reason", "to help"]].concat())?;
+    let views = world.lab.cli(&["desktop", "views"])?;
+    let id = views[0]["id"].as_u64().context("no view is listed")?;
+    thread::sleep(Duration::from_secs(1));
+    let tunnel = bob.tunnel(&world.host_key()?, &[forward])?;
+    let desktop =
+        Desktop { port: 4001, fingerprint: Some(&fingerprint), user: "bob", password: "" };
+    let session = Session::open(&bob.place(), &desktop, &world.lab.dir().join("bob"))?;
+    let mut looking = Looking { session, _tunnel: tunnel };
+    let mut shell = world.shell(&environment)?;
+    shell.run("for i in 1 2 3 4 5 6 7 8 9; do echo WWWWWWWWWWWWWWWWWWWWW; done > /dev/tty0")?;
+    see(&mut looking, "text of alice's screen", has_text)?;
+    shell.run("(timeout 20 head -c 3 /dev/tty1 > /tmp/typed &) ; sleep 0.2")?;
+    looking.session.tool(&["type", "--delay", "60", "ab"])?;
+    looking.session.tool(&["key", "Return"])?;
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(shell.run("cat /tmp/typed")?.trim(), "", "bob typed into alice's machine");
+    world.lab.cli(&["desktop", "unview", &id.to_string()])?;
+    let asked = Instant::now();
+    wait_for("bob's worker to be gone", Duration::from_secs(2), || {
+        Ok((pids(&world, "worker")?.len() == 1).then_some(()))
+    })?;
+    println!("cut {:?} after the permission was ended", asked.elapsed());
+    let (before, _) = see(&mut looking, "what bob saw last", |_| true)?;
+    shell.run("for i in 1 2 3 4 5 6 7 8 9; do echo; echo MMMMMMMMMMMM; done > /dev/tty0")?;
+    thread::sleep(Duration::from_secs(2));
+    let frozen = looking.session.ended()?.is_some()
+        || looking.session.picture()?.difference(&before) < 0.001;
+    assert!(frozen, "bob got a further frame");
+    let opened = trace_of(&world, "desktop.view_open")?;
+    assert_eq!(opened.len(), 1, "{opened:?}");
+    Ok(())
+}
