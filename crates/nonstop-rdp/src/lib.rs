@@ -5,7 +5,8 @@
 //! - the **broker** of a desktop alone speaks D-Bus with QEMU. It copies what changed into a
 //!   picture of its own, and types what viewers may type;
 //! - a **worker** alone speaks RDP with a client. It reads that picture and tells typed input;
-//! - a **recorder** is a worker without a client: it keeps what was shown, encrypted.
+//! - a **recorder**, a worker without a client that keeps what was shown, encrypted, has its place
+//!   in the words; it is not built yet, and the daemon begins no recording.
 //!
 //! None of them opens a file, a socket or a process once it is confined. The broker never waits
 //! for a worker: what changed is gathered until the worker says that it is ready for more.
