@@ -84,6 +84,12 @@ impl Picture {
         (self.width, self.height)
     }
 
+    /// The colour of a pixel inside the picture.
+    pub fn get(&self, x: usize, y: usize) -> Option<Rgb> {
+        let inside = x < self.width && y < self.height;
+        inside.then(|| self.pixels[y * self.width + x])
+    }
+
     /// Number of pixels for which `is` holds.
     pub fn count(&self, is: impl Fn(Rgb) -> bool) -> usize {
         self.pixels.iter().filter(|p| is(**p)).count()

@@ -1,0 +1,178 @@
+//! FreeRDP on a screen without a monitor.
+
+use super::{PATIENCE, Watch};
+use nonstop_testkit::picture::Picture;
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A screen, and the client that draws on it.
+pub struct Eyes {
+    folder: tempfile::TempDir,
+    display: String,
+    server: Child,
+    client: Option<Child>,
+}
+
+impl Eyes {
+    /// A screen of this size, without a client.
+    pub fn screen(width: u16, height: u16) -> Eyes {
+        let folder = tempfile::tempdir().expect("a folder");
+        let geometry = format!("{width}x{height}x24");
+        let mut server = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "Xvfb", "-displayfd", "1", "-nolisten", "tcp"])
+            .args(["-noreset", "-screen", "0", &geometry, "-fbdir"])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Xvfb");
+        let mut line = String::new();
+        let said = server.stdout.take().expect("Xvfb's output");
+        BufReader::new(said).read_line(&mut line).expect("Xvfb's display");
+        let display = format!(":{}", line.trim());
+        assert!(display.len() > 1, "Xvfb did not start");
+        Eyes { folder, display, server, client: None }
+    }
+
+    /// A screen with a client that looks at `watch`.
+    pub fn open(watch: &Watch, words: &[&str]) -> Eyes {
+        let mut eyes = Eyes::screen(1400, 1050);
+        eyes.connect(watch, watch.address, words);
+        eyes
+    }
+
+    /// Starts a client that connects to `address`; before that, one that runs is ended.
+    pub fn connect(&mut self, watch: &Watch, address: SocketAddr, words: &[&str]) {
+        self.close();
+        let log = File::create(self.log()).expect("a log");
+        let client = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "xfreerdp3", &format!("/v:{address}"), "/u:x", "/p:y"])
+            .arg(format!("/cert:fingerprint:sha256:{},deny", watch.fingerprint()))
+            .args(["/bpp:32", "-decorations"])
+            .args(words)
+            .env("DISPLAY", &self.display)
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("xfreerdp3");
+        self.client = Some(client);
+    }
+
+    pub fn close(&mut self) {
+        if let Some(mut client) = self.client.take() {
+            let _ended = client.kill();
+            let _reaped = client.wait();
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.client.as_ref().expect("a client").id()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.client.as_mut().is_none_or(|client| client.try_wait().expect("a child").is_some())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("client.log")
+    }
+
+    /// What the client said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    pub fn picture(&self) -> Picture {
+        let file = fs::read(self.folder.path().join("Xvfb_screen0")).expect("a screen");
+        Picture::from_xwd(&file).expect("a picture")
+    }
+
+    /// One pixel of the screen, without reading the rest.
+    pub fn pixel(&self, x: u16, y: u16) -> [u8; 3] {
+        use std::os::unix::fs::FileExt;
+        let file = File::open(self.folder.path().join("Xvfb_screen0")).expect("a screen");
+        let mut head = [0; 80];
+        file.read_exact_at(&mut head, 0).expect("a header");
+        let word = |n: usize| {
+            u64::from(u32::from_be_bytes(head[4 * n..4 * n + 4].try_into().expect("a word")))
+        };
+        let at = word(0) + word(19) * 12 + u64::from(y) * word(12) + u64::from(x) * 4;
+        let mut pixel = [0; 4];
+        file.read_exact_at(&mut pixel, at).expect("a pixel");
+        [pixel[2], pixel[1], pixel[0]]
+    }
+
+    /// Waits until a pixel has this colour; how long that took.
+    pub fn await_pixel(&mut self, watch: &mut Watch, x: u16, y: u16, colour: [u8; 3]) -> Duration {
+        let start = Instant::now();
+        while self.pixel(x, y) != colour {
+            watch.listen();
+            let in_time = start.elapsed() < PATIENCE;
+            assert!(in_time, "{x},{y} is {:?}: {}", self.pixel(x, y), self.said());
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        start.elapsed()
+    }
+
+    /// Moves the pointer and types: words of xdotool.
+    pub fn tool(&self, words: &[&str]) {
+        let done = Command::new("xdotool").args(words).env("DISPLAY", &self.display).output();
+        let done = done.expect("xdotool");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// How many pixels differ from what `watch` shows, in its size.
+    pub fn wrong(&self, watch: &Watch) -> usize {
+        let picture = self.picture();
+        let (width, height) = (usize::from(watch.width), usize::from(watch.height));
+        let mut wrong = 0;
+        for y in 0..height {
+            for x in 0..width {
+                let at = (y * width + x) * 4;
+                let [blue, green, red] = [0, 1, 2].map(|n| watch.pixels[at + n]);
+                wrong += usize::from(picture.get(x, y) != Some([red, green, blue]));
+            }
+        }
+        wrong
+    }
+
+    /// Waits until the client shows what `watch` shows, pixel for pixel.
+    pub fn await_same(&mut self, watch: &mut Watch) {
+        let start = Instant::now();
+        loop {
+            watch.listen();
+            let wrong = self.wrong(watch);
+            if wrong == 0 {
+                return;
+            }
+            if start.elapsed() > PATIENCE || self.has_ended() {
+                let seen = std::env::temp_dir().join("nonstop-rdp-seen.png");
+                let _kept = self.picture().write_png(&seen);
+                let (said, seen) = (self.said(), seen.display());
+                panic!("{wrong} pixels are wrong, see {seen}\n{said}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Eyes {
+    fn drop(&mut self) {
+        self.close();
+        // TERM, so that it removes its lock and socket under /tmp.
+        let pid = i32::try_from(self.server.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _reaped = self.server.wait();
+    }
+}
