@@ -7,3 +7,4 @@ mod displays;
 mod images;
 mod isolation;
 mod portal;
+mod recordings;

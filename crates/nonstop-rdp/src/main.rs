@@ -1,7 +1,8 @@
-//! `nonstop-rdp broker UID`, `worker UID`, `recorder UID`: started by `nonstopd` as root, with what
-//! each may use as its descriptors. Each confines itself before it hears the first word.
+//! `nonstop-rdp broker UID`, `worker UID`, `recorder UID`, `player UID`: started by `nonstopd` as
+//! root, with what each may use as its descriptors. Each confines itself before it hears the first
+//! word of a guest's side or a client's.
 
-use nonstop_rdp::{broker, worker};
+use nonstop_rdp::{broker, recorder, worker};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -10,6 +11,8 @@ fn main() -> ExitCode {
     let ended = match args[..] {
         ["broker", uid] => user(uid).map(|uid| broker::run(uid).map_err(|e| e.to_string())),
         ["worker", uid] => user(uid).map(|uid| worker::run(uid).map_err(|e| e.to_string())),
+        ["recorder", uid] => user(uid).map(|uid| recorder::run(uid).map_err(|e| e.to_string())),
+        ["player", uid] => user(uid).map(|uid| recorder::play(uid).map_err(|e| e.to_string())),
         _ => None,
     };
     match ended {
@@ -19,7 +22,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         None => {
-            eprintln!("nonstop-rdp is started by nonstopd: nonstop-rdp broker|worker|recorder UID");
+            eprintln!(
+                "nonstop-rdp is started by nonstopd: nonstop-rdp broker|worker|recorder|player UID"
+            );
             ExitCode::from(2)
         }
     }

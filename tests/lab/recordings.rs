@@ -1,0 +1,63 @@
+//! Recordings of displays: what staff get of one, what the host keeps, and what the trace says.
+
+use anyhow::{Context, Result, ensure};
+use nonstop_testkit::{picture::Picture, place::wait_for};
+use nonstop_tests::World;
+use std::{fs, thread, time::Duration};
+
+/// Light text on black, as a screen in text mode has.
+fn has_text(picture: &Picture) -> bool {
+    picture.count(|[r, g, b]| r > 100 && g > 100 && b > 100) > 300
+}
+
+#[test]
+fn a_recording_is_begun_seen_and_ended_with_reasons_and_lies_encrypted() -> Result<()> {
+    let world = World::new("recording")?;
+    world.lab.researcher("alice", 10)?;
+    let environment = world.environment("alice", "screen")?;
+    let list = || world.lab.cli(&["desktop", "recordings"]);
+    let begin = ["desktop", "record", environment.id.as_str(), "--reason", "suspicion"];
+    ensure!(world.lab.cli(&begin[..3]).is_err(), "it was begun without a reason");
+    world.lab.cli(&begin)?;
+    ensure!(world.lab.cli(&begin).is_err(), "a display has one recording at a time");
+    let mut shell = world.shell(&environment)?;
+    shell.run("for i in 1 2 3 4 5 6 7 8; do echo 'WWWWWWWWWWWWWWWWWWWWWWWW'; done > /dev/tty0")?;
+    wait_for("something to be recorded", Duration::from_secs(20), || {
+        Ok((list()?[0]["bytes"].as_u64().unwrap_or(0) > 1000).then_some(()))
+    })?;
+    // What waits is written at least each two seconds.
+    thread::sleep(Duration::from_secs(3));
+    world.lab.cli(&["desktop", "stop", "1"])?;
+    wait_for("the recorder to be gone", Duration::from_secs(5), || {
+        let said = world.lab.enter(&["sh", "-c", "pgrep -f '[n]onstop-rdp recorder ' || true"])?;
+        Ok(said.trim().is_empty().then_some(()))
+    })?;
+    let ended = list()?[0].clone();
+    ensure!(ended["ended_at"].is_string(), "{ended}");
+    let kept = fs::read(world.lab.state().join("recordings/1.age"))?;
+    let age = b"age-encryption.org/v1";
+    ensure!(kept.windows(age.len()).any(|w| w == age), "the file is not encrypted by age");
+
+    let out = world.lab.dir().join("seen");
+    let folder = out.to_str().context("a path")?;
+    let words = ["desktop", "play", "1", "--out", folder, "--reason", "to look into it"];
+    let played = world.lab.cli(&words)?;
+    let pictures = played["pictures"].as_u64().context("no pictures")?;
+    ensure!(pictures > 0, "{played}");
+    let last = Picture::read_png(&out.join(format!("{pictures:06}.png")))?;
+    ensure!(has_text(&last), "the last of {pictures} pictures has no text");
+    println!("{pictures} pictures in {} bytes", kept.len());
+
+    let rows = world.lab.cli(&["trace", "list"])?;
+    let rows = rows.as_array().context("no rows")?;
+    for (action, reason) in [
+        ("recording.begin", Some("suspicion")),
+        ("recording.play", Some("to look into it")),
+        ("recording.end", None),
+    ] {
+        let row = rows.iter().find(|row| row["action"] == action);
+        let row = row.with_context(|| format!("{action} is not in the trace"))?;
+        ensure!(reason.is_none_or(|reason| row["detail"]["reason"] == reason), "{row}");
+    }
+    Ok(())
+}
