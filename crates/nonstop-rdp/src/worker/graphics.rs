@@ -2,7 +2,7 @@
 //! loss (planar, run-length). The client says which frame it has drawn, so that no more than a few
 //! are under way and a slow line shows what is new.
 
-use super::{changes::Copy, link::Shared};
+use super::{changes::Copy, link::Shared, stream::Flow};
 use ironrdp_core::{Encode, EncodeResult, WriteCursor, encode_vec};
 use ironrdp_dvc::DvcEncode;
 use ironrdp_egfx::{
@@ -38,6 +38,7 @@ const SURFACE: u16 = 1;
 /// The pipeline of one client, shared by its parts.
 pub(super) struct Pipeline {
     shared: Arc<Shared>,
+    flow: Arc<Flow>,
     ready: AtomicBool,
     drawn: AtomicU32,
     /// The client does not say what it has drawn.
@@ -46,9 +47,10 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(super) fn new(shared: Arc<Shared>) -> Arc<Pipeline> {
+    pub(super) fn new(shared: Arc<Shared>, flow: Arc<Flow>) -> Arc<Pipeline> {
         Arc::new(Pipeline {
             shared,
+            flow,
             ready: AtomicBool::new(false),
             drawn: AtomicU32::new(0),
             mute: AtomicBool::new(false),
@@ -68,12 +70,14 @@ impl Pipeline {
             bytes.extend(encode_vec(pdu)?);
         }
         let message = Box::new(Message(wrap_uncompressed(&bytes)));
+        let length = message.0.len() as u64;
         let way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((events, server)) = &*way else { anyhow::bail!("no pipeline") };
         let channel = server.lock().unwrap_or_else(PoisonError::into_inner).channel_id();
         let Some(channel) = channel else { anyhow::bail!("no channel") };
         let flags = ChannelFlags::SHOW_PROTOCOL;
         let messages = ironrdp_dvc::encode_dvc_messages(channel, vec![message], flags)?;
+        self.flow.owe(length);
         events
             .send(ServerEvent::Egfx(EgfxServerMessage::SendMessages { messages }))
             .map_err(|_| anyhow::anyhow!("the client is gone"))
@@ -162,8 +166,12 @@ impl Pictures {
         Pictures { pipeline, copy: Copy::default(), frame: 0, packed: Vec::new() }
     }
 
-    /// Whether the client has drawn enough to be sent more.
+    /// Whether the client has drawn enough to be sent more. What it says of that may be untrue;
+    /// hence no more than one frame ever waits here.
     pub(super) fn may_send(&self) -> bool {
+        if !self.pipeline.flow.is_clear() {
+            return false;
+        }
         let drawn = self.pipeline.drawn.load(Ordering::Relaxed);
         self.pipeline.mute.load(Ordering::Relaxed) || self.frame.saturating_sub(drawn) < UNDER_WAY
     }

@@ -1,6 +1,6 @@
 //! The link to the broker: what it shows goes into the screen, what is told goes out.
 
-use super::{WorkerError, screen::Screen};
+use super::{WorkerError, outbox::Outbox, screen::Screen};
 use nonstop_display::{
     link::{Show, Told},
     wire::{self, WireError},
@@ -10,10 +10,7 @@ use std::{
     os::unix::net::UnixStream,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::{
-    io::Interest,
-    sync::{Notify, mpsc},
-};
+use tokio::{io::Interest, sync::Notify};
 
 /// The screen as all tasks share it.
 #[derive(Debug, Default)]
@@ -33,32 +30,29 @@ impl Shared {
 pub(super) async fn keep(
     link: UnixStream,
     shared: Arc<Shared>,
-    ready: mpsc::Sender<Told>,
-    mut outbox: mpsc::Receiver<Told>,
+    outbox: Arc<Outbox>,
 ) -> Result<(), WorkerError> {
     let link = tokio::net::UnixStream::from_std(link)?;
     let hear = async {
         loop {
             link.readable().await?;
             match link.try_io(Interest::READABLE, || blocking(wire::receive::<Show>(&link))) {
-                Ok((show, file)) => heed(&shared, &ready, show, file)?,
+                Ok((show, file)) => heed(&shared, &outbox, show, file)?,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(WorkerError::Broker),
             }
         }
     };
     let tell = async {
-        while let Some(told) = outbox.recv().await {
-            loop {
-                link.writable().await?;
-                match link.try_io(Interest::WRITABLE, || blocking(wire::send(&link, &told, None))) {
-                    Ok(()) => break,
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => return Err(WorkerError::Broker),
-                }
+        loop {
+            let told = outbox.next().await;
+            link.writable().await?;
+            match link.try_io(Interest::WRITABLE, || blocking(wire::send(&link, &told, None))) {
+                Ok(()) => outbox.told(&told),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(WorkerError::Broker),
             }
         }
-        Ok(())
     };
     tokio::select! { ended = hear => ended, ended = tell => ended }
 }
@@ -73,7 +67,7 @@ fn blocking<T>(result: Result<T, WireError>) -> io::Result<T> {
 
 fn heed(
     shared: &Shared,
-    ready: &mpsc::Sender<Told>,
+    outbox: &Outbox,
     show: Show,
     file: Option<std::os::fd::OwnedFd>,
 ) -> Result<(), WorkerError> {
@@ -81,8 +75,7 @@ fn heed(
     let kept = match (show, file) {
         (Show::Picture { width, height, stride }, Some(memory)) => {
             let kept = screen.picture((width, height), stride, memory);
-            // One that cannot be told is told nothing more: the broker is gone.
-            let _gone = ready.try_send(Told::Ready { serial: 0 });
+            outbox.tell(Told::Ready { serial: 0 });
             kept
         }
         (Show::Damage { serial, rects }, None) => screen.damaged(serial, rects),

@@ -5,9 +5,13 @@ mod count;
 mod graphics;
 mod input;
 mod link;
+mod outbox;
+mod pointer;
 mod screen;
 mod server;
 mod setup;
+mod stream;
+mod updates;
 
 use crate::confine::{ConfineError, Left, confine, refuse_clone3};
 use std::{

@@ -1,7 +1,8 @@
 //! What the broker shows, as the session that looks sees it.
 
+use super::server::Figures;
 use nonstop_display::link::{Cursor, LARGEST, LARGEST_CURSOR, MOST_RECTS, Rect};
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 /// Bytes a pixel.
 pub(super) const PIXEL: usize = 4;
@@ -21,6 +22,8 @@ pub(super) struct Screen {
     pub(super) cursors: u64,
     /// The session that looks; 0 for none.
     pub(super) session: u64,
+    /// Of the session that looks.
+    pub(super) figures: Option<Arc<Figures>>,
 }
 
 /// What the broker said makes no sense: it was taken over.
