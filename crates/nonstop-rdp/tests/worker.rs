@@ -2,7 +2,13 @@
 
 mod watch;
 
-use nonstop_display::link::Rect;
+use ironrdp_pdu::input::{
+    MouseXPdu,
+    fast_path::{FastPathInputEvent, KeyboardFlags},
+    mouse_x::PointerXFlags,
+};
+use ironrdp_session::ActiveStageOutput;
+use nonstop_display::link::{Button, Cursor, Input, Rect, Told};
 use std::time::Duration;
 use watch::{Watch, eyes::Eyes, iron::Iron, line::Line, motley};
 
@@ -55,4 +61,166 @@ fn ironrdp_shows_the_same() {
     iron.await_same(&mut watch);
     watch.paint(Rect { x: 10, y: 50, width: 333, height: 217 }, |x, y| motley(y, x));
     iron.await_same(&mut watch);
+}
+
+#[test]
+fn the_picture_changes_its_size() {
+    let mut watch = Watch::new(720, 400);
+    let mut piped = Eyes::open(&watch, &["/gfx", "/size:720x400"]);
+    piped.await_same(&mut watch);
+    for (width, height) in [(1024, 768), (640, 480), (1280, 800)] {
+        watch.picture(width, height, |x, y| motley(x + width, y));
+        piped.await_same(&mut watch);
+    }
+    assert!(!piped.has_ended(), "{}", piped.said());
+    drop(piped);
+    watch.await_closed();
+    let mut plain = Eyes::open(&watch, &["-gfx", "/size:640x480"]);
+    plain.await_same(&mut watch);
+    for (width, height) in [(1024, 768), (640, 480), (720, 400)] {
+        watch.picture(width, height, |x, y| motley(x + width, y));
+        plain.await_same(&mut watch);
+    }
+    drop(plain);
+    watch.await_closed();
+    let mut iron = Iron::plain(&watch, 640, 480);
+    iron.await_same(&mut watch);
+    watch.picture(1024, 768, |x, y| motley(y, x));
+    iron.await_same(&mut watch);
+}
+
+#[test]
+fn a_client_asks_for_the_size_of_its_window_once() {
+    let mut watch = Watch::new(720, 400);
+    let mut eyes = Eyes::open(&watch, &["/gfx", "/size:1000x700", "/dynamic-resolution"]);
+    let wish = |told: &Told| matches!(told, Told::Resize { .. });
+    let asked = watch.await_told("a size", wish);
+    assert_eq!(asked, Told::Resize { width: 1000, height: 700 });
+    watch.picture(1000, 700, motley);
+    eyes.await_same(&mut watch);
+    // The client is content: no wish follows from its being so.
+    std::thread::sleep(Duration::from_millis(700));
+    watch.listen();
+    assert!(!watch.told.iter().any(wish), "{:?}", watch.told);
+    // A person pulls at the window's corner.
+    let window = eyes.window();
+    for (width, height) in [("900", "600"), ("850", "640"), ("800", "600")] {
+        eyes.tool(&["windowsize", &window, width, height]);
+    }
+    let asked = watch.await_told("a size", wish);
+    assert_eq!(asked, Told::Resize { width: 800, height: 600 });
+    watch.picture(800, 600, motley);
+    eyes.await_same(&mut watch);
+    std::thread::sleep(Duration::from_millis(700));
+    watch.listen();
+    assert!(!watch.told.iter().any(wish), "{:?}", watch.told);
+}
+
+#[test]
+fn keys_of_a_japanese_keyboard_arrive_and_so_do_buttons() {
+    let mut watch = Watch::new(800, 600);
+    let mut eyes = Eyes::open(&watch, &["/gfx", "/size:800x600", "/kbd:layout:0x411"]);
+    eyes.await_same(&mut watch);
+    eyes.tool(&["mousemove", "400", "300"]);
+    watch.await_told("the pointer", |told| {
+        matches!(told, Told::Input(Input::Pointer { x: 400, y: 300 }))
+    });
+    // Codes of X for an evdev keyboard, and QEMU's numbers: a, Hankaku/Zenkaku, Muhenkan, Henkan,
+    // Hiragana/Katakana, Yen, Ro, Enter, the right Ctrl, the left arrow, Print, Pause.
+    for (code, qnum) in [
+        ("38", 0x1e),
+        ("49", 0x29),
+        ("102", 0x7b),
+        ("100", 0x79),
+        ("101", 0x70),
+        ("132", 0x7d),
+        ("97", 0x73),
+        ("36", 0x1c),
+        ("105", 0x9d),
+        ("113", 0xcb),
+        ("107", 0xb7),
+        ("127", 0xc6),
+    ] {
+        eyes.tool(&["key", code]);
+        let key = |down| Input::Key { qnum, down };
+        assert_eq!(watch.await_typed(2), [key(true), key(false)], "key {code}");
+    }
+    for (number, button) in [("1", Button::Left), ("2", Button::Middle), ("3", Button::Right)] {
+        eyes.tool(&["click", number]);
+        let press = |down| Input::Button { button, down };
+        assert_eq!(watch.await_typed(2), [press(true), press(false)], "button {number}");
+    }
+    for (number, button) in [("4", Button::WheelUp), ("5", Button::WheelDown)] {
+        eyes.tool(&["click", number]);
+        assert_eq!(watch.await_typed(1), [Input::Button { button, down: true }]);
+    }
+    watch.await_metered(|meter| meter.keys_in == 12);
+}
+
+#[test]
+fn ironrdp_types_letters_and_presses_side_buttons() {
+    let mut watch = Watch::new(640, 480);
+    let mut iron = Iron::plain(&watch, 640, 480);
+    iron.await_same(&mut watch);
+    let letter = |letter: char| {
+        FastPathInputEvent::UnicodeKeyboardEvent(KeyboardFlags::empty(), letter as u16)
+    };
+    let side = |flags| {
+        FastPathInputEvent::MouseEventEx(MouseXPdu { flags, x_position: 65_000, y_position: 9 })
+    };
+    let button = PointerXFlags::BUTTON2;
+    iron.input(&[letter('A'), letter('あ'), side(button | PointerXFlags::DOWN), side(button)]);
+    let key = |qnum, down| Input::Key { qnum, down };
+    let press = |down| Input::Button { button: Button::Extra, down };
+    let shifted = [key(0x2a, true), key(0x1e, true), key(0x1e, false), key(0x2a, false)];
+    assert_eq!(watch.await_typed(6), [&shifted[..], &[press(true), press(false)]].concat());
+}
+
+#[test]
+fn the_pointer_looks_as_the_guest_wants() {
+    let cursor = |width, height| {
+        let shade = |x: u16, y: u16| if y >= x { [x as u8, 80, y as u8, 255] } else { [0; 4] };
+        let points = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let pixels = points.flat_map(|(x, y)| shade(x, y)).collect();
+        Cursor { width, height, hot_x: 2, hot_y: 1, pixels }
+    };
+    let mut watch = Watch::new(640, 480);
+    let mut iron = Iron::plain(&watch, 640, 480);
+    iron.await_same(&mut watch);
+    for (size, seen) in [((24, 24), (24, 24)), ((96, 96), (32, 32)), ((1, 1), (3, 2))] {
+        iron.pointers.clear();
+        let mut wanted = cursor(size.0, size.1);
+        (wanted.hot_x, wanted.hot_y) = (wanted.hot_x.min(size.0 - 1), wanted.hot_y.min(size.1 - 1));
+        watch.cursor(Some(wanted.clone()));
+        let pointer = watch::until("a pointer", || {
+            iron.look(Duration::from_millis(5)).expect("a session");
+            iron.pointers.pop()
+        });
+        let ActiveStageOutput::PointerBitmap(pointer) = pointer else { panic!("{pointer:?}") };
+        let seen = if size == (1, 1) { (1, 1) } else { seen };
+        assert_eq!((pointer.width, pointer.height), seen);
+        if size == (24, 24) {
+            assert_eq!((pointer.hotspot_x, pointer.hotspot_y), (2, 1));
+            let at = (23 * 24 + 3) * 4;
+            assert_eq!(pointer.bitmap_data[at..at + 4], [23, 80, 3, 255]);
+        }
+    }
+    iron.pointers.clear();
+    watch.cursor(None);
+    watch::until("no pointer", || {
+        iron.look(Duration::from_millis(5)).expect("a session");
+        let clear = |pointer: &ActiveStageOutput| match pointer {
+            ActiveStageOutput::PointerBitmap(bitmap) => bitmap.bitmap_data.iter().all(|b| *b == 0),
+            _ => false,
+        };
+        iron.pointers.iter().any(clear).then_some(())
+    });
+    // FreeRDP stays with every size.
+    let mut eyes = Eyes::open(&watch, &["/gfx", "/size:640x480"]);
+    eyes.await_same(&mut watch);
+    for side in [16, 32, 33, 64, 96] {
+        watch.cursor(Some(cursor(side, side)));
+        watch.paint(Rect { x: 0, y: 0, width: side, height: 9 }, |_, _| [side as u8; 3]);
+        eyes.await_same(&mut watch);
+    }
 }

@@ -7,6 +7,9 @@ use nonstop_display::link::Cursor;
 /// What a client takes that was not asked whether it takes more; a larger one may end it.
 const LARGEST: usize = 32;
 
+/// Side of a pointer that is not to be seen.
+const HIDDEN: usize = 16;
+
 /// The part of a cursor that is to be seen.
 #[derive(Debug, Clone, Copy)]
 struct Part {
@@ -18,9 +21,9 @@ struct Part {
 
 /// What a client is told when the pointer looks like `cursor`.
 pub(super) fn update(cursor: Option<&Cursor>) -> DisplayUpdate {
-    let Some(cursor) = cursor else { return DisplayUpdate::HidePointer };
     // Cards hand over a square with a small arrow in its corner.
-    let Some(part) = seen(cursor) else { return DisplayUpdate::HidePointer };
+    let seen = cursor.and_then(|cursor| Some((cursor, seen(cursor)?)));
+    let Some((cursor, part)) = seen else { return DisplayUpdate::RGBAPointer(none()) };
     let longest = part.width.max(part.height);
     // A step of 2 leaves out every second pixel, and so on.
     let step = longest.div_ceil(LARGEST);
@@ -46,6 +49,14 @@ pub(super) fn update(cursor: Option<&Cursor>) -> DisplayUpdate {
         hot_y: inside(cursor.hot_y, part.y, height),
         data,
     })
+}
+
+/// A pointer that is not to be seen. The library has an update that hides it, and never sends it
+/// (ironrdp-server 0.13: it has no content, and what has none is left out).
+fn none() -> RGBAPointer {
+    let data = vec![0; HIDDEN * HIDDEN * PIXEL];
+    let side = HIDDEN as u16;
+    RGBAPointer { cache_index: 0, width: side, height: side, hot_x: 0, hot_y: 0, data }
 }
 
 /// The smallest part that holds every pixel that is to be seen, and the point that points; None
@@ -94,8 +105,10 @@ mod tests {
 
     #[test]
     fn a_pointer_without_a_pixel_is_hidden() {
-        let update = update(Some(&cursor(32, 32, |_, _| false)));
-        assert!(matches!(update, DisplayUpdate::HidePointer));
+        for cursor in [None, Some(&cursor(32, 32, |_, _| false))] {
+            let DisplayUpdate::RGBAPointer(pointer) = update(cursor) else { panic!("a pointer") };
+            assert!(pointer.data.iter().all(|byte| *byte == 0));
+        }
     }
 
     proptest! {

@@ -130,6 +130,14 @@ impl Eyes {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
+    /// The client's window, by its number.
+    pub fn window(&self) -> String {
+        let words = ["search", "--onlyvisible", "--name", "FreeRDP"];
+        let found = Command::new("xdotool").args(words).env("DISPLAY", &self.display).output();
+        let found = String::from_utf8(found.expect("xdotool").stdout).expect("a number");
+        found.lines().next().expect("a window").to_owned()
+    }
+
     /// How many pixels differ from what `watch` shows, in its size.
     pub fn wrong(&self, watch: &Watch) -> usize {
         let picture = self.picture();

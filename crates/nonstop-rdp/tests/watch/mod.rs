@@ -258,6 +258,16 @@ impl Watch {
         self.await_told("the session's end", |told| matches!(told, Told::Closed(_)));
     }
 
+    /// Waits until the figures fit.
+    pub fn await_metered(&mut self, fits: impl Fn(&Meter) -> bool) {
+        let start = Instant::now();
+        while !fits(&self.meter) {
+            self.listen();
+            assert!(start.elapsed() < PATIENCE, "the figures are {:?}", self.meter);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What was typed until `count` keys and buttons were heard; moves are left out.
     pub fn await_typed(&mut self, count: usize) -> Vec<Input> {
         let typed = |told: &[Told]| -> Vec<Input> {
