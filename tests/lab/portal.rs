@@ -6,13 +6,13 @@ use nonstop_tests::World;
 use std::time::Duration;
 
 /// The near end of everybody's tunnel to the portal.
-const NEAR: u16 = 8000;
+pub(crate) const NEAR: u16 = 8000;
 
 /// Where our own pages say that they are.
 const ORIGIN: &str = "Origin: http://127.0.0.1:8000";
 
 /// What `pc` sees at `path`.
-fn page(pc: &Pc, path: &str) -> Result<String> {
+pub(crate) fn page(pc: &Pc, path: &str) -> Result<String> {
     let reply = pc.http_get(NEAR, path, &[])?;
     if reply.status != 200 {
         bail!("{path}: {}\n{}", reply.headers, reply.body);
@@ -21,7 +21,7 @@ fn page(pc: &Pc, path: &str) -> Result<String> {
 }
 
 /// Opens the form at `form` and sends `fields` to `path`; gives where it leads.
-fn send(pc: &Pc, form: &str, path: &str, fields: &[&str]) -> Result<String> {
+pub(crate) fn send(pc: &Pc, form: &str, path: &str, fields: &[&str]) -> Result<String> {
     let body = page(pc, form)?;
     let token = body.split("name=\"token\" value=\"").nth(1).and_then(|t| t.split('"').next());
     let token = format!("token={}", token.context("a form without a token")?);

@@ -1,7 +1,8 @@
 //! Recordings of displays: what staff get of one, what the host keeps, and what the trace says.
 
+use crate::portal::{NEAR, page, send};
 use anyhow::{Context, Result, ensure};
-use nonstop_testkit::{picture::Picture, place::wait_for};
+use nonstop_testkit::{picture::Picture, place::wait_for, ssh::Forward};
 use nonstop_tests::World;
 use std::{fs, thread, time::Duration};
 
@@ -48,13 +49,30 @@ fn a_recording_is_begun_seen_and_ended_with_reasons_and_lies_encrypted() -> Resu
     ensure!(has_text(&last), "the last of {pictures} pictures has no text");
     println!("{pictures} pictures in {} bytes", kept.len());
 
+    // The same in the portal, which shows nothing before it was told why.
+    let sato = world.lab.person("sato", "staff", 11)?;
+    let target = format!("{}:8080", world.address_of("sato")?);
+    let _tunnel = sato.tunnel(&world.host_key()?, &[Forward { port: NEAR, target }])?;
+    wait_for("the portal", Duration::from_secs(30), || page(&sato, "/").map(|_| Some(())))?;
+    for path in ["/recordings/1", "/recordings/1/picture", "/recordings/1/film"] {
+        ensure!(sato.http_get(NEAR, path, &[])?.status == 403, "{path} without a reason");
+    }
+    let shown = send(&sato, "/recordings", "/recordings/1/play", &["reason=to see it here"])?;
+    let seen = page(&sato, &shown)?;
+    ensure!(seen.contains(&format!("Picture 1 of {pictures}")), "{seen}");
+    for path in ["/recordings/1/picture?at=1", "/recordings/1/film?at=1"] {
+        let png = sato.http_get(NEAR, path, &[])?;
+        ensure!(png.status == 200 && png.headers.contains("image/png"), "{path}: {}", png.headers);
+    }
+
     let rows = world.lab.cli(&["trace", "list"])?;
     let rows = rows.as_array().context("no rows")?;
     for (action, reason) in [
         ("recording.begin", Some("suspicion")),
-        ("recording.play", Some("to look into it")),
+        ("recording.play", Some("to see it here")),
         ("recording.end", None),
     ] {
+        // The newest is the first.
         let row = rows.iter().find(|row| row["action"] == action);
         let row = row.with_context(|| format!("{action} is not in the trace"))?;
         ensure!(reason.is_none_or(|reason| row["detail"]["reason"] == reason), "{row}");

@@ -4,7 +4,10 @@ use crate::{
     error::PageError,
     guard::guard,
     listen::Connection,
-    routes::{about, accounts, environments, home, language, requests, sessions, trace},
+    routes::{
+        about, accounts, displays, environments, home, language, recordings, requests, sessions,
+        trace,
+    },
     token::Secret,
 };
 use axum::{
@@ -15,10 +18,11 @@ use axum::{
     routing::{get, post},
 };
 use jiff::{Timestamp, tz::TimeZone};
-use nonstop_api::{Client, Reply, Request};
+use nonstop_api::{CallError, Client, Reply, Request};
 use nonstop_model::Lab;
 use sha2::{Digest, Sha256};
 use std::{
+    fs::File,
     os::fd::AsFd,
     sync::{Arc, LazyLock},
     time::Duration,
@@ -70,6 +74,26 @@ impl App {
         Ok(answer.await.map_err(|_| PageError::Unexpected)??)
     }
 
+    /// Asks for something that comes as an open file, and reads that with `read` before anybody
+    /// else's turn: it may take a while, and what it reads from ends with it.
+    pub(crate) async fn ask_for_file<T: Send + 'static>(
+        &self,
+        connection: &Arc<Connection>,
+        request: Request,
+        read: impl FnOnce(File) -> T + Send + 'static,
+    ) -> Result<(Reply, T), PageError> {
+        let connection = Arc::clone(connection);
+        let own = Arc::clone(&connection.asks).acquire_owned().await;
+        let all = Arc::clone(&self.asks).acquire_owned().await;
+        let client = self.client.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            let _turn = (own, all);
+            let (reply, file) = client.call_for_file_as(&request, connection.fd.as_fd())?;
+            Ok::<_, CallError>((reply, read(File::from(file))))
+        });
+        Ok(answer.await.map_err(|_| PageError::Unexpected)??)
+    }
+
     /// All pages.
     pub fn router(self: &Arc<App>) -> Router {
         Router::new()
@@ -88,6 +112,17 @@ impl App {
             .route("/environments/{id}/end", get(environments::ask_end).post(environments::end))
             .route("/environments/{id}/extend", post(environments::extend))
             .route("/environments/{id}/rdp/{role}", get(environments::rdp_file))
+            .route("/environments/{id}/view/{role}", post(displays::open_view))
+            .route("/environments/{id}/record/{role}", post(recordings::begin))
+            .route("/displays", get(displays::list))
+            .route("/views/{id}/end", post(displays::end_view))
+            .route("/views/{id}/rdp", get(displays::view_rdp_file))
+            .route("/recordings", get(recordings::list))
+            .route("/recordings/{id}", get(recordings::show))
+            .route("/recordings/{id}/picture", get(recordings::picture))
+            .route("/recordings/{id}/film", get(recordings::film))
+            .route("/recordings/{id}/play", post(recordings::play))
+            .route("/recordings/{id}/end", post(recordings::end))
             .route("/accounts", get(accounts::list))
             .route("/accounts/new", get(accounts::form).post(accounts::add))
             .route("/accounts/{name}", get(accounts::show))

@@ -1,7 +1,7 @@
 //! How a researcher gets to a machine's desktop: the tunnel's command, the `.rdp` file, and
 //! FreeRDP's command.
 
-use nonstop_api::{ConnectView, DesktopView, EnvironmentView, MachineView};
+use nonstop_api::{ConnectView, DesktopView, EnvironmentView, MachineView, ViewGrantView};
 use nonstop_model::{AccountName, MachineId};
 
 /// What is shown of a desktop.
@@ -48,6 +48,34 @@ impl Desktop {
     }
 }
 
+impl Desktop {
+    /// The display that `view` permits to see.
+    pub(crate) fn of_view(gateway: &ConnectView, view: &ViewGrantView) -> Desktop {
+        let near = near_port_of_view(view);
+        let far = (view.desktop.address.to_string(), view.desktop.port);
+        Desktop {
+            ssh: ssh(gateway, &view.account, near, &far),
+            freerdp: format!(
+                "xfreerdp3 /v:localhost:{near} {} /gfx /audio-mode:2 -clipboard",
+                certificate(&view.desktop)
+            ),
+            file: format!("nonstop-{}-{}-view.rdp", view.environment, view.role),
+            user: String::new(),
+            password: None,
+        }
+    }
+}
+
+/// The `.rdp` file of the display that `view` permits to see.
+pub(crate) fn view_rdp_file(view: &ViewGrantView) -> String {
+    rdp_lines(&view.desktop, near_port_of_view(view))
+}
+
+/// Apart from those of one's own machines.
+fn near_port_of_view(view: &ViewGrantView) -> u16 {
+    near_port(view.machine) + 10_000
+}
+
 /// What FreeRDP shall think of the certificate. That of a display is the lab's, and known. A guest's
 /// own server makes one anew with each revert, which trust on first use would refuse; whom the
 /// tunnel leads to, the gateway has checked.
@@ -88,8 +116,10 @@ fn user(desktop: &DesktopView) -> String {
 
 /// The `.rdp` file of `machine`. Every redirection is off: the desktop comes in, keys go out.
 pub(crate) fn rdp_file(machine: &MachineView) -> Option<String> {
-    let desktop = machine.desktop.as_ref()?;
-    let near = near_port(machine.id);
+    Some(rdp_lines(machine.desktop.as_ref()?, near_port(machine.id)))
+}
+
+fn rdp_lines(desktop: &DesktopView, near: u16) -> String {
     let user = user(desktop);
     let lines = [
         format!("full address:s:localhost:{near}"),
@@ -127,5 +157,5 @@ pub(crate) fn rdp_file(machine: &MachineView) -> Option<String> {
         "session bpp:i:32".into(),
         "compression:i:1".into(),
     ];
-    Some(lines.join("\r\n") + "\r\n")
+    lines.join("\r\n") + "\r\n"
 }

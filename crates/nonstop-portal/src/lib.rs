@@ -17,6 +17,7 @@ mod lang;
 mod listen;
 mod page;
 mod person;
+mod playback;
 mod routes;
 mod texts;
 mod token;

@@ -13,7 +13,9 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use jiff::{Timestamp, tz::TimeZone};
-use nonstop_api::{AccountView, EnvironmentStateView, EnvironmentView, MachineStateView};
+use nonstop_api::{
+    AccountView, DesktopSessionView, EnvironmentStateView, EnvironmentView, MachineStateView,
+};
 use nonstop_model::{AccountState, MachineRole, Period, RequestState, Role};
 
 /// A part of the portal, as the navigation shows it.
@@ -23,6 +25,7 @@ pub(crate) enum Section {
     Requests,
     Accounts,
     Sessions,
+    Displays,
     Trace,
     About,
     /// None of those.
@@ -232,6 +235,20 @@ impl Page {
         }
     }
 
+    /// Whether the figures of a session at a display are known.
+    pub(crate) fn counted(&self, session: &DesktopSessionView) -> bool {
+        session.closed_at.is_some() || session.over_budget
+    }
+
+    /// A number of bytes, in a unit that reads well.
+    pub(crate) fn bytes(&self, bytes: &u64) -> String {
+        match *bytes {
+            0..10_240 => format!("{bytes} B"),
+            10_240..10_485_760 => format!("{} KiB", bytes >> 10),
+            _ => format!("{} MiB", bytes >> 20),
+        }
+    }
+
     /// A text of the catalogue, filled.
     pub(crate) fn fill(&self, text: &str, value: impl std::fmt::Display) -> String {
         fill(text, value)
@@ -269,6 +286,10 @@ fn notice(t: &'static Texts, word: &str) -> Option<&'static str> {
         "suspended" => t.notice_suspended,
         "resumed" => t.notice_resumed,
         "session" => t.notice_session,
+        "view" => t.notice_view,
+        "view_ended" => t.notice_view_ended,
+        "recording" => t.notice_recording,
+        "recording_ended" => t.notice_recording_ended,
         _ => return None,
     })
 }

@@ -32,6 +32,7 @@ texts! {
     nav_requests: "Requests", "利用申請";
     nav_accounts: "Accounts", "アカウント";
     nav_sessions: "Sessions", "接続記録";
+    nav_displays: "Displays", "画面";
     nav_trace: "Trace", "証跡";
     nav_about: "About", "このラボについて";
     role_researcher: "Researcher", "研究者";
@@ -265,6 +266,74 @@ texts! {
     col_detail: "Detail", "詳細";
     trace_latest: "The latest {} rows.", "最新 {} 行を表示しています。";
 
+    // Displays.
+    displays_title: "Displays of machines", "マシンの画面";
+    displays_lead: "Who looks at which machine, what went through, and who else may look.",
+        "誰がどのマシンの画面を見たか、通過した量、ほかに閲覧を許可された人の一覧です。";
+    display_sessions: "Sessions at displays", "画面への接続";
+    views_title: "Others who may look", "閲覧を許可された人";
+    no_views: "Nobody else may look.", "ほかに閲覧できる人はいません。";
+    col_looks: "Looks", "閲覧者";
+    col_allowed_by: "Allowed by", "許可した人";
+    col_frames: "Pictures", "画面数";
+    col_bytes: "Bytes", "データ量";
+    col_keys: "Keys", "打鍵数";
+    col_remark: "Remark", "備考";
+    as_owner: "types too", "操作可";
+    as_viewer: "sees only", "閲覧のみ";
+    over_budget: "Over its bytes of an hour", "1 時間の上限を超過";
+    over_budget_title: "Displays that used up their bytes of an hour",
+        "1 時間のデータ量の上限に達した画面";
+    over_budget_lead: "They were slowed down: a program may be reading data off the pictures. Open ones, and those of the last day.",
+        "画面の更新を遅くしています。プログラムが画面からデータを読み取っている可能性があります（接続中、および過去 1 日）。";
+    counted_later: "Counted at its end", "終了時に集計";
+    view_end: "End", "許可を取り消す";
+    view_open_own: "Look at {}", "{} の画面を見る";
+    view_let: "Let another person look", "ほかの人に閲覧を許可";
+    view_let_lead: "They see this display and cannot type. You can end it at any time on the page Displays.",
+        "この画面を見るだけで、操作はできません。「画面」のページでいつでも取り消せます。";
+    view_look: "Look at this display", "この画面を見る";
+    view_look_lead: "You see what the researcher sees and cannot type. It is written to the trace.",
+        "研究者と同じ画面を見るだけで、操作はできません。証跡に記録されます。";
+    view_do: "Allow", "許可する";
+    view_look_do: "Open to me", "自分に閲覧を許可する";
+    view_hours: "For how many hours?", "時間（時間単位）";
+    record_title: "Record this display", "この画面を録画";
+    record_lead: "Pictures and what is typed are kept, encrypted, up to a bound. Passwords that are typed are among it.",
+        "画面と入力内容を暗号化して、上限まで保存します。入力されたパスワードも含まれます。";
+    record_do: "Begin recording", "録画を開始";
+    raw_title: "Desktops with the raw way", "閉じていない経路のデスクトップ";
+    no_raw: "All desktops come as pictures.", "すべてのデスクトップは画面だけで提供されています。";
+
+    // Recordings.
+    recordings_title: "Recordings", "録画";
+    recordings_lead: "What displays showed and what was typed. Give a reason to look; it holds for an hour.",
+        "画面に表示された内容と入力の記録です。閲覧には理由が必要です（1 時間有効）。";
+    no_recordings: "Nothing has been recorded.", "録画はありません。";
+    recording_title: "Recording {}", "録画 {}";
+    recording_now: "Recording", "録画中";
+    recording_end: "End recording", "録画を終了";
+    play_reason: "Why do you want to see it?", "閲覧する理由";
+    play_do: "See it", "閲覧する";
+    recording_lost: "A part of this recording is missing: pictures behind it may be wrong in places.",
+        "この録画には欠けている部分があります。以降の画面は一部が正しくない可能性があります。";
+    recording_full: "This recording reached its bound and ended.", "上限に達したため録画を終了しました。";
+    recording_empty: "No picture was recorded yet.", "まだ画面が記録されていません。";
+    recording_at: "Picture {} of {}", "画面 {} / {}";
+    recording_moves: "Move in the recording", "録画内の移動";
+    recording_alt: "What the display showed at {}", "{} に表示されていた画面";
+    first: "First", "最初";
+    previous: "Previous", "前へ";
+    next: "Next", "次へ";
+    last: "Last", "最後";
+    film: "Play from here", "ここから再生";
+    film_stop: "Stop here", "停止";
+    film_on: "Play on", "続きを再生";
+    film_note: "Up to 120 pictures; where nothing changed, two seconds at most.",
+        "最大 120 画面を再生します。変化のない時間は 2 秒に短縮されます。";
+    typed_title: "Typed until the next picture", "次の画面までの入力";
+    typed_none: "Nothing.", "入力はありません。";
+
     // About.
     about_title: "About this lab", "このラボについて";
     about_what: "You come to the data: it stays in the lab, and you work on machines inside it, through one tunnel.",
@@ -279,6 +348,15 @@ texts! {
     you_are: "You are known by your tunnel as", "トンネルにより識別された利用者";
     no_passwords: "No account has a password. Whoever holds the tunnel is you: close it when you leave.",
         "アカウントにパスワードはありません。トンネルを保持する人が本人とみなされます。離席時はトンネルを閉じてください。";
+
+    authority_title: "The lab's certificate", "ラボの証明書";
+    authority_lead: "Displays show a certificate that this one has signed. For Windows, install it once: open the file, Install Certificate, Current User, and place it in Trusted Root Certification Authorities. Windows shows the thumbprint and asks; compare it with this one.",
+        "画面の接続先は、この証明書で署名された証明書を提示します。Windows では一度だけ登録してください。ファイルを開き、「証明書のインストール」→「現在のユーザー」→「信頼されたルート証明機関」を選びます。確認画面に表示される拇印が次の値と一致することを確かめてください。";
+    thumbprint: "Thumbprint (SHA-1)", "拇印（SHA-1）";
+    notice_view: "The display was opened.", "画面の閲覧を許可しました。";
+    notice_view_ended: "Looking was ended.", "画面の閲覧許可を取り消しました。";
+    notice_recording: "The recording begins.", "録画を開始しました。";
+    notice_recording_ended: "The recording was ended.", "録画を終了しました。";
 
     // Notices after something was done.
     notice_applied: "Your request was sent to the staff.", "申請をスタッフに送信しました。";

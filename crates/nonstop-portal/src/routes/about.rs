@@ -11,7 +11,9 @@ use axum::{
     http::{HeaderValue, header},
     response::IntoResponse,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use nonstop_api::{AccountView, ConnectView};
+use sha1::{Digest, Sha1};
 
 /// The port on a researcher's PC that leads to the portal in what we tell them.
 const NEAR: u16 = 8080;
@@ -24,6 +26,8 @@ struct About {
     connect: ConnectView,
     tunnel: String,
     url: String,
+    /// SHA-1 of the lab's certificate, as Windows shows it; None where there is none.
+    thumbprint: Option<String>,
 }
 
 /// The certificate of the lab's authority, to install in a client once.
@@ -34,10 +38,18 @@ pub(crate) async fn authority(person: Person) -> impl IntoResponse {
     (headers, person.me.lab.authority.clone())
 }
 
+/// SHA-1 of the first certificate in `pem`, in hex.
+fn thumbprint(pem: &str) -> Option<String> {
+    let body = pem.split("-----BEGIN CERTIFICATE-----").nth(1)?.split("-----END").next()?;
+    let text: String = body.split_ascii_whitespace().collect();
+    Some(hex::encode(Sha1::digest(BASE64_STANDARD.decode(text).ok()?)))
+}
+
 pub(crate) async fn about(person: Person) -> PageResult {
     let (account, connect) = (person.account.clone(), person.me.lab.connect.clone());
     let far = (account.address.to_string(), connect.portal_port);
     let tunnel = ssh(&connect, &account.name, NEAR, &far);
     let url = format!("http://localhost:{NEAR}/");
-    html(&About { p: person.page(Section::About), account, connect, tunnel, url })
+    let thumbprint = thumbprint(&person.me.lab.authority);
+    html(&About { p: person.page(Section::About), account, connect, tunnel, url, thumbprint })
 }

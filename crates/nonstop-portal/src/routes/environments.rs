@@ -135,7 +135,12 @@ pub(crate) async fn rdp_file(
     let e = ask!(person, Request::EnvironmentShow { id } => Environment);
     let machine = e.machines.iter().find(|m| m.role == role).ok_or(PageError::Missing)?;
     let file = desktop::rdp_file(machine).ok_or(PageError::Missing)?;
-    let name = format!("attachment; filename=\"nonstop-{id}-{role}.rdp\"");
+    rdp_answer(&format!("nonstop-{id}-{role}.rdp"), file)
+}
+
+/// `file` as a download called `name`.
+pub(super) fn rdp_answer(name: &str, file: String) -> PageResult {
+    let name = format!("attachment; filename=\"{name}\"");
     let headers: [(HeaderName, HeaderValue); 2] = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/x-rdp")),
         (

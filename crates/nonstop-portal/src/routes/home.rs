@@ -6,7 +6,9 @@ use crate::{
     person::{Person, ask},
 };
 use askama::Template;
-use nonstop_api::{EnvironmentStateView, EnvironmentView, Request, RequestView, StatsView};
+use nonstop_api::{
+    DesktopSessionView, EnvironmentStateView, EnvironmentView, Request, RequestView, StatsView,
+};
 use nonstop_model::RequestState;
 
 #[derive(Template)]
@@ -15,6 +17,8 @@ struct Home {
     p: Page,
     environments: Vec<EnvironmentView>,
     open: Vec<RequestView>,
+    /// Displays that used up their bytes of an hour, for staff.
+    over: Vec<DesktopSessionView>,
     /// The lab's figures, for staff.
     stats: Option<StatsView>,
 }
@@ -28,9 +32,14 @@ pub(crate) async fn home(person: Person) -> PageResult {
         true => Some(ask!(person, Request::Stats => Stats)),
         false => None,
     };
+    let over_budget = Request::DesktopSessions { environment: None, all: true, over_budget: true };
+    let over = match person.is_staff() {
+        true => ask!(person, over_budget => DesktopSessions),
+        false => Vec::new(),
+    };
     let mut p = person.page(Section::Home);
     if environments.iter().any(|e| e.state == EnvironmentStateView::Preparing) {
         p = p.refreshing(5);
     }
-    html(&Home { p, environments, open, stats })
+    html(&Home { p, environments, open, over, stats })
 }

@@ -2,9 +2,11 @@
 
 pub(crate) mod about;
 pub(crate) mod accounts;
+pub(crate) mod displays;
 pub(crate) mod environments;
 pub(crate) mod home;
 pub(crate) mod language;
+pub(crate) mod recordings;
 pub(crate) mod requests;
 pub(crate) mod sessions;
 pub(crate) mod trace;

@@ -4,10 +4,13 @@
 //! address `.1` is alice, a researcher; `.2` is sato, of the staff.
 
 use nonstop_api::{ApiError, ErrorCode, Reply, Request};
+use nonstop_display::{link::Input, recording::Record};
 use serde_json::{Value, json};
 use std::{
+    fs::File,
+    io::{Seek, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    os::unix::net::UnixListener,
+    os::{fd::AsFd, unix::net::UnixListener},
     path::Path,
     sync::{
         Arc, Mutex,
@@ -20,6 +23,9 @@ pub(crate) const NOW: &str = "2030-01-01T03:30:00Z";
 
 /// A purpose that somebody hopes to see run.
 pub(crate) const HOSTILE: &str = "<script>alert(1)</script>\" onfocus=\"x\n'; DROP TABLE & <b>";
+
+/// As good as a certificate, for what is shown of one.
+const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\nbm9uc3RvcA==\n-----END CERTIFICATE-----\n";
 
 /// The daemon, for as long as it lives.
 pub(crate) struct Canned {
@@ -62,7 +68,12 @@ impl Canned {
                         }
                     }
                 };
-                let _gone = nonstop_api::send(&socket, &reply);
+                let _gone = match &reply {
+                    Ok(Reply::Recording(_)) => {
+                        nonstop_api::send_with_fd(&socket, &reply, recorded().as_fd())
+                    }
+                    _ => nonstop_api::send(&socket, &reply),
+                };
             }
         });
         canned
@@ -136,13 +147,61 @@ fn environment(id: &str, account: &str) -> Value {
         "title": "macro: darknet traffic on a Linux desktop",
         "title_ja": "マクロ解析環境: Linux デスクトップでダークネットトラフィックを解析",
         "period": { "from": "2030-01-01T00:00:00Z", "until": "2030-01-02T08:00:00Z" },
-        "state": state, "destroy_at": null, "rdp": "guest", "problem": problem,
+        "state": state, "destroy_at": null, "rdp": if id == "e1" { "guest" } else { "console" },
+        "rdp_reason": if id == "e1" && account == "sato" { "the old images <have> no display" } else { "" },
+        "problem": problem,
         "machines": [{
             "id": format!("m{number}"), "role": "analyst", "power": "on", "state": machine,
             "address": format!("10.77.0.{}", number * 16 + 2), "generation": 1,
             "desktop": { "address": format!("10.77.0.{}", number * 16 + 2), "port": 3389,
                          "user": "researcher", "password": password },
         }],
+    })
+}
+
+/// What a player gives: two pictures of 640 x 400, and a key between them.
+fn recorded() -> File {
+    let mut bytes = Vec::new();
+    for record in [
+        Record::Picture { width: 640, height: 400 },
+        Record::Shown { at_ms: 1_893_463_200_000 },
+        Record::Typed { at_ms: 1_893_463_200_500, input: Input::Key { qnum: 38, down: true } },
+        Record::Tile { column: 0, row: 0, pixels: [40, 90, 160].repeat(64 * 64) },
+        Record::Shown { at_ms: 1_893_463_201_000 },
+    ] {
+        record.append(&mut bytes);
+    }
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&bytes).expect("written");
+    file.rewind().expect("rewound");
+    file
+}
+
+fn recording(ended_at: Option<&str>) -> Value {
+    json!({
+        "id": if ended_at.is_some() { 1 } else { 2 }, "environment": "e2", "owner": "alice",
+        "machine": "m2", "role": "analyst", "wanted_by": "sato", "reason": HOSTILE,
+        "bytes": 123_456, "max_bytes": 268_435_456, "begun_at": "2030-01-01T02:00:00Z",
+        "ended_at": ended_at, "note": if ended_at.is_some() { "ended by sato" } else { "" },
+    })
+}
+
+fn desktop_session(id: u64, over_budget: bool, closed_at: Option<&str>) -> Value {
+    json!({
+        "id": id, "environment": "e2", "owner": "alice", "machine": "m2", "role": "analyst",
+        "account": if over_budget { "alice" } else { "bob" }, "types": over_budget,
+        "opened_at": "2030-01-01T02:00:00Z", "closed_at": closed_at, "frames": 5120,
+        "bytes_out": 2_147_500_000_u64, "keys_in": 311, "over_budget": over_budget, "note": "",
+    })
+}
+
+fn view_grant(account: &str) -> Value {
+    json!({
+        "id": 4, "environment": "e2", "owner": "alice", "machine": "m2", "role": "analyst",
+        "account": account, "granted_by": "alice", "reason": HOSTILE,
+        "from": "2030-01-01T02:00:00Z", "until": "2030-01-01T05:00:00Z", "ready": true,
+        "desktop": { "address": "127.128.0.2", "port": 3390, "fingerprint": "ab".repeat(32),
+                     "user": null, "password": null },
     })
 }
 
@@ -188,6 +247,7 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
                         "fingerprint": "SHA256:4u3Yp2k8m7h1n0Q5sV9wXzB6cD3eF2gH1iJ0kL9mN8o",
                         "portal_port": 8080,
                     },
+                    "authority": AUTHORITY,
                 },
             }),
         ),
@@ -228,6 +288,26 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
                   "opened_at": "2029-12-31T08:00:00Z", "closed_at": "2029-12-31T09:45:10Z" },
             ]),
         ),
+        Request::DesktopSessions { over_budget: true, .. } => {
+            reply("desktop_sessions", json!([desktop_session(5, true, None)]))
+        }
+        Request::DesktopSessions { .. } => reply(
+            "desktop_sessions",
+            json!([
+                desktop_session(6, false, None),
+                desktop_session(5, true, None),
+                desktop_session(4, false, Some("2030-01-01T02:10:00Z")),
+            ]),
+        ),
+        Request::ViewList => {
+            reply("views", json!([view_grant(if who == "sato" { who } else { "bob" })]))
+        }
+        Request::RecordingList => {
+            reply("recordings", json!([recording(None), recording(Some("2030-01-01T03:00:00Z"))]))
+        }
+        Request::RecordingStream { .. } => {
+            reply("recording", recording(Some("2030-01-01T03:00:00Z")))
+        }
         Request::TraceList { .. } => reply(
             "trace",
             json!([

@@ -5,18 +5,28 @@ use insta::assert_snapshot;
 use nonstop_api::{ApiError, ErrorCode, PowerAction, Request};
 
 /// Each page that anybody gets to, by role.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     "/",
     "/requests",
     "/requests/r3",
     "/requests/new",
     "/environments/e1",
+    "/environments/e2",
     "/environments/e1/end",
     "/environments/e1/revert/analyst",
     "/sessions?all=1",
+    "/displays?all=1",
     "/about",
 ];
-const STAFF_PAGES: [&str; 4] = ["/accounts", "/accounts/new", "/accounts/bob", "/trace?verify=1"];
+const STAFF_PAGES: [&str; 7] = [
+    "/accounts",
+    "/accounts/new",
+    "/accounts/bob",
+    "/trace?verify=1",
+    "/recordings",
+    "/recordings/1?at=1",
+    "/recordings/1?at=2&film=1",
+];
 
 #[test]
 fn a_researchers_pages() {
@@ -38,6 +48,50 @@ fn pages_of_the_staff() {
     assert_snapshot!("request_to_decide", sato.get("/requests/r3").main());
     assert_snapshot!("accounts", sato.get("/accounts").main());
     assert_snapshot!("trace", sato.get("/trace?verify=1").main());
+}
+
+#[test]
+fn displays_and_recordings() {
+    let world = World::new();
+    let (mut alice, mut sato) = (world.alice(), world.sato());
+    assert_snapshot!("environment_console", alice.get("/environments/e2").main());
+    assert_snapshot!("displays_researcher", alice.get("/displays").main());
+    assert_snapshot!("displays_staff", sato.get("/displays?all=1").main());
+    assert_snapshot!("recordings", sato.get("/recordings").main());
+    assert_snapshot!("recording_ja", world.sato().japanese().get("/recordings/1?at=1").main());
+    for path in ["/recordings", "/recordings/1", "/recordings/1/picture", "/recordings/1/film"] {
+        assert_eq!(alice.get(path).status, 403, "{path}");
+    }
+    let file = sato.get("/views/4/rdp").body;
+    assert!(
+        file.contains("full address:s:localhost:23002") && file.contains("redirectclipboard:i:0")
+    );
+    assert_eq!(alice.get("/views/4/rdp").status, 404, "bob's way is not alice's");
+    for path in ["/recordings/1/picture?at=2", "/recordings/1/film?at=1"] {
+        let answer = sato.get(path);
+        assert_eq!((answer.status, answer.header("content-type")), (200, "image/png"), "{path}");
+    }
+    assert_eq!(sato.get("/recordings/1/picture?at=9").status, 404);
+    // SHA-1 of what the canned daemon has for a certificate.
+    let about = alice.get("/about").body;
+    assert!(about.contains("405fe3864badfb7c09428bb8daa3e602c50d9b91"), "{about}");
+}
+
+#[test]
+fn who_may_look_and_what_is_recorded_is_asked_of_the_daemon_with_a_reason() {
+    let world = World::new();
+    let form = [("account", "bob"), ("reason", "help"), ("hours", "2")];
+    let sent = world.alice().post("/environments/e2", "/environments/e2/view/analyst", &form);
+    assert_eq!(sent.status, 303);
+    let mut sato = world.sato();
+    let why = [("reason", "to see")];
+    sato.post("/recordings", "/recordings/1/play", &why);
+    sato.post("/environments/e2", "/environments/e2/record/analyst", &why);
+    sato.post("/displays", "/views/4/end", &[]);
+    let refused = world.alice().post("/environments/e2", "/environments/e2/record/analyst", &why);
+    assert_eq!(refused.status, 403);
+    let asked: Vec<_> = world.daemon.done();
+    assert_snapshot!(format!("{asked:#?}"));
 }
 
 #[test]
@@ -107,7 +161,7 @@ fn fields_have_labels(path: &str, html: &str) {
 fn what_somebody_typed_is_text_on_every_page() {
     let world = World::new();
     let mut sato = world.sato();
-    for path in ["/", "/requests", "/requests/r3", "/trace"] {
+    for path in ["/", "/requests", "/requests/r3", "/trace", "/displays", "/recordings"] {
         let html = sato.get(path).body;
         assert!(html.contains("alert(1)"), "{path} shows the purpose");
         assert!(!html.contains("<script") && !html.contains("<b>"), "{path}");
