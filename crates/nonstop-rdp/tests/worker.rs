@@ -9,8 +9,11 @@ use ironrdp_pdu::input::{
 };
 use ironrdp_session::ActiveStageOutput;
 use nonstop_display::link::{Button, Cursor, Input, Rect, Told};
-use std::time::Duration;
-use watch::{Watch, eyes::Eyes, iron::Iron, line::Line, motley};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+use watch::{Watch, eyes::Eyes, iron::Iron, line::Line, motley, terminal::Terminal};
 
 #[test]
 fn freerdp_shows_the_picture_pixel_for_pixel() {
@@ -222,5 +225,41 @@ fn the_pointer_looks_as_the_guest_wants() {
         watch.cursor(Some(cursor(side, side)));
         watch.paint(Rect { x: 0, y: 0, width: side, height: 9 }, |_, _| [side as u8; 3]);
         eyes.await_same(&mut watch);
+    }
+}
+
+/// 10 Mbit/s and 50 ms each way: at least 10 frames a second, and no frame that is older than
+/// what the line takes.
+#[test]
+fn a_full_screen_of_text_scrolls_over_a_thin_line() {
+    for lines in [1, 10, 44] {
+        let mut terminal = Terminal::new(1280, 800);
+        let mut watch = Watch::new(1280, 800);
+        let delay = Duration::from_millis(50);
+        let line = Line::new(watch.address, Some(10_000_000 / 8), delay);
+        let mut eyes = Eyes::screen(1280, 800);
+        eyes.connect(&watch, line.address, &["/gfx", "/size:1280x800"]);
+        eyes.await_same(&mut watch);
+        // The dictionary of the packer is filled as it is in a session.
+        for _ in 0..5 {
+            watch.replace(terminal.scroll(lines));
+        }
+        eyes.await_same(&mut watch);
+        let bytes = line.down.load(Ordering::Relaxed);
+        let (start, taken, cpu) = (Instant::now(), watch.taken, watch.cpu_seconds());
+        while start.elapsed() < Duration::from_secs(4) {
+            watch.replace(terminal.scroll(lines));
+        }
+        eyes.await_same(&mut watch);
+        let seconds = start.elapsed().as_secs_f64();
+        let frames = (watch.taken - taken) as f64;
+        let bytes = (line.down.load(Ordering::Relaxed) - bytes) as f64;
+        println!(
+            "{lines} lines a frame: {:.1} frames/s, {:.1} kB and {:.1} ms of processor a frame",
+            frames / seconds,
+            bytes / frames / 1000.0,
+            (watch.cpu_seconds() - cpu) / frames * 1000.0,
+        );
+        assert!(frames / seconds >= 10.0);
     }
 }

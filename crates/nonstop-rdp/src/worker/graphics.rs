@@ -2,7 +2,7 @@
 //! loss (planar, run-length). The client says which frame it has drawn, so that no more than a few
 //! are under way and a slow line shows what is new.
 
-use super::{changes::Copy, link::Shared, stream::Flow};
+use super::{changes::Copy, link::Shared, stream::Flow, zgfx::Packer};
 use ironrdp_core::{Encode, EncodeResult, WriteCursor, encode_vec};
 use ironrdp_dvc::DvcEncode;
 use ironrdp_egfx::{
@@ -13,10 +13,7 @@ use ironrdp_egfx::{
     },
     server::{GraphicsPipelineHandler, GraphicsPipelineServer},
 };
-use ironrdp_graphics::{
-    rdp6::{BgrAChannels, BitmapStreamEncoder},
-    zgfx::wrap_uncompressed,
-};
+use ironrdp_graphics::rdp6::{BgrAChannels, BitmapStreamEncoder};
 use ironrdp_pdu::geometry::ExclusiveRectangle;
 use ironrdp_server::{
     EgfxServerMessage, GfxDvcBridge, GfxServerFactory, GfxServerHandle, ServerEvent,
@@ -44,6 +41,7 @@ pub(super) struct Pipeline {
     /// The client does not say what it has drawn.
     mute: AtomicBool,
     way: Mutex<Option<(UnboundedSender<ServerEvent>, GfxServerHandle)>>,
+    packer: Mutex<Packer>,
 }
 
 impl Pipeline {
@@ -55,6 +53,7 @@ impl Pipeline {
             drawn: AtomicU32::new(0),
             mute: AtomicBool::new(false),
             way: Mutex::new(None),
+            packer: Mutex::new(Packer::new()),
         })
     }
 
@@ -69,7 +68,9 @@ impl Pipeline {
         for pdu in pdus {
             bytes.extend(encode_vec(pdu)?);
         }
-        let message = Box::new(Message(wrap_uncompressed(&bytes)));
+        let mut packer = self.packer.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = Box::new(Message(packer.pack(&bytes)));
+        drop(packer);
         let length = message.0.len() as u64;
         let way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((events, server)) = &*way else { anyhow::bail!("no pipeline") };

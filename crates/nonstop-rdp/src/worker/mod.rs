@@ -12,6 +12,7 @@ mod server;
 mod setup;
 mod stream;
 mod updates;
+mod zgfx;
 
 use crate::confine::{ConfineError, Left, confine, refuse_clone3};
 use std::{

@@ -5,6 +5,7 @@
 pub mod eyes;
 pub mod iron;
 pub mod line;
+pub mod terminal;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use nonstop_display::{
