@@ -63,7 +63,7 @@ impl Service {
         let environment = self.granted(caller, id)?;
         let machine = console_machine(&environment, role)?;
         let reason = one_line("reason", reason, 500)?;
-        may_let(caller, &environment, account)?;
+        may_let(caller, &environment.account, account)?;
         let person = self.db.read(|read| read.account(account)).map_err(refusal)?;
         if person.state != AccountState::Active {
             let message = format!("`{account}` may not log in");
@@ -110,18 +110,14 @@ pub(super) fn console_machine(
 }
 
 /// The owner lets others look, staff themselves: nobody is made to look unasked.
-fn may_let(
-    caller: &Caller,
-    environment: &Environment,
-    account: &AccountName,
-) -> Result<(), ApiError> {
-    if *account == environment.account {
+fn may_let(caller: &Caller, owner: &AccountName, account: &AccountName) -> Result<(), ApiError> {
+    if account == owner {
         let message = format!("`{account}` has this environment, and sees it already");
         return Err(ApiError::new(ErrorCode::Conflict, message));
     }
     match caller.account() {
         None => Ok(()),
-        Some(own) if own.name == environment.account || own.name == *account => Ok(()),
+        Some(own) if own.name == *owner || own.name == *account => Ok(()),
         Some(_) => {
             let message = "staff may open a display to themselves; its owner opens it to others";
             Err(ApiError::new(ErrorCode::Forbidden, message))
@@ -178,5 +174,43 @@ fn view(grant: ViewGrant, observed: &Observed) -> ViewGrantView {
             user: None,
             password: None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nonstop_model::{Account, AccountId, Role};
+
+    fn person(name: &str, role: Role) -> Caller {
+        Caller::Person(Account {
+            id: AccountId(1),
+            name: name.parse().expect("a name"),
+            full_name: String::new(),
+            affiliation: String::new(),
+            role,
+            state: AccountState::Active,
+            sources: Vec::new(),
+            keys: Vec::new(),
+            uid: 70_001,
+            address: [127, 64, 0, 1].into(),
+        })
+    }
+
+    #[test]
+    fn the_owner_lets_others_look_and_staff_themselves() {
+        let name = |text: &str| text.parse::<AccountName>().expect("a name");
+        let (alice, bob, sato) = (name("alice"), name("bob"), name("sato"));
+        let owner = person("alice", Role::Researcher);
+        let staff = person("sato", Role::Staff);
+        let admin = Caller::Admin { user: "root".into() };
+        assert!(may_let(&owner, &alice, &bob).is_ok());
+        assert!(may_let(&staff, &alice, &sato).is_ok());
+        assert!(may_let(&admin, &alice, &bob).is_ok());
+        assert_eq!(may_let(&staff, &alice, &bob).expect_err("for bob").code, ErrorCode::Forbidden);
+        for caller in [&owner, &staff, &admin] {
+            let own = may_let(caller, &alice, &alice).expect_err("hers already");
+            assert_eq!(own.code, ErrorCode::Conflict);
+        }
     }
 }
