@@ -2,7 +2,13 @@
 //! loss (planar, run-length). The client says which frame it has drawn, so that no more than a few
 //! are under way and a slow line shows what is new.
 
-use super::{changes::Copy, link::Shared, stream::Flow, zgfx::Packer};
+use super::{
+    bands::{Bands, Part},
+    changes::Copy,
+    link::Shared,
+    stream::Flow,
+    zgfx::Packer,
+};
 use ironrdp_core::{Encode, EncodeResult, WriteCursor, encode_vec};
 use ironrdp_dvc::DvcEncode;
 use ironrdp_egfx::{
@@ -21,16 +27,24 @@ use ironrdp_server::{
 };
 use ironrdp_svc::ChannelFlags;
 use nonstop_display::link::Rect;
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Frames that a client may have under way: one is drawn while the next comes.
-const UNDER_WAY: u32 = 3;
+/// Frames that a client may have under way, and what they may hold together: about what a line of
+/// 10 Mbit/s holds in 100 ms. A larger frame waits until all before it are drawn, but for one.
+const FRAMES: usize = 12;
+const BYTES: u64 = 128 << 10;
 
 const SURFACE: u16 = 1;
+
+/// Bands that take more than a byte for so many pixels are worth less than runs.
+const WORTH: usize = 3;
 
 /// The pipeline of one client, shared by its parts.
 pub(super) struct Pipeline {
@@ -62,8 +76,8 @@ impl Pipeline {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Sends PDUs as one message. A client without the channel gets none.
-    fn send(&self, pdus: &[GfxPdu]) -> anyhow::Result<()> {
+    /// Sends PDUs as one message; how long it was. A client without the channel gets none.
+    fn send(&self, pdus: &[GfxPdu]) -> anyhow::Result<u64> {
         let mut bytes = Vec::new();
         for pdu in pdus {
             bytes.extend(encode_vec(pdu)?);
@@ -81,7 +95,8 @@ impl Pipeline {
         self.flow.owe(length);
         events
             .send(ServerEvent::Egfx(EgfxServerMessage::SendMessages { messages }))
-            .map_err(|_| anyhow::anyhow!("the client is gone"))
+            .map_err(|_| anyhow::anyhow!("the client is gone"))?;
+        Ok(length)
     }
 }
 
@@ -158,23 +173,33 @@ impl GraphicsPipelineHandler for Heard {
 pub(super) struct Pictures {
     pipeline: Arc<Pipeline>,
     copy: Copy,
+    bands: Bands,
     frame: u32,
+    /// Frames that the client has not drawn, and how long each was.
+    under_way: VecDeque<(u32, u64)>,
     packed: Vec<u8>,
 }
 
 impl Pictures {
     pub(super) fn new(pipeline: Arc<Pipeline>) -> Pictures {
-        Pictures { pipeline, copy: Copy::default(), frame: 0, packed: Vec::new() }
+        let (copy, bands) = (Copy::default(), Bands::new());
+        Pictures { pipeline, copy, bands, frame: 0, under_way: VecDeque::new(), packed: Vec::new() }
     }
 
     /// Whether the client has drawn enough to be sent more. What it says of that may be untrue;
     /// hence no more than one frame ever waits here.
-    pub(super) fn may_send(&self) -> bool {
+    pub(super) fn may_send(&mut self) -> bool {
         if !self.pipeline.flow.is_clear() {
             return false;
         }
         let drawn = self.pipeline.drawn.load(Ordering::Relaxed);
-        self.pipeline.mute.load(Ordering::Relaxed) || self.frame.saturating_sub(drawn) < UNDER_WAY
+        while self.under_way.front().is_some_and(|(frame, _)| *frame <= drawn) {
+            self.under_way.pop_front();
+        }
+        let bytes: u64 = self.under_way.iter().map(|(_, bytes)| bytes).sum();
+        self.pipeline.mute.load(Ordering::Relaxed)
+            || self.under_way.len() < 2
+            || (self.under_way.len() < FRAMES && bytes < BYTES)
     }
 
     /// Makes the client's screen black and of this size; does nothing if it has that size.
@@ -233,24 +258,37 @@ impl Pictures {
         let timestamp = Timestamp { milliseconds: 0, seconds: 0, minutes: 0, hours: 0 };
         pdus.insert(0, GfxPdu::StartFrame(StartFramePdu { timestamp, frame_id }));
         pdus.push(GfxPdu::EndFrame(EndFramePdu { frame_id }));
-        self.pipeline.send(&pdus)?;
+        let bytes = self.pipeline.send(&pdus)?;
+        if self.under_way.len() < FRAMES {
+            self.under_way.push_back((frame_id, bytes));
+        }
         Ok(true)
     }
 
+    /// A part of the picture: as bands if it looks like text, else planar.
     fn tile(&mut self, rect: Rect) -> anyhow::Result<GfxPdu> {
         let pixels = self.copy.pixels(rect);
+        let part = Part { top: rect.y.into(), width: rect.width.into(), pixels: &pixels };
+        let area = usize::from(rect.width) * usize::from(rect.height);
+        if let Some(bitmap_data) = self.bands.encode(&part, area / WORTH) {
+            return Ok(wire(rect, Codec1Type::ClearCodec, bitmap_data));
+        }
         // Runs may make noise longer than it was.
         self.packed.resize(pixels.len() * 2 + 64, 0);
         let mut encoder = BitmapStreamEncoder::new(rect.width.into(), rect.height.into());
         let length = encoder.encode_bitmap::<BgrAChannels>(&pixels, &mut self.packed, true)?;
-        Ok(GfxPdu::WireToSurface1(WireToSurface1Pdu {
-            surface_id: SURFACE,
-            codec_id: Codec1Type::Planar,
-            pixel_format: PixelFormat::XRgb,
-            destination_rectangle: exclusive(rect),
-            bitmap_data: self.packed[..length].to_vec(),
-        }))
+        Ok(wire(rect, Codec1Type::Planar, self.packed[..length].to_vec()))
     }
+}
+
+fn wire(rect: Rect, codec_id: Codec1Type, bitmap_data: Vec<u8>) -> GfxPdu {
+    GfxPdu::WireToSurface1(WireToSurface1Pdu {
+        surface_id: SURFACE,
+        codec_id,
+        pixel_format: PixelFormat::XRgb,
+        destination_rectangle: exclusive(rect),
+        bitmap_data,
+    })
 }
 
 fn exclusive(rect: Rect) -> ExclusiveRectangle {

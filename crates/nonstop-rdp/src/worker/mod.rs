@@ -1,5 +1,6 @@
 //! The worker: speaks RDP with one client at a time, shows the broker's picture, types.
 
+mod bands;
 mod changes;
 mod count;
 mod graphics;
