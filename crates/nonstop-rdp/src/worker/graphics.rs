@@ -30,7 +30,7 @@ use nonstop_display::link::Rect;
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
@@ -135,7 +135,7 @@ impl ServerEventSender for Factory {
 
 impl GfxServerFactory for Factory {
     fn build_gfx_handler(&self) -> Box<dyn GraphicsPipelineHandler> {
-        Box::new(Heard(Arc::clone(&self.pipeline)))
+        Box::new(Heard(Arc::downgrade(&self.pipeline)))
     }
 
     fn build_server_with_handle(&self) -> Option<(GfxDvcBridge, GfxServerHandle)> {
@@ -146,21 +146,23 @@ impl GfxServerFactory for Factory {
     }
 }
 
-/// What a client says of the pipeline.
-struct Heard(Arc<Pipeline>);
+/// What a client says of the pipeline, which itself holds whoever hears this.
+struct Heard(Weak<Pipeline>);
 
 impl GraphicsPipelineHandler for Heard {
     fn capabilities_advertise(&mut self, _: &CapabilitiesAdvertisePdu) {}
 
     fn on_ready(&mut self, _: &CapabilitySet) {
-        self.0.ready.store(true, Ordering::Release);
-        self.0.shared.changed.notify_waiters();
+        let Some(pipeline) = self.0.upgrade() else { return };
+        pipeline.ready.store(true, Ordering::Release);
+        pipeline.shared.changed.notify_waiters();
     }
 
     fn on_frame_ack(&mut self, frame: u32, queue: u32, _: u32) {
-        self.0.drawn.fetch_max(frame, Ordering::Relaxed);
-        self.0.mute.store(queue == u32::MAX, Ordering::Relaxed);
-        self.0.shared.changed.notify_waiters();
+        let Some(pipeline) = self.0.upgrade() else { return };
+        pipeline.drawn.fetch_max(frame, Ordering::Relaxed);
+        pipeline.mute.store(queue == u32::MAX, Ordering::Relaxed);
+        pipeline.shared.changed.notify_waiters();
     }
 
     /// Whoever knows the pipeline knows its first version, which has all that is needed here.

@@ -4,6 +4,7 @@ mod bands;
 mod changes;
 mod count;
 mod graphics;
+mod guard;
 mod input;
 mod link;
 mod outbox;
@@ -94,6 +95,9 @@ pub fn run(uid: u32) -> Result<(), WorkerError> {
         threads: 4,
         calls: CALLS,
     })?;
+    // A panic over what a client said ends that client's session alone. There is nobody to read of
+    // it, and to look for where it was would take files that are out of reach.
+    std::panic::set_hook(Box::new(|_| {}));
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, server::serve(listener, link, tls))
 }

@@ -1,7 +1,8 @@
 //! A client's connection. TLS begins where RDP wants it, what is typed is taken out on the way,
 //! and what goes out is watched, so that no more waits in this process than a client takes.
 
-use super::input::Typing;
+use super::{guard::Guard, input::Typing};
+use ironrdp_dvc::DrdynvcServer;
 use ironrdp_pdu::{
     gcc::ClientEarlyCapabilityFlags,
     mcs::ConnectInitial,
@@ -16,6 +17,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Instant,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -88,6 +90,7 @@ pub(super) struct Stream<T> {
     given: usize,
     /// The client's settings have not come yet.
     first: bool,
+    guard: Guard,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
@@ -105,6 +108,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             packet: Vec::new(),
             given: 0,
             first: true,
+            guard: Guard::default(),
         }
     }
 
@@ -125,8 +129,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             let rest = self.incoming.split_off(length);
             self.packet = std::mem::replace(&mut self.incoming, rest);
             self.given = 0;
-            if std::mem::take(&mut self.first) && offers_pipeline(&self.packet) == Some(false) {
-                self.flow.no_pipeline.store(true, Ordering::Relaxed);
+            self.guard.look(&self.packet, Instant::now())?;
+            if std::mem::take(&mut self.first)
+                && let Some(settings) = settings(&self.packet)
+            {
+                self.flow.no_pipeline.store(!settings.pipeline, Ordering::Relaxed);
+                self.guard.watch(settings.channel);
             }
             return Ok(true);
         }
@@ -173,14 +181,25 @@ fn measure(bytes: &[u8]) -> io::Result<Option<(usize, bool)>> {
     if length < least { Err(wrong()) } else { Ok(Some((length, typed))) }
 }
 
-/// Whether a client's settings say that it knows the graphics pipeline.
-fn offers_pipeline(packet: &[u8]) -> Option<bool> {
+/// What a client says of itself at first.
+struct Settings {
+    /// It knows the graphics pipeline.
+    pipeline: bool,
+    /// The number that the channel of dynamic channels gets.
+    channel: Option<u16>,
+}
+
+fn settings(packet: &[u8]) -> Option<Settings> {
     let data = ironrdp_core::decode::<X224<X224Data<'_>>>(packet).ok()?.0;
     let settings = ironrdp_core::decode::<ConnectInitial>(data.data.as_ref()).ok()?;
-    let core = settings.conference_create_request.into_gcc_blocks().core;
-    let early = core.optional_data.early_capability_flags;
+    let blocks = settings.conference_create_request.into_gcc_blocks();
+    let early = blocks.core.optional_data.early_capability_flags;
     let known = ClientEarlyCapabilityFlags::SUPPORT_DYN_VC_GFX_PROTOCOL;
-    Some(early.is_some_and(|early| early.contains(known)))
+    let pipeline = early.is_some_and(|early| early.contains(known));
+    // Channels are numbered as they are offered, after the session's own.
+    let channels = blocks.network.map(|network| network.channels).unwrap_or_default();
+    let at = channels.iter().position(|channel| channel.name == DrdynvcServer::NAME);
+    Some(Settings { pipeline, channel: at.and_then(|at| u16::try_from(1004 + at).ok()) })
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {

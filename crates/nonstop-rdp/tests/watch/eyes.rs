@@ -17,6 +17,7 @@ pub struct Eyes {
     display: String,
     server: Child,
     client: Option<Child>,
+    trace: String,
 }
 
 impl Eyes {
@@ -38,7 +39,7 @@ impl Eyes {
         BufReader::new(said).read_line(&mut line).expect("Xvfb's display");
         let display = format!(":{}", line.trim());
         assert!(display.len() > 1, "Xvfb did not start");
-        Eyes { folder, display, server, client: None }
+        Eyes { folder, display, server, client: None, trace: String::new() }
     }
 
     /// A screen with a client that looks at `watch`.
@@ -52,7 +53,11 @@ impl Eyes {
     pub fn connect(&mut self, watch: &Watch, address: SocketAddr, words: &[&str]) {
         self.close();
         let log = File::create(self.log()).expect("a log");
-        let client = Command::new("setpriv")
+        let mut client = Command::new("setpriv");
+        if !self.trace.is_empty() {
+            client.env("WLOG_FILTER", &self.trace);
+        }
+        let client = client
             .args(["--pdeathsig", "KILL", "xfreerdp3", &format!("/v:{address}"), "/u:x", "/p:y"])
             .arg(format!("/cert:fingerprint:sha256:{},deny", watch.fingerprint()))
             .args(["/bpp:32", "-decorations"])
@@ -65,6 +70,11 @@ impl Eyes {
             .spawn()
             .expect("xfreerdp3");
         self.client = Some(client);
+    }
+
+    /// What the next client is to say of itself, in the words of its log.
+    pub fn trace(&mut self, filter: &str) {
+        self.trace = filter.to_owned();
     }
 
     pub fn close(&mut self) {

@@ -6,6 +6,7 @@ use ironrdp_connector::{
     connection_activation::ConnectionActivationState,
 };
 use ironrdp_core::WriteBuf;
+use ironrdp_dvc::DrdynvcClient;
 use ironrdp_pdu::{
     gcc::KeyboardType,
     input::fast_path::{FastPathInput, FastPathInputEvent},
@@ -48,6 +49,8 @@ pub struct Iron {
 pub struct Kept {
     pub io_channel_id: u16,
     pub user_channel_id: u16,
+    /// The channel of dynamic channels, if one was offered.
+    pub drdynvc: Option<u16>,
     pub size: DesktopSize,
     factory: ironrdp_connector::connection_activation::ConnectionActivationFactory,
 }
@@ -206,6 +209,7 @@ impl Iron {
 
     fn begin(wire: Frames, result: ConnectionResult) -> Iron {
         let size = result.desktop_size;
+        let drdynvc = result.static_channels.get_channel_id_by_type::<DrdynvcClient>();
         let stage = ActiveStageBuilder {
             static_channels: result.static_channels,
             user_channel_id: result.user_channel_id,
@@ -220,6 +224,7 @@ impl Iron {
         let kept = Kept {
             io_channel_id: result.io_channel_id,
             user_channel_id: result.user_channel_id,
+            drdynvc,
             size,
             factory: result.activation_factory,
         };
@@ -300,7 +305,12 @@ impl Iron {
     pub fn await_same(&mut self, watch: &mut Watch) {
         let start = Instant::now();
         while self.wrong(watch, 0) > 0 {
-            self.look(Duration::from_millis(20)).expect("a session");
+            let look = self.look(Duration::from_millis(20));
+            if let Err(e) = look {
+                std::thread::sleep(Duration::from_millis(300));
+                let ended = watch.ended();
+                panic!("{e}; told: {:?}; {ended:?}", watch.told);
+            }
             watch.listen();
             assert!(start.elapsed() < super::PATIENCE, "{} pixels differ", self.wrong(watch, 0));
         }
