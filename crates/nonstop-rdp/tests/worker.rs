@@ -8,12 +8,20 @@ use ironrdp_pdu::input::{
     mouse_x::PointerXFlags,
 };
 use ironrdp_session::ActiveStageOutput;
+use ironrdp_svc::StaticChannelSet;
 use nonstop_display::link::{Button, Cursor, Input, Rect, Told};
 use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
-use watch::{Watch, eyes::Eyes, iron::Iron, line::Line, motley, terminal::Terminal};
+use watch::{
+    Watch,
+    eyes::Eyes,
+    iron::{self, Iron},
+    line::Line,
+    motley,
+    terminal::Terminal,
+};
 
 #[test]
 fn freerdp_shows_the_picture_pixel_for_pixel() {
@@ -54,6 +62,14 @@ fn a_client_without_the_graphics_pipeline_shows_the_same() {
     eyes.await_same(&mut watch);
     watch.paint(Rect { x: 10, y: 50, width: 333, height: 217 }, |x, y| motley(y, x));
     eyes.await_same(&mut watch);
+    watch.await_metered(|meter| meter.frames > 1);
+    let before = watch.meter.bytes_out;
+    let mut terminal = Terminal::new(800, 600);
+    watch.replace(terminal.scroll(1));
+    eyes.await_same(&mut watch);
+    watch.await_metered(|meter| meter.bytes_out > before + 50_000);
+    println!("without the pipeline: {} kB", (watch.meter.bytes_out - before) / 1000);
+    assert!(watch.meter.bytes_out - before < 1_000_000);
 }
 
 #[test]
@@ -226,6 +242,47 @@ fn the_pointer_looks_as_the_guest_wants() {
         watch.paint(Rect { x: 0, y: 0, width: side, height: 9 }, |_, _| [side as u8; 3]);
         eyes.await_same(&mut watch);
     }
+}
+
+/// Bitmaps are packed, and without loss for a client that would take others.
+#[test]
+fn a_client_that_knows_remotefx_gets_every_pixel_and_few_bytes() {
+    let mut watch = Watch::new(1280, 800);
+    let mut terminal = Terminal::new(1280, 800);
+    watch.replace(terminal.scroll(1));
+    let mut iron = Iron::open(&watch, iron::lossy(1280, 800), StaticChannelSet::new());
+    iron.await_same(&mut watch);
+    let before = iron.received;
+    for _ in 0..4 {
+        watch.replace(terminal.scroll(44));
+        iron.await_same(&mut watch);
+    }
+    let bytes = (iron.received - before) / 4;
+    println!("without the pipeline: {} kB for a page of text", bytes / 1000);
+    assert!(bytes < 1_000_000);
+}
+
+/// The library wants bitmaps of every fourth column.
+#[test]
+fn odd_parts_and_odd_widths_end_no_session() {
+    let mut watch = Watch::new(640, 480);
+    let mut iron = Iron::plain(&watch, 640, 480);
+    iron.await_same(&mut watch);
+    for n in 0..20 {
+        let rect = Rect { x: n * 7 + 1, y: n, width: n * 3 + 1, height: n + 1 };
+        watch.paint(rect, |x, y| motley(x + n * 9, y));
+        iron.await_same(&mut watch);
+    }
+    watch.picture(643, 481, motley);
+    for (x, width) in [(600, 43), (641, 2), (639, 2), (100, 50), (100, 50)] {
+        watch.paint(Rect { x, y: 0, width, height: 481 }, |x, _| [x as u8, 2, 3]);
+        watch::until("a picture that is taken", || {
+            iron.look(Duration::from_millis(5)).expect("a session");
+            watch.is_taken().then_some(())
+        });
+    }
+    watch.picture(640, 480, motley);
+    iron.await_same(&mut watch);
 }
 
 /// 10 Mbit/s and 50 ms each way: at least 10 frames a second, and no frame that is older than

@@ -2,6 +2,7 @@
 
 mod bands;
 mod changes;
+mod confirm;
 mod count;
 mod graphics;
 mod guard;

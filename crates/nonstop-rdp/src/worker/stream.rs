@@ -1,7 +1,7 @@
 //! A client's connection. TLS begins where RDP wants it, what is typed is taken out on the way,
 //! and what goes out is watched, so that no more waits in this process than a client takes.
 
-use super::{guard::Guard, input::Typing};
+use super::{confirm, guard::Guard, input::Typing};
 use ironrdp_dvc::DrdynvcServer;
 use ironrdp_pdu::{
     gcc::ClientEarlyCapabilityFlags,
@@ -130,6 +130,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             self.packet = std::mem::replace(&mut self.incoming, rest);
             self.given = 0;
             self.guard.look(&self.packet, Instant::now())?;
+            confirm::without_surfaces(&mut self.packet);
             if std::mem::take(&mut self.first)
                 && let Some(settings) = settings(&self.packet)
             {

@@ -5,6 +5,7 @@
 //! without it, as bitmaps.
 
 use super::{
+    changes::Copy,
     graphics::{Pictures, Pipeline},
     pointer,
     screen::PIXEL,
@@ -34,6 +35,10 @@ pub(super) struct Updates {
     session: Arc<Session>,
     pipeline: Arc<Pipeline>,
     pictures: Pictures,
+    /// What the client has of the picture, by bitmaps. The library (ironrdp-server 0.13) would
+    /// compare too, once it has seen the whole picture at once; of the parts that it then cuts out
+    /// it loses a row.
+    copy: Copy,
     /// Until then the client may still say that it knows the graphics pipeline.
     decided: Instant,
     /// Pictures go by the pipeline.
@@ -61,6 +66,7 @@ impl Updates {
             session,
             pictures: Pictures::new(Arc::clone(&pipeline)),
             pipeline,
+            copy: Copy::default(),
             decided: Instant::now() + UNDECIDED,
             piped: false,
             size,
@@ -116,18 +122,19 @@ impl Updates {
         Ok(())
     }
 
-    /// Puts what has changed into the queue; false if nothing has.
-    fn fill(&mut self) -> bool {
+    /// Puts what has changed into the queue.
+    fn fill(&mut self) {
         let session = Arc::clone(&self.session);
         let screen = session.shared.screen();
         if screen.width == 0 {
-            return false;
+            return;
         }
         let size = (screen.width, screen.height);
         if self.size.replace(size).is_some_and(|before| before != size) {
+            self.copy = Copy::default();
             let size = DesktopSize { width: screen.width, height: screen.height };
             self.queue.push_back(DisplayUpdate::Resize(size));
-            return true;
+            return;
         }
         if screen.cursors != self.cursors {
             self.cursors = screen.cursors;
@@ -143,10 +150,22 @@ impl Updates {
             self.taken = Some(damage.map_or(0, |(serial, _)| *serial));
             self.shown = true;
         }
-        for rect in rects {
-            self.queue.extend(bitmap(rect, screen.pixels(rect)));
+        let all = self.copy.width == 0;
+        if all {
+            self.copy = Copy::new(screen.width, screen.height);
         }
-        !self.queue.is_empty()
+        for rect in rects.into_iter().filter_map(|rect| even(rect, screen.width)) {
+            for part in self.copy.take(rect, &screen.pixels(rect), all) {
+                self.queue.extend(bitmap(part, self.copy.pixels(part)));
+            }
+        }
+        drop(screen);
+        if self.queue.is_empty() {
+            // Painted anew as it was.
+            self.confirm();
+        } else if self.taken.is_some() {
+            session.figures.frames.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The client has taken what it was given: the broker may go on.
@@ -158,7 +177,6 @@ impl Updates {
             screen.damage = None;
             session.outbox.tell(Told::Ready { serial });
         }
-        session.figures.frames.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -202,6 +220,15 @@ impl RdpServerDisplayUpdates for Updates {
             }
         }
     }
+}
+
+/// `rect` with edges at every fourth column, as bitmaps want it (and ironrdp-server 0.13 enforces,
+/// by the end of the session). Of a picture of another width the last columns are not shown.
+fn even(rect: Rect, width: u16) -> Option<Rect> {
+    let left = rect.x / 4 * 4;
+    let right = (rect.x + rect.width).div_ceil(4) * 4;
+    let right = right.min(width / 4 * 4);
+    (left < right).then(|| Rect { x: left, width: right - left, ..rect })
 }
 
 fn bitmap(rect: Rect, pixels: Vec<u8>) -> Option<DisplayUpdate> {

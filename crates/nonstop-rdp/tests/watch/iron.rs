@@ -11,7 +11,7 @@ use ironrdp_pdu::{
     gcc::KeyboardType,
     input::fast_path::{FastPathInput, FastPathInputEvent},
     rdp::{
-        capability_sets::{MajorPlatformType, server_codecs_capabilities},
+        capability_sets::{BitmapCodecs, MajorPlatformType, client_codecs_capabilities},
         client_info::{PerformanceFlags, TimezoneInfo},
     },
 };
@@ -89,7 +89,7 @@ impl Frames {
     }
 }
 
-/// What a client says of itself.
+/// What a client says of itself that takes pictures as they are.
 pub fn config(width: u16, height: u16) -> Config {
     Config {
         desktop_size: DesktopSize { width, height },
@@ -108,7 +108,7 @@ pub fn config(width: u16, height: u16) -> Config {
         bitmap: Some(BitmapConfig {
             lossy_compression: false,
             color_depth: 32,
-            codecs: server_codecs_capabilities(&[]).expect("codecs"),
+            codecs: BitmapCodecs(Vec::new()),
         }),
         dig_product_id: String::new(),
         client_dir: String::new(),
@@ -127,6 +127,15 @@ pub fn config(width: u16, height: u16) -> Config {
         pointer_software_rendering: false,
         multitransport_flags: None,
     }
+}
+
+/// A client as IronRDP's own viewer is: it takes pictures that are nearly the same.
+pub fn lossy(width: u16, height: u16) -> Config {
+    let mut config = config(width, height);
+    if let Some(bitmap) = &mut config.bitmap {
+        bitmap.codecs = client_codecs_capabilities(&[]).expect("codecs");
+    }
+    config
 }
 
 /// Connects by TCP and TLS, up to where the client says what it wants.
