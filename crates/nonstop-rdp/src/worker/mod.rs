@@ -6,6 +6,8 @@ mod confirm;
 mod count;
 mod graphics;
 mod guard;
+#[cfg(any(test, feature = "harm"))]
+pub mod harm;
 mod input;
 mod link;
 mod outbox;

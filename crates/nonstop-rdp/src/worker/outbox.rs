@@ -57,7 +57,7 @@ impl Outbox {
     }
 
     /// All words that wait.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "harm"))]
     pub(super) fn all(&self) -> VecDeque<Told> {
         self.waiting().clone()
     }

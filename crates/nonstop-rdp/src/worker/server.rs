@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore, watch},
     time::{Instant, sleep, timeout},
@@ -81,6 +82,19 @@ pub(super) struct Session {
 }
 
 impl Session {
+    pub(super) fn new(number: u64, shared: Arc<Shared>, outbox: Arc<Outbox>) -> Session {
+        Session {
+            number,
+            shared,
+            outbox,
+            flow: Arc::default(),
+            figures: Arc::default(),
+            hidden: Arc::default(),
+            wish: watch::Sender::new((0, 0)),
+            active: Notify::new(),
+        }
+    }
+
     pub(super) fn looks(&self) -> bool {
         self.shared.screen().session == self.number
     }
@@ -181,16 +195,7 @@ async fn accept(
             sleep(PACE).await;
             continue;
         };
-        let session = Session {
-            number,
-            shared: Arc::clone(&shared),
-            outbox: Arc::clone(&outbox),
-            flow: Arc::default(),
-            figures: Arc::default(),
-            hidden: Arc::default(),
-            wish: watch::Sender::new((0, 0)),
-            active: Notify::new(),
-        };
+        let session = Session::new(number, Arc::clone(&shared), Arc::clone(&outbox));
         tokio::task::spawn_local(attend(stream, Arc::new(session), tls.clone(), permit));
         sleep(PACE).await;
     }
@@ -222,7 +227,7 @@ async fn attend(
     }
 }
 
-/// Speaks RDP until the client or its session ends.
+/// Serves a client's connection until it or its session ends.
 async fn run(stream: TcpStream, session: Arc<Session>, tls: TlsAcceptor) {
     if stream.set_nodelay(true).is_err() {
         return;
@@ -235,21 +240,37 @@ async fn run(stream: TcpStream, session: Arc<Session>, tls: TlsAcceptor) {
         Arc::clone(&session.figures.keys),
         Box::new(move || looks.looks()),
     )));
-    let secured = Stream::new(counted, tls.clone(), Arc::clone(&typing), Arc::clone(&session.flow));
+    let flow = Arc::clone(&session.flow);
+    let stream = Stream::new(counted, tls.clone(), Arc::clone(&typing), flow);
+    speak(stream, session, typing, Some(tls)).await;
+}
+
+/// Speaks RDP. With `tls` the stream changes to it where RDP wants that.
+pub(super) async fn speak<T>(
+    stream: Stream<T>,
+    session: Arc<Session>,
+    typing: Arc<Mutex<Typing>>,
+    tls: Option<TlsAcceptor>,
+) where
+    T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static,
+{
     let pipeline = Pipeline::new(Arc::clone(&session.shared), Arc::clone(&session.flow));
     let display =
         Display { session: Arc::clone(&session), pipeline: Arc::clone(&pipeline), client: None };
-    let mut server = RdpServer::builder()
-        .with_addr(([127, 0, 0, 1], 0))
-        .with_tls(tls)
+    let server = RdpServer::builder().with_addr(([127, 0, 0, 1], 0));
+    let server = match tls {
+        Some(tls) => server.with_tls(tls),
+        None => server.with_no_security(),
+    };
+    let mut server = server
         .with_input_handler(Heard(typing))
         .with_display_handler(display)
         .with_honor_client_desktop_size(true)
         .with_display_suppressed_handle(Arc::clone(&session.hidden))
         .with_gfx_factory(Some(Box::new(Factory { pipeline, events: None })))
         .build();
-    // What was wrong with a client is its own affair. TLS is the stream's, where it can be cut.
-    let _ended = server.run_connection_with(secured, TransportTls::AlreadyDone).await;
+    // What was wrong with a client is its own affair.
+    let _ended = server.run_connection_with(stream, TransportTls::AlreadyDone).await;
 }
 
 /// Tells the session's figures each second; ends when the session is another's, or stuck.

@@ -23,7 +23,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Notify,
 };
-use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
+use tokio_rustls::{Accept, TlsAcceptor};
 
 /// The longest first word of a client: a cookie with a name, and which security it wants.
 const LONGEST_REQUEST: usize = 512;
@@ -64,6 +64,11 @@ impl Flow {
     }
 }
 
+/// A connection as both ends understand it.
+trait Clear: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Clear for T {}
+
 enum State<T> {
     /// The client asks for TLS, and is told that it gets it.
     Asking {
@@ -74,7 +79,7 @@ enum State<T> {
         answer: Option<usize>,
     },
     Shaking(Accept<T>),
-    Secure(Box<TlsStream<T>>),
+    Secure(Box<dyn Clear>),
     Ended,
 }
 
@@ -93,15 +98,25 @@ pub(super) struct Stream<T> {
     guard: Guard,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Stream<T> {
     pub(super) fn new(
         inner: T,
         tls: TlsAcceptor,
         typing: Arc<Mutex<Typing>>,
         flow: Arc<Flow>,
     ) -> Stream<T> {
+        Stream::begin(State::Asking { inner, tls, request: Vec::new(), answer: None }, typing, flow)
+    }
+
+    /// One that does without TLS.
+    #[cfg(any(test, feature = "harm"))]
+    pub(super) fn open(inner: T, typing: Arc<Mutex<Typing>>, flow: Arc<Flow>) -> Stream<T> {
+        Stream::begin(State::Secure(Box::new(inner)), typing, flow)
+    }
+
+    fn begin(state: State<T>, typing: Arc<Mutex<Typing>>, flow: Arc<Flow>) -> Stream<T> {
         Stream {
-            state: State::Asking { inner, tls, request: Vec::new(), answer: None },
+            state,
             typing,
             flow,
             incoming: Vec::new(),
@@ -203,7 +218,7 @@ fn settings(packet: &[u8]) -> Option<Settings> {
     Some(Settings { pipeline, channel: at.and_then(|at| u16::try_from(1004 + at).ok()) })
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> AsyncRead for Stream<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -248,7 +263,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<T> {
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> AsyncWrite for Stream<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
