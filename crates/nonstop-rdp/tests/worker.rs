@@ -9,7 +9,7 @@ use ironrdp_pdu::input::{
 };
 use ironrdp_session::ActiveStageOutput;
 use ironrdp_svc::StaticChannelSet;
-use nonstop_display::link::{Button, Cursor, Input, Rect, Told};
+use nonstop_display::link::{Button, Cursor, Input, LARGEST, Rect, Told};
 use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -283,6 +283,40 @@ fn odd_parts_and_odd_widths_end_no_session() {
     }
     watch.picture(640, 480, motley);
     iron.await_same(&mut watch);
+}
+
+/// The largest picture that a broker shows, and the worst: nothing in it is like anything else.
+#[test]
+fn the_largest_picture_of_noise_is_shown_within_bounds() {
+    let noise = |x: u16, y: u16| {
+        let at = (u32::from(y) << 12 | u32::from(x)).wrapping_mul(0x9e37_79b1);
+        let [red, green, blue, _] = (at ^ at >> 15).wrapping_mul(0x85eb_ca6b).to_be_bytes();
+        [red, green, blue]
+    };
+    let mut watch = Watch::new(640, 480);
+    watch.picture(LARGEST, LARGEST, noise);
+    let mut eyes = Eyes::screen(LARGEST, LARGEST);
+    eyes.connect(&watch, watch.address, &["/gfx", "/size:4096x4096"]);
+    let start = Instant::now();
+    eyes.await_pixel(&mut watch, LARGEST - 1, LARGEST - 1, noise(LARGEST - 1, LARGEST - 1));
+    println!("{LARGEST} by {LARGEST}: {:?}, {} kB", start.elapsed(), watch.rss_kb());
+    watch.paint(watch.whole(), |x, y| noise(y, x ^ 77));
+    eyes.await_pixel(&mut watch, LARGEST - 1, LARGEST - 1, noise(LARGEST - 1, (LARGEST - 1) ^ 77));
+    println!("and once more: {} kB", watch.rss_kb());
+    eyes.await_same(&mut watch);
+    drop(eyes);
+    watch.await_closed();
+    let mut iron = Iron::plain(&watch, LARGEST, LARGEST);
+    iron.await_same(&mut watch);
+    // The address space ends at a gibibyte, and the worker with it.
+    let peaks = ["VmHWM", "VmPeak"].map(|kind| watch.kilobytes(kind));
+    println!(
+        "as bitmaps: {} kB; at most {} kB, of addresses {}",
+        watch.rss_kb(),
+        peaks[0],
+        peaks[1]
+    );
+    assert!(peaks[1] < 800_000);
 }
 
 /// 10 Mbit/s and 50 ms each way: at least 10 frames a second, and no frame that is older than

@@ -1,4 +1,10 @@
 //! The worker: speaks RDP with one client at a time, shows the broker's picture, types.
+//!
+//! A client's bytes come through `stream`, where typing (`input`) is taken out and what no honest
+//! client says ends it (`guard`); the library speaks the rest of RDP with it (`server`). What the
+//! broker shows lies in `screen`; `updates` brings it to the client as fast as that takes it: by
+//! the graphics pipeline (`graphics`: what moved and what differs by `changes`, text by
+//! `bands`, all of it packed by `zgfx`) or as bitmaps. What the broker is told waits in `outbox`.
 
 mod bands;
 mod changes;

@@ -315,9 +315,14 @@ impl Watch {
 
     /// Kilobytes that the worker holds, its own and shared.
     pub fn rss_kb(&self) -> u64 {
+        self.kilobytes("VmRSS")
+    }
+
+    /// Kilobytes of a kind, as the kernel calls it.
+    pub fn kilobytes(&self, kind: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("status");
-        let line = status.lines().find(|l| l.starts_with("VmRSS")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(kind)).expect("a kind");
         line.split_whitespace().nth(1).expect("kB").parse().expect("a number")
     }
 }
