@@ -4,11 +4,9 @@
 //! nothing else: the program `nonstop-agent`, a user of its own without files, network or
 //! new processes, for ten seconds. Its parent believes it one of three words.
 
-mod confine;
 mod guest;
 mod runner;
 
-pub use confine::{ConfineError, confine};
 pub use guest::{Task, Verdict, carry_out};
 pub use runner::{RunError, run};
 

@@ -1,7 +1,8 @@
 //! `nonstop-agent UID GID`: started by `nonstopd` with the task on standard input and the guest's
 //! channel as standard output. Confines itself, carries out the one task, answers with one byte.
 
-use nonstop_agent::{Task, carry_out, confine};
+use nonstop_agent::{Task, carry_out};
+use nonstop_confine::{Left, confine};
 use std::{io, os::fd::AsFd, process::ExitCode};
 
 /// The longest task that is read, in bytes.
@@ -18,7 +19,17 @@ fn main() -> ExitCode {
         eprintln!("nonstop-agent does not run as root");
         return ExitCode::from(2);
     }
-    if let Err(e) = confine(uid, gid) {
+    let left = Left {
+        uid,
+        gid,
+        memory_bytes: 64 << 20,
+        file_bytes: 0,
+        files: 3,
+        threads: 0,
+        cpu_seconds: Some(2),
+        calls: &[],
+    };
+    if let Err(e) = confine(left) {
         eprintln!("nonstop-agent: {e}");
         return ExitCode::FAILURE;
     }

@@ -12,7 +12,6 @@
 //! for a worker: what changed is gathered until the worker says that it is ready for more.
 
 pub mod broker;
-pub mod confine;
 pub mod given;
 pub mod recorder;
 pub mod worker;

@@ -10,6 +10,7 @@ use ironrdp_pdu::input::{
 use ironrdp_session::ActiveStageOutput;
 use ironrdp_svc::StaticChannelSet;
 use nonstop_display::link::{Button, Cursor, Input, LARGEST, Rect, Told};
+use nonstop_testkit::line::{Kind, Line};
 use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -18,7 +19,6 @@ use watch::{
     Watch,
     eyes::Eyes,
     iron::{self, Iron},
-    line::Line,
     motley,
     terminal::Terminal,
 };
@@ -27,12 +27,12 @@ use watch::{
 fn freerdp_shows_the_picture_pixel_for_pixel() {
     let mut watch = Watch::new(1280, 800);
     watch.picture(1280, 800, motley);
-    let line = Line::new(watch.address, None, Duration::ZERO);
+    let line = Line::new(None, watch.address, Kind::COUNTING).expect("a line");
     let mut eyes = Eyes::screen(1280, 800);
     eyes.connect(&watch, line.address, &["/gfx", "/size:1280x800"]);
     // The last tile that is drawn.
     eyes.await_pixel(&mut watch, 1279, 799, motley(1279, 799));
-    let connected = line.connected.lock().expect("a time").expect("connected");
+    let connected = line.connected().expect("connected");
     println!("accept to the whole picture on the screen: {:?}", connected.elapsed());
     eyes.await_same(&mut watch);
     watch.await_opened();
@@ -326,8 +326,7 @@ fn a_full_screen_of_text_scrolls_over_a_thin_line() {
     for lines in [1, 10, 44] {
         let mut terminal = Terminal::new(1280, 800);
         let mut watch = Watch::new(1280, 800);
-        let delay = Duration::from_millis(50);
-        let line = Line::new(watch.address, Some(10_000_000 / 8), delay);
+        let line = Line::new(None, watch.address, Kind::THIN).expect("a line");
         let mut eyes = Eyes::screen(1280, 800);
         eyes.connect(&watch, line.address, &["/gfx", "/size:1280x800"]);
         eyes.await_same(&mut watch);

@@ -1,7 +1,6 @@
 //! Honest eyes: a real RDP client on a screen without a monitor, looked at pixel by pixel.
 //!
-//! FreeRDP draws into Xvfb, whose framebuffer is a file that we read; xdotool moves the
-//! pointer and types. Two pictures are kept: the desktop as it appeared, and after a command
+//! FreeRDP draws on such a screen ([`crate::screen`]), and xdotool moves the pointer and types. Two pictures are kept: the desktop as it appeared, and after a command
 //! was typed into its terminal.
 
 use crate::{
@@ -9,11 +8,12 @@ use crate::{
     labbox::tail,
     picture::Picture,
     place::{Place, wait_for},
+    screen::Screen,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     thread,
@@ -49,6 +49,11 @@ impl Look {
         Look { wallpaper: Wallpaper::of_ours(), terminal: (300, 300) }
     }
 
+    /// Whether the desktop is drawn: its wallpaper, and the terminal's prompt.
+    pub fn is_drawn(&self, picture: &Picture) -> bool {
+        matches!(judge(picture, &self.wallpaper), Seen::Desktop(_)) && self.prompt_is_there(picture)
+    }
+
     /// Whether the terminal's prompt, in bold green, is drawn: somebody is there to be typed at.
     fn prompt_is_there(&self, picture: &Picture) -> bool {
         picture.count(|[r, g, b]| g > 170 && r < 130 && b < 150) > 300
@@ -68,8 +73,8 @@ pub struct Frames {
     pub answered_after: Duration,
 }
 
-const WIDTH: usize = 1280;
-const HEIGHT: usize = 800;
+const WIDTH: u16 = 1280;
+const HEIGHT: u16 = 800;
 
 /// Logs in at `desktop` from `place` and looks; pictures and the client's log go to `folder`.
 ///
@@ -84,7 +89,7 @@ pub fn look(
 ) -> Result<Frames> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let start = Instant::now();
-    let screen = Screen::open(place, folder)?;
+    let screen = Screen::open(place, folder, (WIDTH, HEIGHT))?;
     let mut client = Client::start(place, &screen, desktop, folder)?;
     let last = folder.join("last.png");
     let before = wait_for("the desktop", limit, || {
@@ -145,7 +150,7 @@ impl Session {
     /// Starts a client at `desktop` from `place`; its log goes to `folder`.
     pub fn open(place: &Place, desktop: &Desktop<'_>, folder: &Path) -> Result<Session> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-        let screen = Screen::open(place, folder)?;
+        let screen = Screen::open(place, folder, (WIDTH, HEIGHT))?;
         let client = Client::start(place, &screen, desktop, folder)?;
         Ok(Session { client, screen })
     }
@@ -157,13 +162,18 @@ impl Session {
 
     /// Moves the pointer and types: words of xdotool.
     pub fn tool(&self, words: &[&str]) -> Result<()> {
-        self.screen.tool(words)
+        self.screen.tool(words).map(drop)
     }
 
     /// The client's last words if it has ended.
     pub fn ended(&mut self) -> Result<Option<String>> {
         let ended = self.client.child.try_wait()?;
         Ok(ended.map(|status| format!("{status}: {}", tail(&self.client.log, 12))))
+    }
+
+    /// The screen that it draws on.
+    pub fn screen(&self) -> &Screen {
+        &self.screen
     }
 
     /// The client's last words.
@@ -177,76 +187,15 @@ impl Session {
     }
 }
 
-/// An X server whose screen is a file.
-struct Screen {
-    server: Child,
-    display: String,
-    file: PathBuf,
-    place: Place,
-}
-
-impl Screen {
-    fn open(place: &Place, folder: &Path) -> Result<Screen> {
-        let log = fs::File::create(folder.join("xvfb.log")).context("open Xvfb's log")?;
-        let geometry = format!("{WIDTH}x{HEIGHT}x24");
-        let mut server = place
-            .command("setpriv")
-            .args(["--pdeathsig", "TERM", "Xvfb", "-displayfd", "1", "-nolisten", "tcp"])
-            .args(["-noreset", "-screen", "0", &geometry, "-fbdir"])
-            .arg(folder)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .context("start Xvfb")?;
-        let mut line = String::new();
-        let said = server.stdout.take().context("hear Xvfb")?;
-        BufReader::new(said).read_line(&mut line).context("hear Xvfb")?;
-        let number = line.trim();
-        let file = folder.join("Xvfb_screen0");
-        let screen = Screen { server, display: format!(":{number}"), file, place: place.clone() };
-        if number.is_empty() {
-            bail!("Xvfb did not start: {}", tail(&folder.join("xvfb.log"), 5));
-        }
-        Ok(screen)
-    }
-
-    fn picture(&self) -> Result<Picture> {
-        Picture::from_xwd(&fs::read(&self.file).context("read the screen")?)
-    }
-
-    fn tool(&self, words: &[&str]) -> Result<()> {
-        let output = self
-            .place
-            .command("xdotool")
-            .args(words)
-            .env("DISPLAY", &self.display)
-            .output()
-            .context("run xdotool")?;
-        if !output.status.success() {
-            bail!("xdotool {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // TERM, so that it removes its lock and socket under /tmp.
-        if let Some(pid) = crate::init::pid(self.server.id()) {
-            let _ended_already = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _reaped = self.server.wait();
-        let _with_the_screen = fs::remove_file(&self.file);
-    }
-}
-
-struct Client {
+/// A client that draws on a screen; it ends when dropped.
+pub struct Client {
     child: Child,
     log: PathBuf,
 }
 
 impl Client {
-    fn start(
+    /// Starts a client at `desktop` from `place`, which draws on `screen`; its log goes to `folder`.
+    pub fn start(
         place: &Place,
         screen: &Screen,
         desktop: &Desktop<'_>,
@@ -257,7 +206,7 @@ impl Client {
         let mut child = place
             .command("setpriv")
             .args(["--pdeathsig", "KILL", "xfreerdp3", "/args-from:stdin"])
-            .env("DISPLAY", &screen.display)
+            .env("DISPLAY", screen.display())
             .env("HOME", folder)
             .stdin(Stdio::piped())
             .stdout(out.try_clone()?)

@@ -64,6 +64,7 @@ fn no_crate_knows_what_it_must_not() -> Result<()> {
         ("nonstop-store", &["nonstop-plan", "nonstop-host"]),
         ("nonstop-portal", &["nonstop-store", "nonstop-host", "nonstop-plan", "virt", "rusqlite"]),
         ("nonstop-agent", &["nonstop-model", "nonstop-store", "nonstop-host", "tokio"]),
+        ("nonstop-confine", &["nonstop-model", "nonstop-display", "tokio", "serde"]),
         ("nonstop-display", &["nonstop-model", "nonstop-host", "nonstop-store", "tokio", "zbus"]),
         ("nonstop-rdp", &["nonstop-store", "nonstop-host", "nonstop-api", "nonstop-plan", "virt"]),
         // What speaks D-Bus or RDP is not linked into the trusted base.

@@ -23,9 +23,9 @@ pub mod qemu;
 pub mod typing;
 pub mod viewers;
 
-use crate::confine::{ConfineError, Left, confine};
 use budget::Budget;
 use dbus::Lost;
+use nonstop_confine::{ConfineError, Left, MESSAGES, confine};
 use nonstop_display::{
     control::{Order, Report, ViewerId, ViewerKind},
     link::Input,
@@ -79,7 +79,7 @@ const FILE_BYTES: u64 = 4 * 4096 * 4096;
 /// Descriptors: ours, two of QEMU and its memory, the picture, the viewers, and files on their way.
 const FILES: u64 = 48;
 
-/// System calls beside [`crate::confine::ALWAYS`].
+/// System calls beside [`nonstop_confine::ALWAYS`].
 const CALLS: &[i64] = &[
     5,   // fstat: whether QEMU's file is one
     17,  // pread64: its memory
@@ -113,11 +113,13 @@ pub enum BrokerError {
 pub fn run(uid: u32) -> Result<(), BrokerError> {
     confine(Left {
         uid,
+        gid: uid,
         memory_bytes: MEMORY_BYTES,
         file_bytes: FILE_BYTES,
         files: FILES,
         threads: 0,
-        calls: CALLS,
+        cpu_seconds: None,
+        calls: &[MESSAGES, CALLS],
     })?;
     let control = rustix::stdio::stdin();
     let mut broker = Broker::new(uid, Instant::now());

@@ -12,11 +12,9 @@ mod tiles;
 pub use chunks::ChunkError;
 pub use player::play;
 
-use crate::{
-    confine::{ConfineError, Left, confine},
-    given::{GivenError, read_setup},
-};
+use crate::given::{GivenError, read_setup};
 use chunks::Chunks;
+use nonstop_confine::{ConfineError, Left, MESSAGES, confine};
 use nonstop_display::{
     link::{Cursor, Input, Show, Told},
     recording::Record,
@@ -49,7 +47,7 @@ const MOST_MESSAGES: usize = 64;
 /// Room for the largest picture as it was recorded, a band of it, and a chunk.
 const MEMORY_BYTES: u64 = 256 << 20;
 
-/// System calls beside [`crate::confine::ALWAYS`].
+/// System calls beside [`nonstop_confine::ALWAYS`].
 const CALLS: &[i64] = &[
     5,   // fstat: how long the recording is already
     17,  // pread64: the picture
@@ -89,11 +87,13 @@ pub fn run(uid: u32) -> Result<(), RecorderError> {
     let link = duplicate(io::stdin())?;
     confine(Left {
         uid,
+        gid: uid,
         memory_bytes: MEMORY_BYTES,
         file_bytes: setup.max_bytes,
         files: 16,
         threads: 0,
-        calls: CALLS,
+        cpu_seconds: None,
+        calls: &[MESSAGES, CALLS],
     })?;
     let recorded = match Chunks::new(file, &setup.recipient, setup.max_bytes) {
         Ok(chunks) => {

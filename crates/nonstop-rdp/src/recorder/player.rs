@@ -2,10 +2,8 @@
 //! a recorder, and before it a guest, has written.
 
 use super::{RecorderError, chunks::Opened, duplicate};
-use crate::{
-    confine::{Left, confine},
-    given::read_setup,
-};
+use crate::given::read_setup;
+use nonstop_confine::{Left, MESSAGES, confine};
 use nonstop_display::{recording::Record, setup::PlayerSetup};
 use rustix::io::Errno;
 use std::{fs::File, io, os::fd::OwnedFd};
@@ -22,12 +20,14 @@ pub fn play(uid: u32) -> Result<(), RecorderError> {
     let from = File::from(duplicate(io::stdin())?);
     confine(Left {
         uid,
+        gid: uid,
         memory_bytes: MEMORY_BYTES,
         file_bytes: 0,
         files: 16,
         threads: 0,
+        cpu_seconds: None,
         // fcntl: std's look at a descriptor before it is closed, in debug builds.
-        calls: &[72],
+        calls: &[MESSAGES, &[72]],
     })?;
     let mut opened = Opened::new(from, identity);
     while let Some((plain, lost)) = opened.next_chunk()? {

@@ -1,6 +1,6 @@
-//! The graphics pipeline ([MS-RDPEGFX]): one surface, copies within it, and tiles packed without
-//! loss (planar, run-length). The client says which frame it has drawn, so that no more than a few
-//! are under way and a slow line shows what is new.
+//! The graphics pipeline ([MS-RDPEGFX]): one surface, copies within it, and tiles without loss (text
+//! as bands, the rest planar), all of it packed. The client says which frame it has drawn, so that no
+//! more than a few are under way and a slow line shows what is new.
 
 use super::{
     bands::{Bands, Part},

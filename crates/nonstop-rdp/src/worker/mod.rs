@@ -25,7 +25,7 @@ mod stream;
 mod updates;
 mod zgfx;
 
-use crate::confine::{ConfineError, Left, confine, refuse_clone3};
+use nonstop_confine::{ConfineError, Left, MESSAGES, confine, refuse_clone3};
 use std::{
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
@@ -98,11 +98,13 @@ pub fn run(uid: u32) -> Result<(), WorkerError> {
     refuse_clone3()?;
     confine(Left {
         uid,
+        gid: uid,
         memory_bytes: 1 << 30,
         file_bytes: 0,
         files: 64,
         threads: 4,
-        calls: CALLS,
+        cpu_seconds: None,
+        calls: &[MESSAGES, CALLS],
     })?;
     // A panic over what a client said ends that client's session alone. There is nobody to read of
     // it, and to look for where it was would take files that are out of reach.

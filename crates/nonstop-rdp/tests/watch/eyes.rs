@@ -1,10 +1,9 @@
 //! FreeRDP on a screen without a monitor.
 
 use super::{PATIENCE, Watch};
-use nonstop_testkit::picture::Picture;
+use nonstop_testkit::{picture::Picture, place::Place, screen::Screen};
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -13,33 +12,18 @@ use std::{
 
 /// A screen, and the client that draws on it.
 pub struct Eyes {
-    folder: tempfile::TempDir,
-    display: String,
-    server: Child,
     client: Option<Child>,
     trace: String,
+    screen: Screen,
+    folder: tempfile::TempDir,
 }
 
 impl Eyes {
     /// A screen of this size, without a client.
     pub fn screen(width: u16, height: u16) -> Eyes {
         let folder = tempfile::tempdir().expect("a folder");
-        let geometry = format!("{width}x{height}x24");
-        let mut server = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "Xvfb", "-displayfd", "1", "-nolisten", "tcp"])
-            .args(["-noreset", "-screen", "0", &geometry, "-fbdir"])
-            .arg(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Xvfb");
-        let mut line = String::new();
-        let said = server.stdout.take().expect("Xvfb's output");
-        BufReader::new(said).read_line(&mut line).expect("Xvfb's display");
-        let display = format!(":{}", line.trim());
-        assert!(display.len() > 1, "Xvfb did not start");
-        Eyes { folder, display, server, client: None, trace: String::new() }
+        let screen = Screen::open(&Place::here(), folder.path(), (width, height));
+        Eyes { client: None, trace: String::new(), screen: screen.expect("a screen"), folder }
     }
 
     /// A screen with a client that looks at `watch`.
@@ -62,7 +46,7 @@ impl Eyes {
             .arg(format!("/cert:fingerprint:sha256:{},deny", watch.fingerprint()))
             .args(["/bpp:32", "-decorations"])
             .args(words)
-            .env("DISPLAY", &self.display)
+            .env("DISPLAY", self.screen.display())
             .env("HOME", self.folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
@@ -102,23 +86,11 @@ impl Eyes {
     }
 
     pub fn picture(&self) -> Picture {
-        let file = fs::read(self.folder.path().join("Xvfb_screen0")).expect("a screen");
-        Picture::from_xwd(&file).expect("a picture")
+        self.screen.picture().expect("a picture")
     }
 
-    /// One pixel of the screen, without reading the rest.
     pub fn pixel(&self, x: u16, y: u16) -> [u8; 3] {
-        use std::os::unix::fs::FileExt;
-        let file = File::open(self.folder.path().join("Xvfb_screen0")).expect("a screen");
-        let mut head = [0; 80];
-        file.read_exact_at(&mut head, 0).expect("a header");
-        let word = |n: usize| {
-            u64::from(u32::from_be_bytes(head[4 * n..4 * n + 4].try_into().expect("a word")))
-        };
-        let at = word(0) + word(19) * 12 + u64::from(y) * word(12) + u64::from(x) * 4;
-        let mut pixel = [0; 4];
-        file.read_exact_at(&mut pixel, at).expect("a pixel");
-        [pixel[2], pixel[1], pixel[0]]
+        self.screen.pixel(x, y).expect("a pixel")
     }
 
     /// Waits until a pixel has this colour; how long that took.
@@ -135,17 +107,13 @@ impl Eyes {
 
     /// Moves the pointer and types: words of xdotool.
     pub fn tool(&self, words: &[&str]) {
-        let done = Command::new("xdotool").args(words).env("DISPLAY", &self.display).output();
-        let done = done.expect("xdotool");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        self.screen.tool(words).expect("done");
     }
 
     /// The client's window, by its number.
     pub fn window(&self) -> String {
-        let words = ["search", "--onlyvisible", "--name", "FreeRDP"];
-        let found = Command::new("xdotool").args(words).env("DISPLAY", &self.display).output();
-        let found = String::from_utf8(found.expect("xdotool").stdout).expect("a number");
-        found.lines().next().expect("a window").to_owned()
+        let found = self.screen.tool(&["search", "--onlyvisible", "--name", "FreeRDP"]);
+        found.expect("a search").lines().next().expect("a window").to_owned()
     }
 
     /// How many pixels differ from what `watch` shows, in its size.
@@ -186,11 +154,5 @@ impl Eyes {
 impl Drop for Eyes {
     fn drop(&mut self) {
         self.close();
-        // TERM, so that it removes its lock and socket under /tmp.
-        let pid = i32::try_from(self.server.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _reaped = self.server.wait();
     }
 }

@@ -4,7 +4,6 @@
 
 pub mod eyes;
 pub mod iron;
-pub mod line;
 pub mod terminal;
 
 use base64::{Engine, prelude::BASE64_STANDARD};

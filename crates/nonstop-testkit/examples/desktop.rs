@@ -1,4 +1,4 @@
-//! Looks at a desktop by hand: `look PORT USER PASSWORD FOLDER`, with the machine's RDP on
+//! Looks at a desktop by hand: `desktop PORT USER PASSWORD FOLDER`, with the machine's RDP on
 //! 127.0.0.1:PORT. For work on images; the same eyes that `demo --check` has.
 
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use std::{path::Path, time::Duration};
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [port, user, password, folder] = args.as_slice() else {
-        anyhow::bail!("usage: look PORT USER PASSWORD FOLDER");
+        anyhow::bail!("usage: desktop PORT USER PASSWORD FOLDER");
     };
     let desktop =
         Desktop { fingerprint: None, port: port.parse().context("PORT")?, user, password };

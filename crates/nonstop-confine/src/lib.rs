@@ -1,4 +1,5 @@
-//! Giving up everything that a process of a desktop does not need, before it hears the first word.
+//! Giving up everything that a process which hears hostile words does not need, before it hears the
+//! first of them: its rights, its namespaces, and nearly all system calls.
 
 use rustix::{
     io::Errno,
@@ -34,8 +35,10 @@ pub enum ConfineError {
 /// What is left to a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Left<'a> {
-    /// Its user and group, a desktop's own.
+    /// Its user.
     pub uid: u32,
+    /// Its group.
+    pub gid: u32,
     /// Bytes of address space.
     pub memory_bytes: u64,
     /// Bytes that a file may grow to by its hand; memory files count.
@@ -44,11 +47,13 @@ pub struct Left<'a> {
     pub files: u64,
     /// Threads beside the first, made by `clone` alone; see [`refuse_clone3`].
     pub threads: u64,
-    /// Numbers of system calls (x86-64, the kernel's `syscall_64.tbl`) beside [`ALWAYS`].
-    pub calls: &'a [i64],
+    /// Seconds of a processor; None for no bound.
+    pub cpu_seconds: Option<u64>,
+    /// Lists of system calls (x86-64, numbers of the kernel's `syscall_64.tbl`) beside [`ALWAYS`].
+    pub calls: &'a [&'a [i64]],
 }
 
-/// System calls that every process of a desktop needs: reading, writing and waiting on what is
+/// System calls that every process needs: reading, writing and waiting on what is
 /// open, memory, time, and ending.
 pub const ALWAYS: &[i64] = &[
     0,   // read
@@ -62,14 +67,18 @@ pub const ALWAYS: &[i64] = &[
     15,  // rt_sigreturn
     25,  // mremap
     28,  // madvise
-    46,  // sendmsg
-    47,  // recvmsg
     60,  // exit
     131, // sigaltstack
     202, // futex
     228, // clock_gettime
     231, // exit_group
     271, // ppoll
+];
+
+/// System calls of a process that exchanges messages with others of ours.
+pub const MESSAGES: &[i64] = &[
+    46,  // sendmsg
+    47,  // recvmsg
     318, // getrandom: the seed of a HashMap
 ];
 
@@ -88,8 +97,12 @@ pub fn confine(left: Left<'_>) -> Result<(), ConfineError> {
     ] {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
+    if let Some(seconds) = left.cpu_seconds {
+        let limit = Rlimit { current: Some(seconds), maximum: Some(seconds) };
+        setrlimit(Resource::Cpu, limit)?;
+    }
     let user = rustix::fs::Uid::from_raw(left.uid);
-    let group = rustix::fs::Gid::from_raw(left.uid);
+    let group = rustix::fs::Gid::from_raw(left.gid);
     set_thread_groups(&[])?;
     set_thread_res_gid(group, group, group)?;
     set_thread_res_uid(user, user, user)?;
@@ -100,8 +113,8 @@ pub fn confine(left: Left<'_>) -> Result<(), ConfineError> {
     if getppid() != parent {
         return Err(ConfineError::Orphan);
     }
-    let mut allowed: BTreeMap<i64, Vec<_>> =
-        ALWAYS.iter().chain(left.calls).map(|call| (*call, Vec::new())).collect();
+    let calls = ALWAYS.iter().chain(left.calls.iter().copied().flatten());
+    let mut allowed: BTreeMap<i64, Vec<_>> = calls.map(|call| (*call, Vec::new())).collect();
     if left.threads > 0 {
         // A thread, never a process: the flag CLONE_THREAD stands in the first argument.
         let thread = SeccompCondition::new(
