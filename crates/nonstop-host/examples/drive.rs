@@ -111,6 +111,7 @@ impl Lab {
             environment,
             image: self.image.name.clone(),
             image_digest: self.digest.clone(),
+            profile: Default::default(),
             uid: nonstop_model::lab::MACHINE_UIDS + n,
             address: segment.machine(0),
             memory_mib: 96,

@@ -354,6 +354,7 @@ mod tests {
             environment: EnvironmentId(3),
             image: image().name,
             image_digest: String::new(),
+            profile: Default::default(),
             uid,
             address: "10.77.0.2".parse().expect("an address"),
             memory_mib: 96,

@@ -259,6 +259,7 @@ mod tests {
             environment,
             image: image.name.clone(),
             image_digest: "d".into(),
+            profile: Default::default(),
             uid: 80_007,
             address: "10.77.0.50".parse().expect("an address"),
             memory_mib: 1024,

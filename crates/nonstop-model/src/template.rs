@@ -2,6 +2,7 @@
 
 use crate::{
     image::ImageName,
+    profile::MachineProfile,
     yaml::{self, ConfigError},
 };
 use schemars::JsonSchema;
@@ -119,6 +120,9 @@ pub struct MachineTemplate {
     /// The base image it starts from.
     #[schemars(with = "String")]
     pub image: ImageName,
+    /// The hardware it is given.
+    #[serde(default)]
+    pub profile: MachineProfile,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Virtual processors.
@@ -181,10 +185,11 @@ impl EnvironmentTemplate {
             return Err("each role may appear once in `machines`".into());
         }
         for machine in &self.machines {
-            if !(32..=1 << 20).contains(&machine.memory_mib) {
+            let least = machine.profile.least_memory_mib();
+            if !(least..=1 << 20).contains(&machine.memory_mib) {
                 return Err(format!(
-                    "`memory_mib` of {} is {}: use 32 to 1048576",
-                    machine.role, machine.memory_mib
+                    "`memory_mib` of {} is {}: use {least} to 1048576 with profile {}",
+                    machine.role, machine.memory_mib, machine.profile
                 ));
             }
             if !(1..=64).contains(&machine.vcpus) {

@@ -3,7 +3,8 @@
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, EnvironmentId, ImageName, MachineId, Password, Power, PublicKey, Segment,
+    AccountName, EnvironmentId, ImageName, MachineId, MachineProfile, Password, Power, PublicKey,
+    Segment,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
@@ -125,6 +126,8 @@ pub struct DesiredMachine {
     pub image: ImageName,
     /// Digest of the image's manifest.
     pub image_digest: String,
+    /// Its hardware.
+    pub profile: MachineProfile,
     /// The uid of its QEMU.
     pub uid: u32,
     /// Its address on the segment.

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountState, Environment, EnvironmentState, Lab, Machine, MachineId, RdpPolicy,
-    network::display_address,
+    AccountState, Environment, EnvironmentState, Lab, Machine, MachineId, MachineProfile,
+    RdpPolicy, network::display_address,
 };
 use nonstop_plan::{
     AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase, Viewer, ViewerKind,
@@ -91,6 +91,12 @@ pub fn desktop(machine: &Machine, environment: &Environment) -> Option<Desktop> 
     Some(Desktop { console, address, port })
 }
 
+/// The hardware of `machine`, as its template said when it was granted.
+pub fn profile(machine: &Machine, environment: &Environment) -> MachineProfile {
+    let mut machines = environment.template.machines.iter();
+    machines.find(|m| m.role == machine.role).map_or_else(Default::default, |m| m.profile)
+}
+
 fn machine(machine: &Machine, environment: &Environment, viewers: &mut Viewers) -> DesiredMachine {
     let preparation = match &machine.guest_user {
         Some(user) if !machine.prepared => Some((user.clone(), machine.password.clone())),
@@ -101,6 +107,7 @@ fn machine(machine: &Machine, environment: &Environment, viewers: &mut Viewers) 
         environment: environment.id,
         image: machine.image.clone(),
         image_digest: machine.image_digest.clone(),
+        profile: profile(machine, environment),
         uid: machine.uid(),
         address: machine.address,
         memory_mib: machine.memory_mib,
