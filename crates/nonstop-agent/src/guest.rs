@@ -10,7 +10,7 @@ use rustix::{
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::{
     os::fd::BorrowedFd,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// What the child is to do.
@@ -63,6 +63,13 @@ struct Answer<T> {
     error: Option<IgnoredAny>,
 }
 
+/// Another in each conversation, as far as two can meet in one channel.
+fn number() -> u32 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos() ^ now.as_secs() as u32)
+}
+
 /// Asks the agent behind `guest` to set the password, once.
 pub fn carry_out(task: &Task, guest: BorrowedFd<'_>) -> Verdict {
     let mut talk = Talk {
@@ -83,17 +90,21 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     fn set_password(&mut self, task: &Task) -> Result<Verdict, GaveUp> {
-        // What an earlier conversation left in the channel ends before our own number: the agent
-        // sends 0xFF in front of the answer to `guest-sync-delimited`.
-        let number = u32::from_be_bytes(*b"nstp");
+        // A conversation that was given up may be answered in the midst of this one: each has a
+        // number of its own, and what does not bear it is skipped. The agent sends 0xFF in front of
+        // the answer to `guest-sync-delimited`, and may complain of ours before it.
+        let number = number();
         let sync = serde_json::json!({
             "execute": "guest-sync-delimited", "arguments": { "id": number },
         });
         self.say(&[&[0xff], sync.to_string().as_bytes(), b"\n"].concat())?;
-        self.hear_until(0xff)?;
-        let answer: Answer<u32> = self.hear()?;
-        if answer.value != Some(number) {
-            return Err(GaveUp);
+        loop {
+            self.hear_until(0xff)?;
+            let line = self.hear_until(b'\n')?;
+            let answer = serde_json::from_slice::<Answer<u32>>(&line);
+            if answer.is_ok_and(|answer| answer.value == Some(number)) {
+                break;
+            }
         }
         self.until += Duration::from_millis(PATIENCE_MS - SILENCE_MS);
         let set = serde_json::json!({

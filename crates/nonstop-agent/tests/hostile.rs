@@ -74,6 +74,31 @@ fn what_an_earlier_conversation_left_is_skipped() {
 }
 
 #[test]
+fn late_answers_of_a_conversation_that_was_given_up_are_not_taken_for_this_one() {
+    let (ids, numbers) = std::sync::mpsc::channel();
+    let given_up = against(move |guest| {
+        let mut line = Vec::new();
+        BufReader::new(&guest).read_until(b'\n', &mut line).expect("a command");
+        let text = String::from_utf8_lossy(&line).into_owned();
+        let id: String = text.chars().filter(char::is_ascii_digit).collect();
+        ids.send(id).expect("heard");
+        thread::sleep(Duration::from_millis(PATIENCE_MS));
+    });
+    assert_eq!(given_up, Verdict::NotYet);
+    let earlier = numbers.recv().expect("a number");
+    let verdict = against(move |mut guest| {
+        // Its answers come now, and the agent's complaint about the 0xFF that interrupted it.
+        let late = format!("\u{1}{{\"return\": {earlier}}}\n{{\"error\": {{\"class\": \"x\"}}}}\n");
+        let late: Vec<u8> = late.bytes().map(|b| if b == 1 { 0xff } else { b }).collect();
+        let mut reader = sync(&guest, &late);
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a command");
+        guest.write_all(b"{\"return\": {}}\n").expect("said");
+    });
+    assert_eq!(verdict, Verdict::Done);
+}
+
+#[test]
 fn an_agent_that_refuses_is_told_apart_from_one_that_is_silent() {
     let refused = against(|mut guest| {
         let mut reader = sync(&guest, b"");
