@@ -77,5 +77,22 @@ fn a_recording_is_begun_seen_and_ended_with_reasons_and_lies_encrypted() -> Resu
         let row = row.with_context(|| format!("{action} is not in the trace"))?;
         ensure!(reason.is_none_or(|reason| row["detail"]["reason"] == reason), "{row}");
     }
+    stopped_by_itself(&world, &begin)
+}
+
+/// A recorder that ends although nobody asked is no recording that goes on.
+fn stopped_by_itself(world: &World, begin: &[&str]) -> Result<()> {
+    world.lab.cli(begin)?;
+    let recorder = wait_for("the recorder", Duration::from_secs(10), || {
+        let said = world.lab.enter(&["sh", "-c", "pgrep -f '[n]onstop-rdp recorder ' || true"])?;
+        Ok((!said.trim().is_empty()).then(|| said.trim().to_owned()))
+    })?;
+    world.lab.enter(&["kill", "-KILL", &recorder])?;
+    let ended = wait_for("the recording to be ended", Duration::from_secs(10), || {
+        let newest = world.lab.cli(&["desktop", "recordings"])?[0].clone();
+        Ok(newest["ended_at"].is_string().then_some(newest))
+    })?;
+    let note = ended["note"].as_str().unwrap_or_default();
+    ensure!(ended["id"] == 2 && note.contains("by itself"), "{ended}");
     Ok(())
 }

@@ -74,8 +74,12 @@ pub struct DisplayEvent {
 pub enum DisplayHappening {
     /// A session began.
     Opened,
+    /// The session goes on; told now and then, while its figures change.
+    Metered(Meter),
     /// The session has used up its bytes of this hour and is slowed down.
     OverBudget(Meter),
+    /// A recording ended by itself: it is full, or could not be written.
+    RecordingStopped,
     /// The session ended.
     Closed(Meter),
 }

@@ -2,7 +2,20 @@
 
 use crate::StoreError;
 use jiff::Timestamp;
+use rusqlite::{Row, Rows};
 use std::fmt::Display;
+
+/// All of `rows`, each by `from`.
+pub(crate) fn all<T>(
+    mut rows: Rows<'_>,
+    from: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(from(row)?);
+    }
+    Ok(all)
+}
 
 /// Microseconds since 1970.
 pub(crate) fn micros(at: Timestamp) -> i64 {

@@ -119,12 +119,7 @@ impl Read<'_> {
              ORDER BY s.id DESC LIMIT 1000"
         );
         let mut statement = self.tx.prepare_cached(&sql)?;
-        let mut rows = statement.query((all, environment.map(|e| e.0)))?;
-        let mut sessions = Vec::new();
-        while let Some(row) = rows.next()? {
-            sessions.push(session_from(row)?);
-        }
-        Ok(sessions)
+        codec::all(statement.query((all, environment.map(|e| e.0)))?, session_from)
     }
 
     /// Sessions that used up their bytes of an hour and are open, or were after `since`.
@@ -137,12 +132,7 @@ impl Read<'_> {
              ORDER BY s.id DESC LIMIT 100"
         );
         let mut statement = self.tx.prepare_cached(&sql)?;
-        let mut rows = statement.query([codec::micros(since)])?;
-        let mut sessions = Vec::new();
-        while let Some(row) = rows.next()? {
-            sessions.push(session_from(row)?);
-        }
-        Ok(sessions)
+        codec::all(statement.query([codec::micros(since)])?, session_from)
     }
 
     /// Permissions that hold at `now`, by machine and place: of one environment, or of all.
@@ -157,12 +147,7 @@ impl Read<'_> {
              AND e.state = 'granted' AND (?2 IS NULL OR e.id = ?2) ORDER BY m.id, g.viewer"
         );
         let mut statement = self.tx.prepare_cached(&sql)?;
-        let mut rows = statement.query((codec::micros(now), environment.map(|e| e.0)))?;
-        let mut grants = Vec::new();
-        while let Some(row) = rows.next()? {
-            grants.push(grant_from(row)?);
-        }
-        Ok(grants)
+        codec::all(statement.query((codec::micros(now), environment.map(|e| e.0)))?, grant_from)
     }
 
     /// The permission `id`, ended or not.
@@ -311,6 +296,17 @@ impl Write<'_> {
         self.close_desktop(id, Some((frames, bytes_out, keys_in)), "")
     }
 
+    /// Records the figures so far of a session that goes on.
+    pub fn desktop_metered(
+        &mut self,
+        id: DesktopSessionId,
+        frames: u64,
+        bytes_out: u64,
+        keys_in: u64,
+    ) -> Result<(), StoreError> {
+        self.desktop_goes_on(id, "desktop.meter", (frames, bytes_out, keys_in))
+    }
+
     /// Records that a session has used up its bytes of this hour, with its figures so far.
     pub fn desktop_over_budget(
         &mut self,
@@ -319,17 +315,29 @@ impl Write<'_> {
         bytes_out: u64,
         keys_in: u64,
     ) -> Result<(), StoreError> {
+        self.tx.execute(
+            "UPDATE desktop_sessions SET over_budget = 1 WHERE id = ?1 AND closed_at IS NULL",
+            [signed(id.0)],
+        )?;
+        self.desktop_goes_on(id, "desktop.over_budget", (frames, bytes_out, keys_in))
+    }
+
+    fn desktop_goes_on(
+        &mut self,
+        id: DesktopSessionId,
+        action: &str,
+        (frames, bytes_out, keys_in): (u64, u64, u64),
+    ) -> Result<(), StoreError> {
         let Some(session) = self.open_desktop(id)? else { return Ok(()) };
         self.tx.execute(
-            "UPDATE desktop_sessions SET over_budget = 1, frames = ?2, bytes_out = ?3, keys_in = ?4
-             WHERE id = ?1",
+            "UPDATE desktop_sessions SET frames = ?2, bytes_out = ?3, keys_in = ?4 WHERE id = ?1",
             (signed(id.0), signed(frames), signed(bytes_out), signed(keys_in)),
         )?;
         let detail = json!({
             "session": id.0, "account": session.account, "frames": frames, "bytes_out": bytes_out,
             "keys_in": keys_in,
         });
-        self.trace("desktop.over_budget", &session.machine, detail)
+        self.trace(action, &session.machine, detail)
     }
 
     /// Closes every session at a display that is open: the daemon that knew their figures is gone.

@@ -3,7 +3,7 @@
 use crate::{Read, StoreError, Write, codec, desktops::signed};
 use jiff::Timestamp;
 use nonstop_model::{AccountName, EnvironmentId, MachineId, MachineRole};
-use rusqlite::Row;
+use rusqlite::{OptionalExtension, Row};
 use serde_json::json;
 
 /// How long one who said why may see a recording, in seconds.
@@ -50,12 +50,7 @@ impl Read<'_> {
     pub fn recordings(&self, all: bool) -> Result<Vec<Recording>, StoreError> {
         let sql = format!("{SELECT} WHERE ?1 OR r.ended_at IS NULL ORDER BY r.id DESC LIMIT 1000");
         let mut statement = self.tx.prepare_cached(&sql)?;
-        let mut rows = statement.query([all])?;
-        let mut recordings = Vec::new();
-        while let Some(row) = rows.next()? {
-            recordings.push(recording_from(row)?);
-        }
-        Ok(recordings)
+        codec::all(statement.query([all])?, recording_from)
     }
 
     /// The recording `id`.
@@ -63,6 +58,16 @@ impl Read<'_> {
         let mut statement = self.tx.prepare_cached(&format!("{SELECT} WHERE r.id = ?1"))?;
         let mut rows = statement.query([signed(id)])?;
         rows.next()?.map_or(Err(StoreError::NoRecording(id)), recording_from)
+    }
+
+    /// The recording that goes on at this place of a display.
+    pub fn recording_at(&self, machine: MachineId, viewer: u8) -> Result<Option<u64>, StoreError> {
+        let going = self.tx.query_row(
+            "SELECT id FROM recordings WHERE machine = ?1 AND viewer = ?2 AND ended_at IS NULL",
+            (machine.0, viewer),
+            |row| row.get::<_, i64>(0).map(i64::unsigned_abs),
+        );
+        Ok(going.optional()?)
     }
 
     /// Recordings that go on although their environment has ended.

@@ -29,12 +29,7 @@ impl Read<'_> {
     pub fn requests(&self, account: Option<&AccountName>) -> Result<Vec<Request>, StoreError> {
         let sql = format!("{SELECT} WHERE ?1 IS NULL OR a.name = ?1 ORDER BY r.id DESC");
         let mut statement = self.tx.prepare_cached(&sql)?;
-        let mut rows = statement.query([account.map(AccountName::as_str)])?;
-        let mut requests = Vec::new();
-        while let Some(row) = rows.next()? {
-            requests.push(request_from(row)?);
-        }
-        Ok(requests)
+        codec::all(statement.query([account.map(AccountName::as_str)])?, request_from)
     }
 
     /// The request `id`.

@@ -50,12 +50,7 @@ impl Read<'_> {
     pub fn sessions(&self, all: bool) -> Result<Vec<Session>, StoreError> {
         let sql = format!("{SELECT} WHERE ?1 OR s.closed_at IS NULL ORDER BY s.id DESC LIMIT 1000");
         let mut statement = self.tx.prepare_cached(&sql)?;
-        let mut rows = statement.query([all])?;
-        let mut sessions = Vec::new();
-        while let Some(row) = rows.next()? {
-            sessions.push(session_from(row)?);
-        }
-        Ok(sessions)
+        codec::all(statement.query([all])?, session_from)
     }
 
     /// The session `id`.

@@ -75,6 +75,7 @@ fn a_session_is_kept_with_its_figures_and_one_whose_daemon_died_is_closed_with_a
     db.write("nonstopd", at("01:20:00"), |w| w.desktop_closed(first, 20, 9000, 4)).expect("closed");
     db.write("nonstopd", at("01:21:00"), |w| w.desktop_closed(first, 0, 0, 0)).expect("again");
     let second = open("02:00:00");
+    db.write("nonstopd", at("02:05:00"), |w| w.desktop_metered(second, 7, 700, 1)).expect("told");
     db.write("nonstopd", at("03:00:00"), |w| w.close_forgotten_desktops()).expect("closed");
     let sessions = db.read(|r| r.desktop_sessions(Some(EnvironmentId(1)), true)).expect("read");
     assert_eq!(sessions.iter().map(|s| s.id).collect::<Vec<_>>(), [second, first]);
@@ -84,6 +85,7 @@ fn a_session_is_kept_with_its_figures_and_one_whose_daemon_died_is_closed_with_a
     );
     assert_eq!(sessions[1].closed_at, Some(at("01:20:00")));
     assert_eq!(sessions[0].note, "the daemon was started anew");
+    assert_eq!((sessions[0].frames, sessions[0].bytes_out, sessions[0].keys_in), (7, 700, 1));
     assert!(db.read(|r| r.desktop_sessions(None, false)).expect("read").is_empty());
     assert!(
         db.read(|r| r.desktop_sessions(Some(EnvironmentId(2)), true)).expect("read").is_empty()
@@ -92,7 +94,14 @@ fn a_session_is_kept_with_its_figures_and_one_whose_daemon_died_is_closed_with_a
     assert!(db.read(|r| r.desktops_over_budget(at("01:20:01"))).expect("read").is_empty());
     assert_eq!(
         actions(&db)[2..],
-        ["desktop.open", "desktop.over_budget", "desktop.close", "desktop.open", "desktop.close"]
+        [
+            "desktop.open",
+            "desktop.over_budget",
+            "desktop.close",
+            "desktop.open",
+            "desktop.meter",
+            "desktop.close"
+        ]
     );
 }
 

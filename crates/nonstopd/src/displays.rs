@@ -7,6 +7,8 @@ use nonstop_model::MachineId;
 use nonstop_store::{Db, DesktopSessionId, StoreError};
 use std::{
     collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
 };
 use tracing::{error, warn};
@@ -20,13 +22,15 @@ type Open = BTreeMap<(MachineId, u8), DesktopSessionId>;
 
 /// Closes the records of sessions of a daemon that is gone, starts the thread, and gives what the
 /// host calls.
-pub fn recorder(db: Arc<Db>, clock: Arc<dyn Clock>) -> anyhow::Result<Told> {
+///
+/// `recordings` is the folder of recordings.
+pub fn recorder(db: Arc<Db>, clock: Arc<dyn Clock>, recordings: PathBuf) -> anyhow::Result<Told> {
     db.write("nonstopd", clock.now(), |w| w.close_forgotten_desktops())?;
     let (events, inbox) = mpsc::sync_channel::<DisplayEvent>(WAITING);
     std::thread::Builder::new().name("display-trace".into()).spawn(move || {
         let mut open = Open::new();
         while let Ok(event) = inbox.recv() {
-            if let Err(e) = record(&db, &*clock, &mut open, &event) {
+            if let Err(e) = record(&db, &*clock, &recordings, &mut open, &event) {
                 error!("record what happened at the display of {}: {}", event.machine, chain(&e));
             }
         }
@@ -41,6 +45,7 @@ pub fn recorder(db: Arc<Db>, clock: Arc<dyn Clock>) -> anyhow::Result<Told> {
 fn record(
     db: &Db,
     clock: &dyn Clock,
+    recordings: &Path,
     open: &mut Open,
     event: &DisplayEvent,
 ) -> Result<(), StoreError> {
@@ -59,6 +64,20 @@ fn record(
             })?;
             open.insert(place, id);
         }
+        DisplayHappening::Metered(meter) => {
+            let Some(id) = open.get(&place).copied() else { return Ok(()) };
+            db.write("nonstopd", clock.now(), |w| {
+                w.desktop_metered(id, meter.frames, meter.bytes_out, meter.keys_in)
+            })?;
+        }
+        DisplayHappening::RecordingStopped => {
+            let recording = db.read(|read| read.recording_at(event.machine, event.viewer))?;
+            let Some(recording) = recording else { return Ok(()) };
+            warn!("recording {recording} of {} ended by itself", event.machine);
+            let bytes = recorded_bytes(recordings, recording);
+            let note = "it ended by itself: it was full, or its file could not be written";
+            db.write("nonstopd", clock.now(), |w| w.end_recording(recording, bytes, note))?;
+        }
         DisplayHappening::OverBudget(meter) => {
             let Some(id) = open.get(&place).copied() else { return Ok(()) };
             warn!("a session at the display of {} has used up its bytes of this hour", place.0);
@@ -74,4 +93,9 @@ fn record(
         }
     }
     Ok(())
+}
+
+/// Bytes of the file of a recording among `recordings`; 0 if there is none.
+pub(crate) fn recorded_bytes(recordings: &Path, recording: u64) -> u64 {
+    fs::metadata(recordings.join(format!("{recording}.age"))).map_or(0, |file| file.len())
 }

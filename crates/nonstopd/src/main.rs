@@ -62,7 +62,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         run_id.clone(),
         Arc::clone(&images),
         Box::new(move || on_event.wake()),
-        displays::recorder(Arc::clone(&db), Arc::clone(&clock))?,
+        displays::recorder(Arc::clone(&db), Arc::clone(&clock), lab.recordings())?,
     )?;
     let (host_key, authority) = (host.host_key()?, host.authority());
     let host: Arc<dyn Host> = Arc::new(host);

@@ -42,6 +42,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// anew has opened its displays again.
 const KEYS_KEPT: Duration = Duration::from_secs(120);
 
+/// Between two figures of a session that goes on.
+const METERED: Duration = Duration::from_secs(300);
+
 /// The owner's worker.
 const OWNER: u8 = 0;
 
@@ -76,6 +79,7 @@ struct Looker {
     process: Option<Process>,
     broke: Instant,
     session: Option<Meter>,
+    metered: Instant,
 }
 
 pub(super) struct Keeper {
@@ -246,8 +250,16 @@ impl Keeper {
         let Some(served) = self.served.get_mut(&machine) else {
             return Err(HostError::new(doing(), "the display is not served"));
         };
-        let looker =
-            Looker { kind, asked, listener, process: None, broke: Instant::now(), session: None };
+        let now = Instant::now();
+        let looker = Looker {
+            kind,
+            asked,
+            listener,
+            process: None,
+            broke: now,
+            session: None,
+            metered: now,
+        };
         served.viewers.insert(viewer, looker);
         self.start_viewer(machine, viewer)
     }
@@ -327,7 +339,14 @@ impl Keeper {
             }
             Report::Metered { viewer: ViewerId(viewer), meter } => {
                 let Some(looker) = served.viewers.get_mut(&viewer) else { return };
-                looker.session = looker.session.map(|_| meter);
+                if looker.session.is_none() {
+                    return;
+                }
+                looker.session = Some(meter);
+                if looker.metered.elapsed() >= METERED {
+                    looker.metered = Instant::now();
+                    self.tell(machine, viewer, DisplayHappening::Metered(meter));
+                }
             }
             Report::OverBudget { viewer: ViewerId(viewer), meter } => {
                 let looker = served.viewers.get(&viewer);
@@ -341,12 +360,22 @@ impl Keeper {
                     self.tell(machine, viewer, DisplayHappening::Closed(meter));
                 }
             }
-            Report::Bad { viewer: ViewerId(viewer) } => self.viewer_broke(machine, viewer),
+            Report::Bad { viewer: ViewerId(viewer) } => self.viewer_fell(machine, viewer),
         }
     }
 
     fn tell(&self, machine: MachineId, viewer: u8, what: DisplayHappening) {
         (self.told)(DisplayEvent { machine, viewer, what });
+    }
+
+    /// A viewer ended, or must be, although nobody asked for it. A recording does not come back.
+    fn viewer_fell(&mut self, machine: MachineId, viewer: u8) {
+        let served = self.served.get(&machine);
+        let looker = served.and_then(|served| served.viewers.get(&viewer));
+        if looker.is_some_and(|looker| looker.kind == Kind::Recorder) {
+            self.tell(machine, viewer, DisplayHappening::RecordingStopped);
+        }
+        self.viewer_broke(machine, viewer);
     }
 
     /// Ends a viewer's process; it is started again after a while.
@@ -401,7 +430,7 @@ impl Keeper {
         };
         match looker.process.as_mut().map(Process::runs) {
             Some(true) => {}
-            Some(false) => self.viewer_broke(machine, viewer),
+            Some(false) => self.viewer_fell(machine, viewer),
             // A recording that has ended is not begun anew in the same file.
             None if looker.broke.elapsed() > AGAIN && looker.listener.is_some() => {
                 if let Err(e) = self.start_viewer(machine, viewer) {

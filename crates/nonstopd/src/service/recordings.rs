@@ -1,11 +1,11 @@
 //! Recordings of displays: begun, ended and seen by staff, each with a reason.
 
 use super::{Service, desktops::console_machine, one_line, refusal};
-use crate::{caller::Caller, status::chain};
+use crate::{caller::Caller, displays, status::chain};
 use nonstop_api::{ApiError, ErrorCode, RecordingView, Reply, Request};
 use nonstop_model::{EnvironmentId, MachineRole};
 use nonstop_store::Recording;
-use std::{fs, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// The most bytes of one recording. A desktop that is worked at takes about 10 MiB an hour.
 const MAX_BYTES: u64 = 256 << 20;
@@ -93,8 +93,7 @@ impl Service {
     }
 
     fn recorded_bytes(&self, id: u64) -> u64 {
-        let file = self.lab.recordings().join(format!("{id}.age"));
-        fs::metadata(file).map_or(0, |file| file.len())
+        displays::recorded_bytes(&self.lab.recordings(), id)
     }
 
     fn recording_view(&self, recording: Recording) -> RecordingView {
