@@ -20,6 +20,8 @@ use nonstop_model::{
 use nonstop_plan::{FirewallState, Grant};
 use serde_json::Value;
 use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     ops::RangeInclusive,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -30,6 +32,8 @@ use std::{
 pub struct FirewallConfig {
     /// The lab's pool of segment addresses.
     pub pool: ipnet::Ipv4Net,
+    /// The interfaces of the data domains, and the servers behind each.
+    pub domains: BTreeMap<String, BTreeSet<Ipv4Addr>>,
     /// The portal's uid.
     pub portal_uid: u32,
     /// The uid of guest agents' children.
@@ -49,6 +53,7 @@ impl FirewallConfig {
     pub fn of(lab: &Lab, portal_uid: u32, agent_uid: u32) -> FirewallConfig {
         FirewallConfig {
             pool: lab.network.pool,
+            domains: BTreeMap::new(),
             portal_uid,
             agent_uid,
             dnsmasq_uids: dnsmasq_uids(),

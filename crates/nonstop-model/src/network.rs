@@ -134,6 +134,13 @@ impl Mac {
         let [a, b, c, d] = machine.0.to_be_bytes();
         Mac([0x52, 0x54, a, b, c, d])
     }
+
+    /// The address of the card by which `machine` stands on a link segment: `56:54` and the
+    /// machine's number.
+    pub fn of_link(machine: MachineId) -> Mac {
+        let [a, b, c, d] = machine.0.to_be_bytes();
+        Mac([0x56, 0x54, a, b, c, d])
+    }
 }
 
 impl fmt::Display for Mac {
@@ -146,6 +153,17 @@ impl fmt::Display for Mac {
 /// The tap device of `machine` on its segment: `nst` and digits.
 pub fn tap(machine: MachineId) -> String {
     format!("nst{:05}", machine.0)
+}
+
+/// The tap device of `machine` on its link segment: `nsk` and digits.
+pub fn link_tap(machine: MachineId) -> String {
+    format!("nsk{:05}", machine.0)
+}
+
+/// The bridge of the link segment of `environment`: `nsl` and digits. The host has no address on
+/// it and says nothing there.
+pub fn link_bridge(environment: EnvironmentId) -> String {
+    format!("nsl{:05}", environment.0)
 }
 
 #[cfg(test)]
@@ -168,5 +186,7 @@ mod tests {
     fn names_fit_a_linux_interface_however_many_there_were() {
         assert!(SegmentName::of(EnvironmentId(999_999_999)).as_str().len() <= 15);
         assert!(tap(MachineId(u32::MAX)).len() <= 15);
+        assert!(link_tap(MachineId(u32::MAX)).len() <= 15);
+        assert!(link_bridge(EnvironmentId(u32::MAX)).len() <= 15);
     }
 }

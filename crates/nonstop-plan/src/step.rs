@@ -2,7 +2,7 @@
 
 use crate::desired::{AccountGate, DesiredMachine, Viewer};
 use nonstop_model::{
-    AccountName, MachineId, Segment, SegmentName,
+    AccountName, EnvironmentId, MachineId, Protocol, Segment, SegmentName,
     network::{DESKTOP_NET, RDP_PORT},
 };
 use serde::Serialize;
@@ -37,6 +37,27 @@ pub enum Grant {
         /// Its address.
         address: Ipv4Addr,
     },
+    /// A machine's connections to one port of one server, or of a service of the lab at the
+    /// host's address of its segment.
+    Reach {
+        /// The machine; its tap derives from it.
+        machine: MachineId,
+        /// Its environment; the bridge derives from it.
+        environment: EnvironmentId,
+        /// The machine's address.
+        source: Ipv4Addr,
+        /// Where the server answers.
+        address: Ipv4Addr,
+        /// What it speaks.
+        protocol: Protocol,
+        /// At which port.
+        port: u16,
+    },
+    /// Frames of a machine's own link card on the link segment.
+    Link {
+        /// The machine; its link tap and MAC derive from it.
+        machine: MachineId,
+    },
 }
 
 impl Grant {
@@ -51,7 +72,7 @@ impl Grant {
     pub fn uid(&self) -> Option<u32> {
         match self {
             Grant::Portal { uid, .. } | Grant::Desktop { uid, .. } => Some(*uid),
-            Grant::Port { .. } => None,
+            Grant::Port { .. } | Grant::Reach { .. } | Grant::Link { .. } => None,
         }
     }
 }
@@ -66,6 +87,10 @@ impl fmt::Display for Grant {
                 write!(f, "uid {uid} to the desktop at {address}:{port}")
             }
             Grant::Port { machine, address } => write!(f, "{machine} as {address}"),
+            Grant::Reach { machine, source, address, protocol, port, .. } => {
+                write!(f, "{machine} at {source} to {address}:{port}/{protocol}")
+            }
+            Grant::Link { machine } => write!(f, "{machine} on its link"),
         }
     }
 }

@@ -89,6 +89,7 @@ impl Lab {
     pub(crate) fn new() -> Lab {
         let firewall = Firewall::new(FirewallConfig {
             pool: "10.77.0.0/16".parse().expect("a network"),
+            domains: Default::default(),
             portal_uid: 64_101,
             agent_uid: 64_102,
             dnsmasq_uids: vec![],

@@ -2,7 +2,7 @@
 
 use nftables::expr::{Expression, NamedExpression};
 use nonstop_model::{
-    Mac, MachineId,
+    Mac, MachineId, SegmentName,
     network::{self, SEGMENT_PREFIX},
 };
 use nonstop_plan::Grant;
@@ -40,6 +40,19 @@ fn elements(grant: &Grant) -> Vec<Element> {
                 ("bridge", "neighbours", format!("{tap} . {address}")),
                 ("bridge", "neighbours", format!("{tap} . {host}")),
             ]
+        }
+        Grant::Reach { machine, environment, source, address, protocol, port } => {
+            let (bridge, tap) = (SegmentName::of(environment), network::tap(machine));
+            let server = format!("{address} . {protocol} . {port}");
+            vec![
+                ("inet", "reach", format!("{bridge} . {source} . {server}")),
+                ("bridge", "reach", format!("{tap} . {source} . {server}")),
+                ("inet", "reach_replies", format!("{source} . {server}")),
+            ]
+        }
+        Grant::Link { machine } => {
+            let (tap, mac) = (network::link_tap(machine), Mac::of_link(machine));
+            vec![("bridge", "links", format!("{tap} . {mac}"))]
         }
     }
 }
@@ -109,7 +122,18 @@ impl Reading {
     }
 
     fn named(&self) -> impl Iterator<Item = Grant> {
-        self.elements.keys().filter_map(|(_, set, key)| parse(set, key))
+        // The tap stands in one half of a reach, the bridge in the other.
+        let halves = self
+            .elements
+            .keys()
+            .filter(|(family, set, _)| (family.as_str(), set.as_str()) == ("bridge", "reach"));
+        let taps: BTreeMap<&str, &str> = halves
+            .filter_map(|(_, _, key)| key.split_once(" . ").map(|(tap, flow)| (flow, tap)))
+            .collect();
+        self.elements.keys().filter_map(move |(family, set, key)| {
+            let tap = key.split_once(" . ").and_then(|(_, flow)| taps.get(flow).copied());
+            parse(family, set, key, tap)
+        })
     }
 
     fn get(&self, element: Element) -> Option<Option<Duration>> {
@@ -151,24 +175,36 @@ fn field(value: &Expression<'_>) -> Option<String> {
     }
 }
 
-/// The grant that the element `key` of `set` names; None if it names none.
-fn parse(set: &str, key: &str) -> Option<Grant> {
+/// The grant that the element `key` of `set` names; None if it names none. `tap` is that of the
+/// other half of a reach.
+fn parse(family: &str, set: &str, key: &str, tap: Option<&str>) -> Option<Grant> {
     let fields: Vec<&str> = key.split(" . ").collect();
-    let grant = match (set, fields[..].first_chunk()?) {
-        ("portal", [uid, address, port]) => Grant::Portal {
+    let grant = match (family, set, &fields[..]) {
+        ("inet", "portal", [uid, address, port]) => Grant::Portal {
             uid: uid.parse().ok()?,
             address: address.parse().ok()?,
             port: port.parse().ok()?,
         },
-        ("desktop", [uid, address, port]) => Grant::Desktop {
+        ("inet", "desktop", [uid, address, port]) => Grant::Desktop {
             uid: uid.parse().ok()?,
             address: address.parse().ok()?,
             port: port.parse().ok()?,
         },
-        ("ports", [tap, _, address]) => Grant::Port {
+        ("bridge", "ports", [tap, _, address]) => Grant::Port {
             machine: MachineId(tap.strip_prefix("nst")?.parse().ok()?),
             address: address.parse().ok()?,
         },
+        ("inet", "reach", [bridge, source, address, protocol, port]) => Grant::Reach {
+            machine: MachineId(tap?.strip_prefix("nst")?.parse().ok()?),
+            environment: bridge.parse::<SegmentName>().ok()?.environment(),
+            source: source.parse().ok()?,
+            address: address.parse().ok()?,
+            protocol: protocol.parse().ok()?,
+            port: port.parse().ok()?,
+        },
+        ("bridge", "links", [tap, _]) => {
+            Grant::Link { machine: MachineId(tap.strip_prefix("nsk")?.parse().ok()?) }
+        }
         _ => return None,
     };
     // Read back the same, so that no foreign MAC hides behind a known tap.
@@ -186,7 +222,7 @@ pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {
         if object.get("metainfo").is_some() {
             continue;
         }
-        if let Some(set) = object.get_mut("set") {
+        if let Some(set) = object.get_mut("set").filter(|set| !is_constant(set)) {
             if set["name"] != COUNTS {
                 reading.strange |= reading.read(set).is_none();
             }
@@ -198,14 +234,21 @@ pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {
     kept
 }
 
-/// Removes handles, and orders the members of anonymous sets.
+/// Whether a set is part of the rules: the kernel lets nobody change what it holds.
+fn is_constant(set: &Value) -> bool {
+    set["flags"].as_array().is_some_and(|flags| flags.contains(&"constant".into()))
+}
+
+/// Removes handles, and orders the members of anonymous and constant sets.
 fn normalise(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("handle");
             fields.values_mut().for_each(normalise);
-            if let Some(Value::Array(members)) = fields.get_mut("set") {
-                members.sort_by_key(Value::to_string);
+            for list in ["set", "elem"] {
+                if let Some(Value::Array(members)) = fields.get_mut(list) {
+                    members.sort_by_key(Value::to_string);
+                }
             }
         }
         Value::Array(values) => values.iter_mut().for_each(normalise),

@@ -15,6 +15,8 @@ pub(super) fn render(config: &FirewallConfig) -> String {
         .replace("@ACCOUNT_NET@", &ACCOUNT_NET.to_string())
         .replace("@DESKTOP_NET@", &DESKTOP_NET.to_string())
         .replace("@POOL@", &config.pool.to_string())
+        .replace("@SERVERS@", &servers(config))
+        .replace("@DOMAINS@", &domains(config))
         .replace("@DHCP_UIDS@", &dhcp_uids.join(", "))
         .replace("@CLOSED_UIDS@", &closed)
 }
@@ -35,6 +37,28 @@ fn closed_uids(config: &FirewallConfig) -> String {
     single.chain(ranges).collect::<Vec<_>>().join(", ")
 }
 
+/// The data domains' servers, each with the interface that leads to it.
+fn servers(config: &FirewallConfig) -> String {
+    let pairs = config.domains.iter().flat_map(|(interface, servers)| {
+        servers.iter().map(move |address| format!("\"{interface}\" . {address}"))
+    });
+    elements(pairs)
+}
+
+/// The interfaces of the data domains.
+fn domains(config: &FirewallConfig) -> String {
+    elements(config.domains.keys().map(|interface| format!("\"{interface}\"")))
+}
+
+/// What a set holds from the start; nft knows no empty list.
+fn elements(members: impl Iterator<Item = String>) -> String {
+    let members: Vec<String> = members.collect();
+    if members.is_empty() {
+        return String::new();
+    }
+    format!(" elements = {{ {} }}", members.join(", "))
+}
+
 // Replies and packets without a socket are looked up by where their flow was opened to, in
 // `*_replies`, which holds what the set beside it holds, without the uid. `meta skuid` of a
 // packet without a socket (the kernel finishing for a closed one) matches nothing, not even `!=`.
@@ -46,6 +70,13 @@ table inet nonstop {
 	set portal_replies { type ipv4_addr . inet_service; flags timeout; }
 	set desktop { type uid . ipv4_addr . inet_service; flags timeout; }
 	set desktop_replies { type ipv4_addr . inet_service; flags timeout; }
+	# What a machine may connect to: its segment, its address, the server, protocol and port; and
+	# the same without the segment, by which replies are looked up.
+	set reach { type ifname . ipv4_addr . ipv4_addr . inet_proto . inet_service; flags timeout; }
+	set reach_replies { type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags timeout; }
+	# Of lab.yaml: the interfaces of data domains, and which server lies behind which.
+	set domains { type ifname; flags constant;@DOMAINS@ }
+	set servers { type ifname . ipv4_addr; flags constant;@SERVERS@ }
 	# Not rights: open DNS flows by segment, so that none fills the host's table of connections.
 	set dns_flows { type ifname; size 65535; flags dynamic; }
 
@@ -56,6 +87,7 @@ table inet nonstop {
 		ip daddr @DESKTOP_NET@ goto to_display
 		ip saddr @DESKTOP_NET@ goto from_display
 		oifname "nsb*" goto to_segment
+		oifname "nsl*" drop
 		oifname != "lo" ip daddr @POOL@ goto refuse
 		meta skuid { @CLOSED_UIDS@ } goto refuse
 	}
@@ -90,12 +122,14 @@ table inet nonstop {
 		goto refuse
 	}
 
-	# To a segment: a person to a desktop, and answers of DHCP and DNS. Root has no way either.
+	# To a segment: a person to a desktop, and answers of DHCP, DNS and the lab's services. Root has
+	# no way either.
 	chain to_segment {
 		meta skuid . ip daddr . tcp dport @desktop accept
 		meta skuid { @DHCP_UIDS@ } udp sport 67 udp dport 68 accept
 		udp sport 53 ct direction reply accept
 		tcp sport 53 ct direction reply accept
+		meta l4proto { tcp, udp } ct direction reply ct original ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst @reach_replies accept
 		meta skuid 0-4294967294 goto refuse
 		ct state established ct direction original ip daddr . tcp dport @desktop_replies accept
 		goto refuse
@@ -116,26 +150,52 @@ table inet nonstop {
 	chain input {
 		type filter hook input priority filter; policy accept;
 		iifname "nsb*" goto from_segment
+		iifname "nsl*" drop
+		iifname @domains drop
 		iifname != "lo" ip daddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
 		iifname != "lo" ip saddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
 	}
 
-	# From a segment: DHCP and DNS at the host's address of that segment, and replies of desktops.
+	# From a segment: DHCP, DNS and what the machine may reach at the host's address of that segment,
+	# and replies of desktops.
 	chain from_segment {
 		udp sport 68 udp dport 67 fib daddr . iif type { local, broadcast } accept
 		meta l4proto { tcp, udp } th dport 53 ct state new add @dns_flows { iifname ct count over 500 } drop
 		udp dport 53 fib daddr . iif type local accept
 		tcp dport 53 fib daddr . iif type local accept
+		iifname . ip saddr . ip daddr . meta l4proto . th dport @reach fib daddr . iif type local accept
 		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @desktop_replies accept
-		drop
+		goto refuse_flow
 	}
 
 	chain forward {
 		type filter hook forward priority filter; policy accept;
-		iifname "nsb*" drop
-		oifname "nsb*" drop
+		iifname "nsb*" goto to_server
+		oifname "nsb*" goto from_server
+		iifname "nsl*" drop
+		oifname "nsl*" drop
+		iifname @domains drop
+		oifname @domains drop
 		ip saddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
 		ip daddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
+	}
+
+	# From a machine to a server of its reach, by the interface behind which that server lies.
+	chain to_server {
+		iifname . ip saddr . ip daddr . meta l4proto . th dport @reach oifname . ip daddr @servers accept
+		goto refuse_flow
+	}
+
+	# From a server: replies to what a machine of its reach has opened. It opens nothing itself.
+	chain from_server {
+		iifname . ip saddr @servers meta l4proto { tcp, udp } ct direction reply ct original ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst @reach_replies accept
+		goto refuse_flow
+	}
+
+	# Who is in an open connection is told that it is over; who only tries hears nothing.
+	chain refuse_flow {
+		meta l4proto tcp ct state established reject with tcp reset
+		drop
 	}
 }
 table bridge nonstop
@@ -145,31 +205,59 @@ table bridge nonstop {
 	set cards { type ifname . ether_addr; flags timeout; }
 	set ports { type ifname . ether_addr . ipv4_addr; flags timeout; }
 	set neighbours { type ifname . ipv4_addr; flags timeout; }
+	# A machine's tap and address, and the server, protocol and port it may send to.
+	set reach { type ifname . ipv4_addr . ipv4_addr . inet_proto . inet_service; flags timeout; }
+	# A machine's tap and MAC on its link segment.
+	set links { type ifname . ether_addr; flags timeout; }
 
 	chain prerouting {
 		type filter hook prerouting priority dstnat; policy accept;
 		iifname "nst*" goto from_machine
+		iifname "nsk*" goto from_link
 	}
 
 	# Link-local frames (01:80:c2:…) come here without passing prerouting.
 	chain input {
 		type filter hook input priority filter; policy accept;
 		iifname "nst*" goto from_machine
+		iifname "nsk*" drop
+	}
+
+	# The host says nothing on a link segment.
+	chain output {
+		type filter hook output priority filter; policy accept;
+		oifname "nsk*" drop
 	}
 
 	chain from_machine {
-		ether type ip iifname . ether saddr . ip saddr @ports iifname . ip daddr @neighbours accept
-		ether type ip iifname . ether saddr . ip saddr @ports ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
+		ether type ip iifname . ether saddr . ip saddr @ports goto as_itself
 		ether type ip iifname . ether saddr @cards ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
 		ether type arp iifname . ether saddr . arp saddr ip @ports iifname . arp saddr ether @cards iifname . arp daddr ip @neighbours accept
 		drop
 	}
 
-	# A segment joins machines to the host, not to each other.
+	# IPv4 from a machine's own address: to a server, to the host, or for DHCP.
+	chain as_itself {
+		iifname . ip saddr . ip daddr . meta l4proto . th dport @reach accept
+		iifname . ip daddr @neighbours accept
+		ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
+		drop
+	}
+
+	# On a link segment: whatever the two machines have to say to each other, each from its own MAC.
+	chain from_link {
+		iifname . ether saddr @links accept
+		drop
+	}
+
+	# A segment joins machines to the host, not to each other; a link only machines of the link.
 	chain forward {
 		type filter hook forward priority filter; policy accept;
 		iifname "nst*" drop
 		oifname "nst*" drop
+		iifname "nsk*" oifname "nsk*" accept
+		iifname "nsk*" drop
+		oifname "nsk*" drop
 	}
 }
 "#;
