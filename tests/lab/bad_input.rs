@@ -30,10 +30,14 @@ fn a_missing_image_is_refused_and_a_changed_one_is_not_started() -> Result<()> {
     let templates = world.lab.dir().join("templates");
     let other = fs::read_to_string(templates.join("micro.yaml"))?.replace("micro", "nowhere");
     fs::write(templates.join("nowhere.yaml"), other)?;
-    let request = world.apply("alice", "nowhere")?;
-    let said = world.lab.cli_refuses(&["request", "approve", &request])?;
+    let words = ["request", "apply", "--account", "alice", "--template", "nowhere"];
+    let said =
+        world.lab.cli_refuses(&[&words[..], &["--hours", "1", "--purpose", "x"]].concat())?;
     assert!(said.contains("nowhere") && said.contains("nonstop image build nowhere"), "{said}");
-    assert_eq!(world.lab.cli(&["environment", "list"])?, serde_json::json!([]));
+    assert_eq!(world.lab.cli(&["request", "list"])?, serde_json::json!([]));
+    let templates_seen = world.lab.cli(&["template", "show", "nowhere"])?;
+    let help = templates_seen["problem"]["help"].as_str().unwrap_or_default();
+    assert!(help.contains("nonstop image build nowhere"), "{templates_seen}");
 
     let folder = nonstop_tests::disguised(&world.lab, "changed", |_| ())?;
     let other =

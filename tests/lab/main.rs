@@ -6,5 +6,6 @@ mod crashes;
 mod displays;
 mod images;
 mod isolation;
+mod pair;
 mod portal;
 mod recordings;

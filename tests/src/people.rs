@@ -179,7 +179,7 @@ impl World {
         left.extend(
             links
                 .lines()
-                .filter(|l| l.starts_with("nsb") || l.starts_with("nst"))
+                .filter(|l| ["nsb", "nst", "nsl", "nsk"].iter().any(|ours| l.starts_with(ours)))
                 .map(|name| format!("link {name}")),
         );
         for entry in fs::read_dir(self.lab.state().join("machines"))? {

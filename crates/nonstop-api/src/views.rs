@@ -4,7 +4,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
     AccountName, AccountState, EnvironmentId, MachineId, MachineRole, Period, Power, RdpPolicy,
-    RequestId, RequestState, Role, TemplateName,
+    RequestId, RequestState, RevertPolicy, Role, SegmentKind, TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -89,6 +89,9 @@ pub struct TemplateView {
     pub machines: Vec<MachineRole>,
     /// Memory of its machines together in MiB.
     pub memory_mib: u64,
+    /// What keeps it from being granted, such as an image that is not built.
+    #[serde(default)]
+    pub problem: Option<Problem>,
 }
 
 /// A request.
@@ -160,6 +163,9 @@ pub struct EnvironmentView {
     /// Why the guest's own server is allowed, for staff; empty for others.
     #[serde(default)]
     pub rdp_reason: String,
+    /// Whether its machines may be put back to clean.
+    #[serde(default)]
+    pub revert: RevertPolicy,
     /// What keeps it from being ready.
     pub problem: Option<Problem>,
     /// Its machines.
@@ -193,10 +199,22 @@ pub struct MachineView {
     pub power: Power,
     /// How far it is.
     pub state: MachineStateView,
-    /// Its address on the segment.
-    pub address: Ipv4Addr,
+    /// Its address on the access segment; None for a machine that is not on it.
+    pub address: Option<Ipv4Addr>,
+    /// The segments that it has a card on, in order.
+    #[serde(default)]
+    pub networks: Vec<SegmentKind>,
+    /// Servers and services that it may reach beside those of its segment.
+    #[serde(default)]
+    pub reach: Vec<String>,
+    /// The folder in the guest into which samples are put.
+    #[serde(default)]
+    pub import: Option<String>,
     /// Its generation; grows with each revert.
     pub generation: u32,
+    /// Where its desktop comes from.
+    #[serde(default)]
+    pub rdp: RdpPolicy,
     /// Its desktop; None for a machine without.
     pub desktop: Option<DesktopView>,
 }

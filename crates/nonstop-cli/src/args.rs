@@ -122,10 +122,14 @@ pub(crate) enum TemplateVerb {
         /// Which.
         name: TemplateName,
     },
-    /// Check template files, by default all of the lab; works without the daemon.
+    /// Check template files, by default all of the lab; works without the daemon. Exit code 1 if
+    /// anything is wrong with one.
     Check {
         /// Files.
         files: Vec<PathBuf>,
+        /// Also print what libvirt would be told: each segment's network, each machine's domain.
+        #[arg(long)]
+        xml: bool,
     },
 }
 

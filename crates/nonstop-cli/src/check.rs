@@ -4,7 +4,7 @@
 use crate::{error::CliError, print, print_json, render};
 use nonstop_api::{CallError, CheckItem, Client, Reply, Request};
 use nonstop_image::ImageStore;
-use nonstop_model::{EnvironmentTemplate, Lab};
+use nonstop_model::{EnvironmentTemplate, Lab, template::Known};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -101,12 +101,13 @@ fn templates_and_images(lab: &Lab, folder: &Path) -> Vec<CheckItem> {
     files.sort();
     let found = format!("{} in {}", files.len(), folder.display());
     let mut items = vec![item("templates", !files.is_empty(), found, help)];
+    let known = Known::of(lab);
     let (store, mut seen) = (ImageStore::new(lab.images()), Vec::new());
     for path in files {
         let name = path.display().to_string();
-        let parsed = fs::read_to_string(&path)
-            .map_err(|e| e.to_string())
-            .and_then(|text| EnvironmentTemplate::parse(&name, &text).map_err(|e| e.to_string()));
+        let parsed = fs::read_to_string(&path).map_err(|e| e.to_string()).and_then(|text| {
+            EnvironmentTemplate::parse(&name, &text, Some(&known)).map_err(|e| e.to_string())
+        });
         let template = match parsed {
             Ok(template) => template,
             Err(e) => {

@@ -29,6 +29,10 @@ pub(crate) enum CliError {
     /// A file cannot be written.
     #[error("write {path}")]
     Write { path: PathBuf, source: std::io::Error },
+    /// One of our programs cannot be run.
+    #[error("run {program}")]
+    #[diagnostic(help("`programs` of lab.yaml names the folder of our programs"))]
+    Run { program: PathBuf, source: std::io::Error },
     /// A recording cannot be read on.
     #[error("read recording {id}")]
     Recording { id: u64, source: nonstop_display::recording::RecordingError },

@@ -34,8 +34,8 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), CliError> {
     match &cli.noun {
         Noun::Lab(verb) => return local::lab(cli, verb),
-        Noun::Template(args::TemplateVerb::Check { files }) => {
-            return local::check_templates(cli, files);
+        Noun::Template(args::TemplateVerb::Check { files, xml }) => {
+            return local::check_templates(cli, files, *xml);
         }
         _ => {}
     }

@@ -5,7 +5,7 @@ use crate::{
     table::{Table, cut, plain},
 };
 use nonstop_api::{CheckItem, EnvironmentView, Problem, Reply, RequestView};
-use nonstop_model::{Period, RequestState};
+use nonstop_model::{Period, RequestState, SegmentKind};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -60,7 +60,8 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             table.text(width)
         }
         Reply::Templates(templates) => {
-            let mut table = Table::new(["TEMPLATE", "DESKTOP", "MACHINES", "MIB", "TITLE"]);
+            let columns = ["TEMPLATE", "DESKTOP", "MACHINES", "MIB", "TITLE", "PROBLEM"];
+            let mut table = Table::new(columns);
             for t in templates {
                 let roles: Vec<_> = t.machines.iter().map(ToString::to_string).collect();
                 table.row([
@@ -69,6 +70,7 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
                     roles.join(", "),
                     t.memory_mib.to_string(),
                     t.title.clone(),
+                    t.problem.as_ref().map_or(String::new(), |p| p.message.clone()),
                 ]);
             }
             table.text(width)
@@ -203,6 +205,18 @@ fn environment(e: &EnvironmentView) -> String {
     for m in &e.machines {
         let generation = m.generation;
         lines.push(format!("  {} {}: {}, generation {generation}", m.id, m.role, word(&m.state)));
+        let networks = m.networks.iter().map(|kind| match (kind, m.address) {
+            (SegmentKind::Access, Some(address)) => format!("access as {address}"),
+            (kind, _) => kind.to_string(),
+        });
+        let networks: Vec<_> = networks.collect();
+        if !networks.is_empty() {
+            lines.push(format!("    on {}", networks.join(", ")));
+        }
+        if !m.reach.is_empty() {
+            lines.push(format!("    reaches {}", m.reach.join(", ")));
+        }
+        lines.extend(m.import.as_ref().map(|folder| format!("    samples into {}", plain(folder))));
         if let Some(desktop) = &m.desktop {
             let user = desktop.user.as_deref().unwrap_or("-");
             let password = desktop.password.as_deref().unwrap_or("-");
@@ -259,7 +273,8 @@ mod tests {
             "problem": { "message": "start m1: no memory", "help": "end another environment" },
             "machines": [{
                 "id": "m1", "role": "analyst", "power": "on", "state": "starting",
-                "address": "10.77.0.2", "generation": 1,
+                "address": "10.77.0.2", "networks": ["access", "link"], "generation": 1,
+                "reach": ["reports", "airlock"], "import": "/home/researcher/Import",
                 "desktop": { "address": "10.77.0.2", "port": 3389, "user": "researcher",
                              "password": "secret" },
             }],

@@ -113,7 +113,10 @@ impl Lab {
             image_digest: self.digest.clone(),
             profile: Default::default(),
             uid: nonstop_model::lab::MACHINE_UIDS + n,
-            address: segment.machine(0),
+            address: Some(segment.machine(0)),
+            networks: vec![nonstop_model::SegmentKind::Access],
+            reach: Vec::new(),
+            limits: Default::default(),
             memory_mib: 96,
             vcpus: 1,
             generation: 1,
@@ -128,18 +131,15 @@ impl Lab {
         (machine, segment)
     }
 
-    fn start(
-        &self,
-        machine: &DesiredMachine,
-        segment: &Segment,
-    ) -> Result<(), nonstop_host::HostError> {
+    fn start(&self, machine: &DesiredMachine) -> Result<(), nonstop_host::HostError> {
         let (dir, image) = self.images.verified(&machine.image, &machine.image_digest)?;
         let disk = self.disks.overlay(machine.id, machine.generation);
-        self.libvirt.start_machine(machine, &segment.name, &image, &dir, &disk)
+        self.libvirt.start_machine(machine, &image, &dir, &disk)
     }
 
     fn hosts(&self, machine: &DesiredMachine) -> Vec<SegmentHost> {
-        vec![SegmentHost { machine: machine.id, address: machine.address }]
+        let host = |address| SegmentHost { machine: machine.id, address };
+        machine.address.into_iter().map(host).collect()
     }
 
     /// Observes until `seen` is content; how long it took since `since`.
@@ -165,11 +165,11 @@ impl Lab {
         timed("create disk", || self.disks.create(&m, &image, &dir))?;
         timed("create it again", || self.disks.create(&m, &image, &dir))?;
         check(self.disks.observe()?.get(&(m.id, 1)) == Some(&Disk::Whole), "the disk is whole")?;
-        timed("start", || self.start(&m, &segment))?;
-        timed("start again", || self.start(&m, &segment))?;
+        timed("start", || self.start(&m))?;
+        timed("start again", || self.start(&m))?;
         let mut other = m.clone();
         other.generation = 2;
-        check(self.start(&other, &segment).is_err(), "another generation is refused")?;
+        check(self.start(&other).is_err(), "another generation is refused")?;
         timed("observe", || self.libvirt.observe())?;
         let dnsmasq = format!("/run/libvirt/network/{}.pid", segment.name);
         let first = fs::read_to_string(&dnsmasq)?;
@@ -199,7 +199,7 @@ impl Lab {
         self.until("the kill -9 of QEMU counts as a crash", killed, |l| {
             l.ended.get(&m.id) == Some(&EndReason::Crashed)
         })?;
-        timed("start", || self.start(&m, &segment))?;
+        timed("start", || self.start(&m))?;
         self.ask(&m, "true")?;
         self.libvirt.observe()?;
         let off = Instant::now();
@@ -208,7 +208,7 @@ impl Lab {
             l.ended.get(&m.id) == Some(&EndReason::Shutdown)
         })?;
         check(!agent_socket(&self.agents, m.id).exists(), "its socket is gone")?;
-        timed("start", || self.start(&m, &segment))?;
+        timed("start", || self.start(&m))?;
         self.ask(&m, "true")?;
         timed("reset", || self.libvirt.reset_machine(m.id))?;
         self.ask(&m, "true")?;
@@ -219,7 +219,7 @@ impl Lab {
         self.until("a QEMU told to end by the host counts as a crash", off, |l| {
             l.ended.get(&m.id) == Some(&EndReason::Crashed)
         })?;
-        timed("start", || self.start(&m, &segment))?;
+        timed("start", || self.start(&m))?;
         self.libvirt.observe()?;
         timed("stop", || self.libvirt.stop_machine(m.id))?;
         timed("stop again", || self.libvirt.stop_machine(m.id))?;
@@ -240,7 +240,7 @@ impl Lab {
         self.libvirt.create_segment(&segment, &self.hosts(&m))?;
         self.disks.create(&m, &image, &dir)?;
         for _ in 0..5 {
-            timed("start", || self.start(&m, &segment))?;
+            timed("start", || self.start(&m))?;
             println!(
                 "{:8.1} ms  until its shell answers",
                 self.ask(&m, "cat /proc/uptime; dmesg | grep -E 'Run /init'")?
@@ -258,7 +258,7 @@ impl Lab {
         let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
         self.libvirt.create_segment(&segment, &self.hosts(&m))?;
         self.disks.create(&m, &image, &dir)?;
-        self.start(&m, &segment)?;
+        self.start(&m)?;
         thread::scope(|scope| {
             let write = "dd if=/dev/urandom of=/dev/vda bs=1M count=20 conv=fsync";
             let writer = scope.spawn(move || self.ask(&m, write).map_err(|e| e.to_string()));
@@ -287,7 +287,7 @@ impl Lab {
         let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
         self.libvirt.create_segment(&segment, &self.hosts(&m))?;
         self.disks.create(&m, &image, &dir)?;
-        self.start(&m, &segment)?;
+        self.start(&m)?;
         self.ask(&m, "true")?;
         self.libvirt.observe()?;
         println!("libvirtd is killed");
@@ -307,7 +307,7 @@ impl Lab {
         self.until("the crash is told", Instant::now(), |l| {
             l.ended.get(&m.id) == Some(&EndReason::Crashed)
         })?;
-        self.start(&m, &segment)?;
+        self.start(&m)?;
         self.ask(&m, "true")?;
         self.libvirt.observe()?;
         println!("libvirtd is killed, the guest powers itself off, libvirtd comes back");
@@ -334,7 +334,7 @@ impl Lab {
             let work = || -> Result<(), nonstop_host::HostError> {
                 self.libvirt.remove_segment(&segment.name)?;
                 self.libvirt.create_segment(&segment, &self.hosts(&m))?;
-                self.start(&m, &segment)?;
+                self.start(&m)?;
                 self.libvirt.stop_machine(m.id)
             };
             let began = Instant::now();
@@ -366,7 +366,7 @@ impl Lab {
         println!("  {e}");
         Command::new("kill").args(["-CONT", &libvirtd]).status()?;
         self.until("it answers again", Instant::now(), |_| true)?;
-        self.start(&m, &segment)?;
+        self.start(&m)?;
         self.libvirt.stop_machine(m.id)?;
         self.libvirt.remove_segment(&segment.name)?;
         self.disks.destroy(m.id, 1)?;
@@ -388,7 +388,7 @@ impl Lab {
                             let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
                             self.libvirt.create_segment(segment, &self.hosts(m))?;
                             self.disks.create(m, &image, &dir)?;
-                            self.start(m, segment)
+                            self.start(m)
                         };
                         made().expect("made");
                     }

@@ -4,7 +4,10 @@ use crate::{
     libvirt::{LabMark, domain_name},
     xml::Escaped,
 };
-use nonstop_model::{ImageManifest, Mac, MachineId, SegmentName, network::tap};
+use nonstop_model::{
+    ImageManifest, Mac, MachineId, SegmentKind, SegmentName,
+    network::{link_tap, tap},
+};
 use nonstop_plan::DesiredMachine;
 use std::{
     fmt::Write,
@@ -30,8 +33,6 @@ pub struct Guest<'a> {
     pub lab: &'a LabMark,
     /// The machine as it should be.
     pub machine: &'a DesiredMachine,
-    /// The bridge it is on.
-    pub segment: &'a SegmentName,
     /// The image it starts from.
     pub image: &'a ImageManifest,
     /// Where that image lies.
@@ -59,7 +60,7 @@ pub fn test_socket(agent_dir: &Path, machine: MachineId) -> PathBuf {
 
 /// The domain XML of `guest`.
 pub fn domain_xml(guest: &Guest<'_>) -> String {
-    let Guest { lab, machine: m, segment, image, image_dir, disk, agent_dir, accelerator } = *guest;
+    let Guest { lab, machine: m, image, image_dir, disk, agent_dir, accelerator } = *guest;
     let (kind, cpu, tcg) = match accelerator {
         Accelerator::Kvm => ("kvm", "<cpu mode='host-passthrough'/>", String::new()),
         Accelerator::Tcg { .. } => {
@@ -86,7 +87,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
   </metadata>
   <memory unit='MiB'>{memory}</memory>
   <vcpu>{vcpus}</vcpu>
-  <cputune><shares>100</shares></cputune>
+  <cputune><shares>{weight}</shares></cputune>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{kernel}</kernel>
@@ -107,14 +108,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
   <devices>
     <controller type='usb' model='none'/>
     <controller type='virtio-serial' index='0'>{serial_slot}</controller>
-{disks}    <interface type='bridge'>
-      <mac address='{mac}'/>
-      <source bridge='{segment}'/>
-      <target dev='{tap}'/>
-      <model type='virtio'/>
-      {network_slot}
-    </interface>
-    <serial type='{serial}'/>
+{disks}{cards}    <serial type='{serial}'/>
 {channels}{input}{graphics}    <video><model type='virtio'/>{video_slot}</video>
     <rng model='virtio'><backend model='builtin'/>{rng_slot}</rng>
     <memballoon model='none'/>
@@ -126,6 +120,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
         mark = lab.element(m.id, m.environment, m.generation),
         memory = m.memory_mib,
         vcpus = m.vcpus,
+        weight = m.limits.cpu_weight,
         kernel = shown(&image_dir.join(&image.kernel.file)),
         initrd = shown(&image_dir.join(&image.initrd.file)),
         cmdline = Escaped(&cmdline(&image.cmdline, m)),
@@ -133,13 +128,33 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
         graphics = if display { GRAPHICS } else { "" },
         uid = m.uid,
         disks = if image.disk.is_some() { overlay(disk) } else { String::new() },
-        mac = Mac::of(m.id),
-        tap = tap(m.id),
+        cards = cards(m),
         video_slot = slot(1),
-        network_slot = slot(4),
         serial_slot = slot(5),
         rng_slot = slot(6),
     )
+}
+
+/// The network cards, in the machine's order.
+fn cards(machine: &DesiredMachine) -> String {
+    let card = |kind: &SegmentKind| {
+        let (mac, tap, slot) = match kind {
+            SegmentKind::Access => (Mac::of(machine.id), tap(machine.id), slot(4)),
+            SegmentKind::Link => (Mac::of_link(machine.id), link_tap(machine.id), slot(9)),
+        };
+        format!(
+            "    <interface type='bridge'>
+      <mac address='{mac}'/>
+      <source bridge='{segment}'/>
+      <target dev='{tap}'/>
+      <model type='virtio'/>
+      {slot}
+    </interface>
+",
+            segment = SegmentName::of_kind(*kind, machine.environment),
+        )
+    };
+    machine.networks.iter().map(card).collect()
 }
 
 /// How much translated code QEMU may keep for a guest of this size, in MiB.
@@ -253,6 +268,15 @@ mod tests {
     }
 
     fn render(image: &ImageManifest, accelerator: &Accelerator, console: bool) -> String {
+        render_on(image, accelerator, console, vec![SegmentKind::Access])
+    }
+
+    fn render_on(
+        image: &ImageManifest,
+        accelerator: &Accelerator,
+        console: bool,
+        networks: Vec<SegmentKind>,
+    ) -> String {
         let environment = EnvironmentId(3);
         let machine = DesiredMachine {
             id: MachineId(7),
@@ -261,7 +285,10 @@ mod tests {
             image_digest: "d".into(),
             profile: Default::default(),
             uid: 80_007,
-            address: "10.77.0.50".parse().expect("an address"),
+            address: "10.77.0.50".parse().ok(),
+            networks,
+            reach: Vec::new(),
+            limits: Default::default(),
             memory_mib: 1024,
             vcpus: 2,
             generation: 4,
@@ -280,7 +307,6 @@ mod tests {
         domain_xml(&Guest {
             lab: &LabMark::of("lab"),
             machine: &machine,
-            segment: &SegmentName::of(environment),
             image,
             image_dir: Path::new("/var/lib/nonstop/images/desktop/d"),
             disk: Path::new("/var/lib/nonstop/machines/m7/4/disk.qcow2"),
@@ -299,6 +325,22 @@ mod tests {
     fn a_test_machine_on_the_processor() {
         let image = image("quiet panic=5 no_timer_check", true);
         insta::assert_snapshot!(render(&image, &Accelerator::Kvm, false));
+    }
+
+    #[test]
+    fn the_cards_of_a_pair_lie_on_their_own_segments() {
+        let image = image("quiet", false);
+        let cards = |networks| {
+            let xml = render_on(&image, &Accelerator::Kvm, true, networks);
+            let from = xml.find("    <interface").expect("a card");
+            let to = xml.rfind("</interface>").expect("its end");
+            xml[from..to].to_string()
+        };
+        let debugger = cards(vec![SegmentKind::Access, SegmentKind::Link]);
+        insta::assert_snapshot!(debugger);
+        let debuggee = cards(vec![SegmentKind::Link]);
+        assert_eq!(debuggee.matches("<interface").count(), 1);
+        assert!(debuggee.contains("<source bridge='nsl00003'/>") && !debuggee.contains("nsb"));
     }
 
     #[test]

@@ -86,14 +86,10 @@ impl RealHost {
         self.disks.create(machine, &manifest, &folder)
     }
 
-    fn start_machine(
-        &self,
-        machine: &DesiredMachine,
-        segment: &nonstop_model::SegmentName,
-    ) -> Result<(), HostError> {
+    fn start_machine(&self, machine: &DesiredMachine) -> Result<(), HostError> {
         let (folder, manifest) = self.images.verified(&machine.image, &machine.image_digest)?;
         let disk = self.disks.overlay(machine.id, machine.generation);
-        self.libvirt.start_machine(machine, segment, &manifest, &folder, &disk)
+        self.libvirt.start_machine(machine, &manifest, &folder, &disk)
     }
 }
 
@@ -155,11 +151,12 @@ impl Host for RealHost {
             Step::DestroyDisk { machine, generation } => {
                 self.disks.destroy(*machine, *generation)?;
             }
+            Step::CreateLink { segment } => self.libvirt.create_link(segment)?,
             Step::CreateSegment { segment, hosts } => {
                 self.libvirt.create_segment(segment, hosts)?;
             }
             Step::CreateDisk { machine } => self.create_disk(machine)?,
-            Step::StartMachine { machine, segment } => self.start_machine(machine, segment)?,
+            Step::StartMachine { machine } => self.start_machine(machine)?,
             Step::ResetMachine { machine } => self.libvirt.reset_machine(*machine)?,
             Step::PrepareMachine { machine } => {
                 let Some((user, password)) = &machine.preparation else {

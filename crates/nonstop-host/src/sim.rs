@@ -5,7 +5,7 @@
 //! order, as those of [`crate::RealHost`].
 
 use crate::{Host, HostError, Outcome};
-use nonstop_model::{EnvironmentId, MachineId, SegmentName};
+use nonstop_model::{MachineId, Segment, SegmentName};
 use nonstop_plan::{
     Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay, ObservedMachine,
     ObservedSegment, Step,
@@ -144,8 +144,8 @@ impl SimHost {
     }
 
     /// Somebody deletes a bridge of ours.
-    pub fn bridge_vanishes(&self, environment: EnvironmentId) {
-        self.world().volatile.segments.remove(&SegmentName::of(environment));
+    pub fn bridge_vanishes(&self, segment: &SegmentName) {
+        self.world().volatile.segments.remove(segment);
     }
 
     /// Somebody flushes our nft tables.
@@ -269,9 +269,10 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
                 w.disks.remove(&key);
             })?;
         }
-        Step::CreateSegment { segment, .. } => {
+        Step::CreateSegment { segment: Segment { name: segment, .. }, .. }
+        | Step::CreateLink { segment } => {
             world.effect(|w| {
-                w.volatile.segments.insert(segment.name.clone());
+                w.volatile.segments.insert(segment.clone());
             })?;
         }
         Step::CreateDisk { machine } => {
@@ -287,14 +288,15 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
                 })?;
             }
         }
-        Step::StartMachine { machine, segment } => {
+        Step::StartMachine { machine } => {
             let key = (machine.id, machine.generation);
             assert!(
                 world.disks.get(&key).is_some_and(|disk| disk.state == Disk::Whole),
                 "{} was started on a disk that is not whole",
                 machine.id
             );
-            assert!(world.volatile.segments.contains(segment), "started without its bridge");
+            let segments = &world.volatile.segments;
+            assert!(machine.segments().all(|s| segments.contains(&s)), "started without a bridge");
             let started = ObservedMachine {
                 environment: machine.environment,
                 generation: machine.generation,

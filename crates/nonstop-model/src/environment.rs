@@ -113,8 +113,8 @@ pub struct Machine {
     pub image: ImageName,
     /// Digest of that image's manifest: the folder it is read from.
     pub image_digest: String,
-    /// Its address on the segment.
-    pub address: Ipv4Addr,
+    /// Its address on the access segment; None for a machine that is not on it.
+    pub address: Option<Ipv4Addr>,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Virtual processors.

@@ -3,6 +3,7 @@
 
 use crate::ids::{EnvironmentId, MachineId};
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -22,15 +23,65 @@ pub fn display_address(machine: MachineId) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(DESKTOP_NET.network()) + machine.0)
 }
 
-/// Name of a segment's bridge: `nsb` and five digits; fits the 15 bytes of Linux.
+/// What a segment joins.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SegmentKind {
+    /// Machines of one environment with the host, which gives addresses and answers names there.
+    Access,
+    /// Machines of one environment with each other. The host has no address on it and says
+    /// nothing there.
+    Link,
+}
+
+impl SegmentKind {
+    /// The word of templates, pages and log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SegmentKind::Access => "access",
+            SegmentKind::Link => "link",
+        }
+    }
+
+    fn prefix(self) -> &'static str {
+        match self {
+            SegmentKind::Access => "nsb",
+            SegmentKind::Link => "nsl",
+        }
+    }
+}
+
+impl fmt::Display for SegmentKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Name of a segment's bridge: `nsb` (access) or `nsl` (link) and five digits; fits the 15 bytes
+/// of Linux.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SegmentName(String);
 
 impl SegmentName {
-    /// The segment of an environment.
+    /// The access segment of an environment.
     pub fn of(environment: EnvironmentId) -> SegmentName {
-        SegmentName(format!("nsb{:05}", environment.0))
+        SegmentName::of_kind(SegmentKind::Access, environment)
+    }
+
+    /// The segment of an environment that is of `kind`.
+    pub fn of_kind(kind: SegmentKind, environment: EnvironmentId) -> SegmentName {
+        SegmentName(format!("{}{:05}", kind.prefix(), environment.0))
+    }
+
+    /// What it joins.
+    pub fn kind(&self) -> SegmentKind {
+        match self.0.starts_with(SegmentKind::Link.prefix()) {
+            true => SegmentKind::Link,
+            false => SegmentKind::Access,
+        }
     }
 
     /// The environment whose segment this is.
@@ -54,7 +105,8 @@ impl FromStr for SegmentName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("nsb") {
+        let [access, link] = [SegmentKind::Access, SegmentKind::Link].map(SegmentKind::prefix);
+        match text.strip_prefix(access).or_else(|| text.strip_prefix(link)) {
             Some(d) if (5..=9).contains(&d.len()) && d.bytes().all(|b| b.is_ascii_digit()) => {
                 Ok(SegmentName(text.into()))
             }
@@ -160,12 +212,6 @@ pub fn link_tap(machine: MachineId) -> String {
     format!("nsk{:05}", machine.0)
 }
 
-/// The bridge of the link segment of `environment`: `nsl` and digits. The host has no address on
-/// it and says nothing there.
-pub fn link_bridge(environment: EnvironmentId) -> String {
-    format!("nsl{:05}", environment.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,10 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_segment_says_what_it_joins() {
+        let link: SegmentName = "nsl00009".parse().expect("a name");
+        assert_eq!((link.kind(), link.environment()), (SegmentKind::Link, EnvironmentId(9)));
+        assert_eq!(SegmentName::of(EnvironmentId(9)).kind(), SegmentKind::Access);
+        assert!("nsk00009".parse::<SegmentName>().is_err());
+    }
+
+    #[test]
     fn names_fit_a_linux_interface_however_many_there_were() {
         assert!(SegmentName::of(EnvironmentId(999_999_999)).as_str().len() <= 15);
+        let link = SegmentName::of_kind(SegmentKind::Link, EnvironmentId(999_999_999));
+        assert!(link.as_str().len() <= 15);
         assert!(tap(MachineId(u32::MAX)).len() <= 15);
         assert!(link_tap(MachineId(u32::MAX)).len() <= 15);
-        assert!(link_bridge(EnvironmentId(u32::MAX)).len() <= 15);
     }
 }

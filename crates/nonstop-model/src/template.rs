@@ -1,7 +1,17 @@
 //! Environment templates: what an environment consists of, as YAML in `templates/`.
+//!
+//! A template says which machines there are, what each is made of, which segments it has a card
+//! on and which servers it may reach. What can be wrong with one, and where in the file that
+//! stands, is [`Fault`].
+
+mod check;
+
+pub use check::{Fault, Known};
 
 use crate::{
     image::ImageName,
+    limits::Limits,
+    network::SegmentKind,
     profile::MachineProfile,
     yaml::{self, ConfigError},
 };
@@ -128,10 +138,49 @@ pub struct MachineTemplate {
     /// Virtual processors.
     #[serde(default = "one")]
     pub vcpus: u8,
+    /// Its network cards, in this order: `access` joins it to the host, `link` to the other
+    /// machines of the environment. A debuggee has `link` alone.
+    #[serde(default = "access")]
+    pub networks: Vec<SegmentKind>,
+    /// Servers of the data domain that it may connect to, and `airlock`. DHCP and DNS come with
+    /// `access` and are not named here.
+    #[serde(default)]
+    pub reach: Vec<String>,
+    /// Where its desktop comes from, if not as for the others of the template.
+    #[serde(default)]
+    pub rdp: Option<RdpPolicy>,
+    /// The folder in the guest into which samples are put.
+    #[serde(default)]
+    pub import: Option<String>,
+    /// What it may use up.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 fn one() -> u8 {
     1
+}
+
+fn access() -> Vec<SegmentKind> {
+    vec![SegmentKind::Access]
+}
+
+impl MachineTemplate {
+    /// Whether it has a card on a segment of `kind`.
+    pub fn is_on(&self, kind: SegmentKind) -> bool {
+        self.networks.contains(&kind)
+    }
+}
+
+/// When a researcher may put a machine back to clean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RevertPolicy {
+    /// At any time.
+    #[default]
+    Anytime,
+    /// Not at all: what a machine has written is to be kept.
+    Never,
 }
 
 /// What an environment consists of.
@@ -151,56 +200,74 @@ pub struct EnvironmentTemplate {
     /// Why the guest's own server is allowed, for staff; asked for with `rdp: guest` alone.
     #[serde(default)]
     pub rdp_reason: String,
+    /// The data domain of `lab.yaml` whose servers its machines may reach; none by default.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// When machines may be put back to clean.
+    #[serde(default)]
+    pub revert: RevertPolicy,
+    /// How many named snapshots a researcher may keep of a machine.
+    #[serde(default = "four")]
+    pub snapshots: u8,
     /// Its machines.
     pub machines: Vec<MachineTemplate>,
 }
 
+fn four() -> u8 {
+    4
+}
+
 impl EnvironmentTemplate {
-    /// Parses and checks `text`, which stands in `file`.
-    pub fn parse(file: &str, text: &str) -> Result<EnvironmentTemplate, ConfigError> {
-        let template: EnvironmentTemplate = yaml::parse(file, text)?;
-        template.check().map_err(|message| {
-            let key = message.split('`').nth(1).unwrap_or("version").to_string();
-            yaml::error_at_key(file, text, &key, message)
-        })?;
-        Ok(template)
+    /// Parses and checks `text`, which stands in `file`; with `known`, also against what the lab
+    /// has. Errors: the first fault, with its place.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        known: Option<&Known>,
+    ) -> Result<EnvironmentTemplate, ConfigError> {
+        EnvironmentTemplate::parse_all(file, text, known).map_err(|mut faults| faults.remove(0))
     }
 
-    /// What parsing alone cannot see. Errors: one sentence that says what and how to mend it.
-    pub fn check(&self) -> Result<(), String> {
-        if self.version != 1 {
-            return Err(format!("`version` is {}: this program reads version 1", self.version));
-        }
-        if self.rdp == RdpPolicy::Guest && self.rdp_reason.trim().is_empty() {
-            return Err("`rdp` is `guest`, a way out for any byte: say why in `rdp_reason`, or \
-                        use `console`"
-                .into());
-        }
-        if self.machines.is_empty() || self.machines.len() > 12 {
-            return Err("`machines` must list one to twelve machines".into());
-        }
-        let mut roles: Vec<_> = self.machines.iter().map(|m| m.role).collect();
-        roles.sort();
-        if roles.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err("each role may appear once in `machines`".into());
-        }
-        for machine in &self.machines {
-            let least = machine.profile.least_memory_mib();
-            if !(least..=1 << 20).contains(&machine.memory_mib) {
-                return Err(format!(
-                    "`memory_mib` of {} is {}: use {least} to 1048576 with profile {}",
-                    machine.role, machine.memory_mib, machine.profile
-                ));
-            }
-            if !(1..=64).contains(&machine.vcpus) {
-                return Err(format!("`vcpus` of {} must be 1 to 64", machine.role));
+    /// Like [`EnvironmentTemplate::parse`], with every fault; there is at least one.
+    pub fn parse_all(
+        file: &str,
+        text: &str,
+        known: Option<&Known>,
+    ) -> Result<EnvironmentTemplate, Vec<ConfigError>> {
+        let template: EnvironmentTemplate = yaml::parse(file, text).map_err(|e| vec![e])?;
+        let mut faults = template.faults();
+        for unknown in known.into_iter().flat_map(|known| template.unknown(known)) {
+            if faults.iter().all(|fault| fault.at != unknown.at) {
+                faults.push(unknown);
             }
         }
-        Ok(())
+        let place = |fault: Fault| yaml::error_at_path(file, text, &fault.at, fault.message);
+        let errors: Vec<ConfigError> = faults.into_iter().map(place).collect();
+        if errors.is_empty() { Ok(template) } else { Err(errors) }
     }
 
     /// Memory of all its machines in MiB.
     pub fn memory_mib(&self) -> u64 {
         self.machines.iter().map(|m| u64::from(m.memory_mib)).sum()
+    }
+
+    /// The machine of `role`.
+    pub fn machine(&self, role: MachineRole) -> Option<&MachineTemplate> {
+        self.machines.iter().find(|m| m.role == role)
+    }
+
+    /// Where the desktop of `machine` comes from.
+    pub fn desktop_of(&self, machine: &MachineTemplate) -> RdpPolicy {
+        machine.rdp.unwrap_or(self.rdp)
+    }
+
+    /// Whether any desktop comes from a guest's own server.
+    pub fn has_guest_desktop(&self) -> bool {
+        self.machines.iter().any(|m| self.desktop_of(m) == RdpPolicy::Guest)
+    }
+
+    /// Whether it has a link segment.
+    pub fn has_link(&self) -> bool {
+        self.machines.iter().any(|m| m.is_on(SegmentKind::Link))
     }
 }

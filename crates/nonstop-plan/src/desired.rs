@@ -3,11 +3,15 @@
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, EnvironmentId, ImageName, MachineId, MachineProfile, Password, Power, PublicKey,
-    Segment,
+    AccountName, EnvironmentId, ImageName, Limits, MachineId, MachineProfile, Password, Power,
+    PublicKey, ReachTarget, Segment, SegmentKind, SegmentName,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 /// Everything that is wanted. What stands in neither list is not wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +79,13 @@ pub struct DesiredEnvironment {
     pub machines: Vec<DesiredMachine>,
 }
 
+impl DesiredEnvironment {
+    /// The segments that its machines have cards on.
+    pub fn segments(&self) -> BTreeSet<SegmentName> {
+        self.machines.iter().flat_map(DesiredMachine::segments).collect()
+    }
+}
+
 /// Where a machine's desktop is served: the target of the researcher's tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desktop {
@@ -130,8 +141,14 @@ pub struct DesiredMachine {
     pub profile: MachineProfile,
     /// The uid of its QEMU.
     pub uid: u32,
-    /// Its address on the segment.
-    pub address: Ipv4Addr,
+    /// Its address on the access segment; None for a machine that is not on it.
+    pub address: Option<Ipv4Addr>,
+    /// Its network cards, in order.
+    pub networks: Vec<SegmentKind>,
+    /// What it may connect to.
+    pub reach: Vec<ReachTarget>,
+    /// What it may use up.
+    pub limits: Limits,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Virtual processors.
@@ -152,4 +169,11 @@ pub struct DesiredMachine {
     pub viewers: Vec<Viewer>,
     /// The host's run in which it was last seen running.
     pub seen_in: Option<String>,
+}
+
+impl DesiredMachine {
+    /// The segments that it has a card on, in the order of its cards.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentName> + '_ {
+        self.networks.iter().map(|kind| SegmentName::of_kind(*kind, self.environment))
+    }
 }

@@ -12,10 +12,11 @@ use crate::{
     step::{Grant, SegmentHost, Step},
 };
 use jiff::Timestamp;
-use nonstop_model::{EnvironmentId, MachineId, Power, SegmentName};
+use nonstop_model::{EnvironmentId, MachineId, Power, ReachTarget, SegmentKind, SegmentName};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     time::Duration,
 };
 
@@ -76,14 +77,22 @@ fn wanted_grants(desired: &Desired, observed: &Observed, now: Timestamp) -> Gran
         grants.insert(grant, Some(Timestamp::MAX));
     }
     for environment in desired.environments.values().filter(|e| e.phase == Phase::Live) {
-        let segment = observed.segments.get(&environment.segment.name);
-        if !segment.is_some_and(|s| s.whole) {
-            continue;
-        }
         for machine in &environment.machines {
-            let port = Grant::Port { machine: machine.id, address: machine.address };
-            grants.insert(port, None);
+            if !machine.segments().all(|name| is_whole(observed, &name)) {
+                continue;
+            }
+            if let Some(address) = machine.address {
+                grants.insert(Grant::Port { machine: machine.id, address }, None);
+            }
+            if machine.networks.contains(&SegmentKind::Link) {
+                grants.insert(Grant::Link { machine: machine.id }, None);
+            }
+            // What follows is the person's: it goes with the account.
             let Some(gate) = desired.accounts.get(&environment.account) else { continue };
+            for target in &machine.reach {
+                let Some(source) = machine.address else { continue };
+                grants.insert(reach_grant(machine, source, target), Some(environment.until));
+            }
             let Some(desktop) = machine.desktop else { continue };
             let grant =
                 Grant::Desktop { uid: gate.uid, address: desktop.address, port: desktop.port };
@@ -110,6 +119,22 @@ fn wanted_grants(desired: &Desired, observed: &Observed, now: Timestamp) -> Gran
         }
     }
     grants
+}
+
+/// The right of `machine`, at its address `source`, to connect to `target`.
+pub fn reach_grant(machine: &DesiredMachine, source: Ipv4Addr, target: &ReachTarget) -> Grant {
+    Grant::Reach {
+        machine: machine.id,
+        environment: machine.environment,
+        source,
+        address: target.address,
+        protocol: target.protocol,
+        port: target.port,
+    }
+}
+
+fn is_whole(observed: &Observed, segment: &SegmentName) -> bool {
+    observed.segments.get(segment).is_some_and(|seen| seen.whole)
 }
 
 fn wanted_gates(desired: &Desired, grants: &Grants) -> BTreeMap<String, AccountGate> {
@@ -250,13 +275,13 @@ fn plan_environment(
         Phase::Grace => {
             environment.destroy_at.into_iter().for_each(|at| plan.wake(at));
             stop(plan, &mut queue, environment, observed, now);
-            remove_segment(&mut queue, environment, observed);
+            remove_segments(&mut queue, environment, observed);
         }
         Phase::Destroy => {
             for machine in running(environment, observed) {
                 queue.push(Step::StopMachine { machine: machine.id });
             }
-            remove_segment(&mut queue, environment, observed);
+            remove_segments(&mut queue, environment, observed);
             for ((machine, generation), _) in disks_of(environment, observed) {
                 queue.push(Step::DestroyDisk { machine, generation });
             }
@@ -277,11 +302,11 @@ fn build(
     observed: &Observed,
     now: Timestamp,
 ) {
-    let name = &environment.segment.name;
-    let whole = observed.segments.get(name).is_some_and(|s| s.whole);
+    let wanted = environment.segments();
     let mut stopped = BTreeSet::new();
     for machine in &environment.machines {
         let runs = observed.machines.get(&machine.id);
+        let whole = machine.segments().all(|name| is_whole(observed, &name));
         if machine.power == Power::Off && runs.is_some() {
             plan.wake(machine.force_off_at.max(now));
             queue.push(power_off(machine, now));
@@ -291,8 +316,10 @@ fn build(
             stopped.insert(machine.id);
         }
     }
-    if !whole && observed.segments.contains_key(name) {
-        queue.push(Step::RemoveSegment { segment: name.clone() });
+    for name in segments_of(environment, observed) {
+        if !(is_whole(observed, name) && wanted.contains(name)) {
+            queue.push(Step::RemoveSegment { segment: name.clone() });
+        }
     }
     for ((machine, generation), disk) in disks_of(environment, observed) {
         let current =
@@ -301,10 +328,13 @@ fn build(
             queue.push(Step::DestroyDisk { machine, generation });
         }
     }
-    if !whole {
-        queue.push(Step::CreateSegment {
-            segment: environment.segment.clone(),
-            hosts: hosts(environment),
+    for segment in wanted.into_iter().filter(|name| !is_whole(observed, name)) {
+        queue.push(match segment.kind() {
+            SegmentKind::Access => Step::CreateSegment {
+                segment: environment.segment.clone(),
+                hosts: hosts(environment),
+            },
+            SegmentKind::Link => Step::CreateLink { segment },
         });
     }
     for machine in &environment.machines {
@@ -321,7 +351,7 @@ fn build(
                     queue.push(Step::PrepareMachine { machine: machine.clone() });
                 }
             }
-            _ => queue.push(Step::StartMachine { machine: machine.clone(), segment: name.clone() }),
+            _ => queue.push(Step::StartMachine { machine: machine.clone() }),
         }
     }
 }
@@ -343,7 +373,7 @@ fn show(
             first.push(Step::OpenDisplay { machine: id });
         }
         let starts = queue.iter().position(|step| match step {
-            Step::StartMachine { machine, .. } => machine.id == id,
+            Step::StartMachine { machine } => machine.id == id,
             _ => false,
         });
         let stops = queue.contains(&Step::StopMachine { machine: id });
@@ -369,7 +399,7 @@ fn show(
 
 fn hosts(environment: &DesiredEnvironment) -> Vec<SegmentHost> {
     let machines = environment.machines.iter();
-    machines.map(|m| SegmentHost { machine: m.id, address: m.address }).collect()
+    machines.filter_map(|m| Some(SegmentHost { machine: m.id, address: m.address? })).collect()
 }
 
 fn power_off(machine: &DesiredMachine, now: Timestamp) -> Step {
@@ -393,13 +423,22 @@ fn stop(
     }
 }
 
-/// Removes the bridge once nothing stands on it.
-fn remove_segment(queue: &mut Vec<Step>, environment: &DesiredEnvironment, observed: &Observed) {
-    let name: &SegmentName = &environment.segment.name;
-    let asked_only = queue.iter().any(|step| matches!(step, Step::ShutdownMachine { .. }));
-    if observed.segments.contains_key(name) && !asked_only {
-        queue.push(Step::RemoveSegment { segment: name.clone() });
+/// Removes the bridges once nothing stands on them.
+fn remove_segments(queue: &mut Vec<Step>, environment: &DesiredEnvironment, observed: &Observed) {
+    if queue.iter().any(|step| matches!(step, Step::ShutdownMachine { .. })) {
+        return;
     }
+    for segment in segments_of(environment, observed) {
+        queue.push(Step::RemoveSegment { segment: segment.clone() });
+    }
+}
+
+/// The segments of `environment` that are there, wanted or not.
+fn segments_of<'a>(
+    environment: &'a DesiredEnvironment,
+    observed: &'a Observed,
+) -> impl Iterator<Item = &'a SegmentName> {
+    observed.segments.keys().filter(|name| name.environment() == environment.id)
 }
 
 fn running<'a>(

@@ -154,6 +154,11 @@ pub enum Step {
         /// Which generation.
         generation: u32,
     },
+    /// Make a bridge that joins machines with each other and has nothing of the host on it.
+    CreateLink {
+        /// Which.
+        segment: SegmentName,
+    },
     /// Make a bridge with DHCP and DNS for its machines.
     CreateSegment {
         /// Bridge and addresses.
@@ -170,8 +175,6 @@ pub enum Step {
     StartMachine {
         /// Which.
         machine: DesiredMachine,
-        /// On which bridge.
-        segment: SegmentName,
     },
     /// Reset the guest as by its button.
     ResetMachine {
@@ -242,13 +245,17 @@ impl fmt::Display for Step {
             Step::DestroyDisk { machine, generation } => {
                 write!(f, "destroy generation {generation} of {machine}")
             }
+            Step::CreateLink { segment } => write!(f, "create link {segment}"),
             Step::CreateSegment { segment, .. } => {
                 write!(f, "create segment {} ({})", segment.name, segment.net)
             }
             Step::CreateDisk { machine: m } => {
                 write!(f, "create generation {} of {} from image {}", m.generation, m.id, m.image)
             }
-            Step::StartMachine { machine: m, segment } => write!(f, "start {} on {segment}", m.id),
+            Step::StartMachine { machine: m } => {
+                let segments: Vec<String> = m.segments().map(Into::into).collect();
+                write!(f, "start {} on {}", m.id, segments.join(", "))
+            }
             Step::ResetMachine { machine } => write!(f, "reset {machine}"),
             Step::PrepareMachine { machine: m } => write!(f, "set the password of {}", m.id),
             Step::OpenDisplay { machine } => write!(f, "serve the display of {machine}"),

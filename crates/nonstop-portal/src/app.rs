@@ -106,6 +106,10 @@ impl App {
             .route("/environments/{id}", get(environments::show))
             .route("/environments/{id}/power", post(environments::power))
             .route(
+                "/environments/{id}/revert",
+                get(environments::ask_revert_unit).post(environments::revert_unit),
+            )
+            .route(
                 "/environments/{id}/revert/{role}",
                 get(environments::ask_revert).post(environments::revert),
             )

@@ -155,6 +155,13 @@ texts! {
     role_debugger: "Debugger machine", "デバッガ";
     role_debuggee: "Debuggee machine", "デバッグ対象";
     address: "Address", "アドレス";
+    linked: "joined to its pair by a link", "リンクでもう一台と接続";
+    link_alone: "No network but the link to its pair", "ネットワークはもう一台とのリンクのみ";
+    reaches: "Reaches", "接続先:";
+    import_folder: "Samples are put into", "検体の投入先:";
+    unit: "All machines", "すべてのマシン";
+    unit_lead: "These machines are one unit. Here all of them are switched together; below, each alone.",
+        "これらのマシンは一組です。ここではまとめて、下ではそれぞれを個別に操作できます。";
     generation: "Generation", "世代";
     power_on: "Power on", "電源を入れる";
     power_off: "Shut down", "シャットダウン";
@@ -198,6 +205,8 @@ texts! {
     revert_title: "Put {} back to clean?", "{} を初期状態に戻しますか？";
     revert_what: "Everything that was written on this machine is left behind: files, settings, and what is running. It starts anew from its image with a new password. This cannot be taken back.",
         "ファイル・設定・実行中のプログラムなど、このマシンに書き込まれた内容はすべて失われます。イメージから新たに起動し、パスワードも新しくなります。この操作は取り消せません。";
+    revert_unit_what: "Everything that was written on any of its machines is left behind: files, settings, and what is running. Each starts anew from its image. This cannot be taken back.",
+        "すべてのマシンについて、ファイル・設定・実行中のプログラムなど書き込まれた内容が失われます。それぞれイメージから新たに起動します。この操作は取り消せません。";
     revert_do: "Put it back to clean", "初期状態に戻す";
 
     // Accounts.

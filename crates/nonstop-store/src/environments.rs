@@ -85,14 +85,15 @@ impl Read<'_> {
             ("ended", Some(destroy_at)) => EnvironmentState::Ended { destroy_at },
             _ => EnvironmentState::Gone,
         };
+        let template: EnvironmentTemplate = codec::json("a template", &text(3)?)?;
         Ok(Environment {
             id,
             account: codec::parsed("an account's name", &text(1)?)?,
             template_name: codec::parsed("a template's name", &text(2)?)?,
-            template: codec::json("a template", &text(3)?)?,
+            machines: self.machines(id, &segment, &template)?,
+            template,
             period: period.map_err(|e| codec::corrupt("a period", e))?,
             slot,
-            machines: self.machines(id, &segment)?,
             segment,
             state,
         })

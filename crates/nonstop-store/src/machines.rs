@@ -3,7 +3,10 @@
 use crate::{Grant, Read, StoreError, Write, codec};
 use jiff::Timestamp;
 use nonstop_model::lab::{LAST_MACHINE_UID, MACHINE_UIDS};
-use nonstop_model::{EnvironmentId, Machine, MachineId, MachineRole, Password, Power, Segment};
+use nonstop_model::{
+    EnvironmentId, EnvironmentTemplate, Machine, MachineId, MachineRole, Password, Power, Segment,
+    SegmentKind,
+};
 use rusqlite::Row;
 use serde_json::json;
 
@@ -12,6 +15,7 @@ impl Read<'_> {
         &self,
         environment: EnvironmentId,
         segment: &Segment,
+        template: &EnvironmentTemplate,
     ) -> Result<Vec<Machine>, StoreError> {
         let mut statement = self.tx.prepare_cached(
             "SELECT id, position, role, image, image_digest, memory_mib, vcpus, generation, power,
@@ -22,19 +26,26 @@ impl Read<'_> {
         let mut rows = statement.query([environment.0])?;
         let mut machines = Vec::new();
         while let Some(row) = rows.next()? {
-            machines.push(machine_from(row, segment)?);
+            machines.push(machine_from(row, segment, template)?);
         }
         Ok(machines)
     }
 }
 
-fn machine_from(row: &Row<'_>, segment: &Segment) -> Result<Machine, StoreError> {
+fn machine_from(
+    row: &Row<'_>,
+    segment: &Segment,
+    template: &EnvironmentTemplate,
+) -> Result<Machine, StoreError> {
     let text = |column| row.get::<_, String>(column);
     let generation = row.get(7)?;
+    let role = codec::parsed("a role", &text(2)?)?;
+    let on_access = template.machine(role).is_some_and(|m| m.is_on(SegmentKind::Access));
+    let position = row.get(1)?;
     Ok(Machine {
         id: MachineId(row.get(0)?),
-        address: segment.machine(row.get(1)?),
-        role: codec::parsed("a role", &text(2)?)?,
+        address: on_access.then(|| segment.machine(position)),
+        role,
         image: codec::parsed("an image's name", &text(3)?)?,
         image_digest: text(4)?,
         memory_mib: row.get(5)?,

@@ -36,7 +36,7 @@ fn lab() -> (tempfile::TempDir, Db) {
         w.grant_environment(&Grant {
             account: name("alice"),
             template_name: "micro".parse().expect("a name"),
-            template: EnvironmentTemplate::parse("t", text).expect("valid"),
+            template: EnvironmentTemplate::parse("t", text, None).expect("valid"),
             period: Period::new(at("00:00:00"), at("20:00:00")).expect("ordered"),
             machines: vec![GrantedMachine {
                 image: "micro".parse().expect("a name"),

@@ -44,7 +44,7 @@ fn grant(account: &str, machines: u64) -> Grant {
     Grant {
         account: name(account),
         template_name: "micro".parse().expect("a name"),
-        template: EnvironmentTemplate::parse("t", text).expect("valid"),
+        template: EnvironmentTemplate::parse("t", text, None).expect("valid"),
         period: period(),
         machines: vec![GrantedMachine {
             image: "micro".parse().expect("a name"),

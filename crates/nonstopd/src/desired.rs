@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountState, Environment, EnvironmentState, Lab, Machine, MachineId, MachineProfile,
+    AccountState, Environment, EnvironmentState, Lab, Limits, Machine, MachineId, MachineProfile,
     RdpPolicy, network::display_address,
 };
 use nonstop_plan::{
@@ -86,15 +86,10 @@ fn environment(
 /// Where the desktop of `machine` is; None where it has none.
 pub fn desktop(machine: &Machine, environment: &Environment) -> Option<Desktop> {
     let port = machine.desktop_port?;
-    let console = environment.template.rdp == RdpPolicy::Console;
-    let address = if console { display_address(machine.id) } else { machine.address };
+    let template = environment.template.machine(machine.role)?;
+    let console = environment.template.desktop_of(template) == RdpPolicy::Console;
+    let address = if console { display_address(machine.id) } else { machine.address? };
     Some(Desktop { console, address, port })
-}
-
-/// The hardware of `machine`, as its template said when it was granted.
-pub fn profile(machine: &Machine, environment: &Environment) -> MachineProfile {
-    let mut machines = environment.template.machines.iter();
-    machines.find(|m| m.role == machine.role).map_or_else(Default::default, |m| m.profile)
 }
 
 fn machine(machine: &Machine, environment: &Environment, viewers: &mut Viewers) -> DesiredMachine {
@@ -102,14 +97,19 @@ fn machine(machine: &Machine, environment: &Environment, viewers: &mut Viewers) 
         Some(user) if !machine.prepared => Some((user.clone(), machine.password.clone())),
         _ => None,
     };
+    // As its template said when it was granted.
+    let template = environment.template.machine(machine.role);
     DesiredMachine {
         id: machine.id,
         environment: environment.id,
         image: machine.image.clone(),
         image_digest: machine.image_digest.clone(),
-        profile: profile(machine, environment),
+        profile: template.map_or_else(MachineProfile::default, |t| t.profile),
         uid: machine.uid(),
         address: machine.address,
+        networks: template.map_or_else(Vec::new, |t| t.networks.clone()),
+        reach: Vec::new(),
+        limits: template.map_or_else(Limits::default, |t| t.limits.clone()),
         memory_mib: machine.memory_mib,
         vcpus: machine.vcpus,
         generation: machine.generation,

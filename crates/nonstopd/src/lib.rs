@@ -9,6 +9,7 @@ pub mod displays;
 pub mod login;
 pub mod person;
 pub mod reconciler;
+pub mod render;
 pub mod server;
 pub mod service;
 pub mod status;

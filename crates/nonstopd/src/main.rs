@@ -9,6 +9,7 @@ use nonstopd::{
     Clock, SystemClock, displays,
     login::Logins,
     reconciler::{Reconciler, Wake},
+    render::render,
     server::{self, Door},
     service::Service,
     status::Status,
@@ -23,6 +24,9 @@ struct Args {
     /// The file that describes the lab.
     #[arg(long, env = "NONSTOP_LAB", default_value = "/etc/nonstop/lab.yaml")]
     lab: PathBuf,
+    /// Only print the libvirt XML of this template's segments and machines.
+    #[arg(long)]
+    render: Option<PathBuf>,
 }
 
 fn main() -> miette::Result<()> {
@@ -37,6 +41,11 @@ fn main() -> miette::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let lab = Lab::load(&args.lab)?;
+    if let Some(template) = args.render {
+        let xml = render(&lab, &template).map_err(|e| miette::miette!("{e}"))?;
+        print!("{xml}");
+        return Ok(());
+    }
     run(lab).map_err(|e| miette::miette!("{e:#}"))
 }
 

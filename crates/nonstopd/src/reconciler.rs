@@ -311,7 +311,7 @@ impl Reconciler {
             Step::StopMachine { machine } => {
                 self.db.write("nonstopd", now, |w| w.machine_stopped(*machine))
             }
-            Step::StartMachine { machine, .. } => {
+            Step::StartMachine { machine } => {
                 self.db.write("nonstopd", now, |w| w.machine_starting(machine.id))
             }
             _ => Ok(()),

@@ -1,7 +1,7 @@
 //! Environment templates, read anew from their folder whenever they are asked for, so that an
 //! admin adds one without a restart.
 
-use nonstop_model::{EnvironmentTemplate, Lab, TemplateName, yaml};
+use nonstop_model::{EnvironmentTemplate, Lab, TemplateName, template::Known, yaml};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Templates that cannot be used.
@@ -23,14 +23,15 @@ pub enum TemplateError {
     Config(#[from] yaml::ConfigError),
 }
 
-/// The template `name`.
+/// The template `name`, checked against what `lab` has; not against the images that are built.
 pub fn load(lab: &Lab, name: &TemplateName) -> Result<EnvironmentTemplate, TemplateError> {
     let path = lab.templates.join(format!("{name}.yaml"));
     let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => TemplateError::Unknown(name.clone()),
         _ => TemplateError::Read { path: path.clone(), source },
     })?;
-    Ok(EnvironmentTemplate::parse(&path.display().to_string(), &text)?)
+    let known = Known::of(lab);
+    Ok(EnvironmentTemplate::parse(&path.display().to_string(), &text, Some(&known))?)
 }
 
 /// All templates that can be used, by name; the others are logged.

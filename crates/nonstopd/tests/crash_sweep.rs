@@ -11,7 +11,8 @@ use nonstop_host::{
 };
 use nonstop_model::{
     AccountName, AccountState, EnvironmentId, EnvironmentState, EnvironmentTemplate, Lab,
-    MachineId, MachineRole, Password, Period, Power, PublicKey, Role, capacity::Room,
+    MachineId, MachineRole, Password, Period, Power, PublicKey, Role, SegmentKind, SegmentName,
+    capacity::Room,
 };
 use nonstop_plan::{Disk, Phase, plan};
 use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, StoreError, Write};
@@ -98,11 +99,13 @@ impl TestLab {
     fn grant(&self, account: &str, seconds: i64) {
         // Bob's desktops come from the hypervisor's display, those of others from the guest.
         let rdp = if account == "bob" { "console" } else { "guest\nrdp_reason: a test" };
+        // A debuggee has no server of its own that anybody could reach.
+        let pair = if account == "bob" { "console" } else { "none" };
         let user = Some("user").filter(|_| account != "bob");
         let text = format!(
             "version: 1\ntitle: t\nrdp: {rdp}\nmachines:\n\
-            - {{role: debugger, image: a, memory_mib: 96}}\n\
-            - {{role: debuggee, image: b, memory_mib: 96}}\n"
+            - {{role: debugger, image: a, memory_mib: 96, networks: [access, link]}}\n\
+            - {{role: debuggee, image: b, memory_mib: 96, networks: [link], rdp: {pair}}}\n"
         );
         let machine = |user: Option<&str>, port| GrantedMachine {
             image: "a".parse().expect("a name"),
@@ -111,14 +114,15 @@ impl TestLab {
             password: Password("p".into()),
             desktop_port: port,
         };
+        let bobs_port = Some(3389).filter(|_| account == "bob");
         let now = self.clock.now();
         let until = Timestamp::from_second(now.as_second() + seconds).expect("small");
         let grant = Grant {
             account: account.parse().expect("a name"),
             template_name: "t".parse().expect("a name"),
-            template: EnvironmentTemplate::parse("t", &text).expect("valid"),
+            template: EnvironmentTemplate::parse("t", &text, None).expect("valid"),
             period: Period::new(now, until).expect("ordered"),
-            machines: vec![machine(user, Some(3389)), machine(None, None)],
+            machines: vec![machine(user, Some(3389)), machine(None, bobs_port)],
             pool: self.lab.network.pool,
             room: Room { memory_mib: 1000, machines: 10 },
         };
@@ -169,7 +173,9 @@ impl TestLab {
         let mut disks = BTreeMap::new();
         for environment in wanted.environments.values() {
             let live = environment.phase == Phase::Live;
-            assert_eq!(seen.segments.contains_key(&environment.segment.name), live, "segment");
+            for segment in environment.segments() {
+                assert_eq!(seen.segments.contains_key(&segment), live, "{segment}");
+            }
             for machine in &environment.machines {
                 let on = live && machine.power == Power::On;
                 assert_eq!(seen.machines.contains_key(&machine.id), on, "{}", machine.id);
@@ -350,7 +356,9 @@ fn a_suspended_account_is_cut_and_its_machines_go_on() {
 fn a_bridge_deleted_and_rules_flushed_by_hand_are_put_right() {
     insta::assert_snapshot!(crash_sweep(|lab| {
         ready(lab);
-        lab.host.bridge_vanishes(E1);
+        lab.host.bridge_vanishes(&SegmentName::of(E1));
+        lab.settle();
+        lab.host.bridge_vanishes(&SegmentName::of_kind(SegmentKind::Link, E1));
         lab.settle();
         lab.host.rules_are_flushed();
         lab.settle();

@@ -30,6 +30,14 @@ impl LabMark {
         Uuid::new_v5(&self.0, segment.as_str().as_bytes())
     }
 
+    /// The hardware address of a link segment's bridge: locally administered, and this lab's
+    /// alone. The bridge has it from the call on that makes it.
+    pub(crate) fn link_address(&self, segment: &SegmentName) -> String {
+        let bytes = self.segment(segment).into_bytes();
+        let tail: Vec<String> = bytes[..5].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("5a:{}", tail.join(":"))
+    }
+
     /// The machine whose guest has this name and UUID, if it is this lab's.
     pub(crate) fn machine_of(&self, name: &str, uuid: Uuid) -> Option<MachineId> {
         let machine = name.strip_prefix(PREFIX)?.parse().ok()?;

@@ -6,6 +6,7 @@
 
 mod ends;
 mod ffi;
+mod link;
 mod mark;
 mod mend;
 mod pool;
@@ -13,6 +14,7 @@ mod segment;
 mod watch;
 
 pub use mark::{LabMark, domain_name};
+pub use segment::network_xml;
 pub use watch::Wake;
 
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     access::open_to_others,
     domain::{Accelerator, Guest, agent_socket, domain_xml, test_socket},
 };
-use nonstop_model::{ImageManifest, MachineId, Segment, SegmentName};
+use nonstop_model::{ImageManifest, MachineId, Segment, SegmentKind, SegmentName};
 use nonstop_plan::{DesiredMachine, EndReason, ObservedMachine, ObservedSegment, SegmentHost};
 use pool::{Failure, Link, Pool};
 use std::{
@@ -203,8 +205,11 @@ impl Libvirt {
     }
 
     fn list_segments(&self, link: &Link) -> Result<BTreeMap<SegmentName, ObservedSegment>, Error> {
-        let bridges = segment::bridges();
-        let mut segments = BTreeMap::new();
+        let access = |name: &SegmentName| name.kind() == SegmentKind::Access;
+        let bridges = segment::bridges().into_iter().filter(access);
+        let links = link::list(&self.lab).into_iter();
+        let mut segments: BTreeMap<SegmentName, ObservedSegment> =
+            links.map(|(name, whole)| (name, ObservedSegment { whole })).collect();
         let mut foreign = BTreeSet::new();
         for (flag, active) in [
             (sys::VIR_CONNECT_LIST_NETWORKS_ACTIVE, true),
@@ -254,9 +259,19 @@ impl Libvirt {
         segment::harden(name).map_err(|e| HostError::new(doing(), e))
     }
 
+    /// Makes the link `segment` exist: a bridge that is up and has nothing of the host on it.
+    /// Repeatable.
+    pub fn create_link(&self, segment: &SegmentName) -> Result<(), HostError> {
+        link::create(&self.lab, segment)
+            .map_err(|e| HostError::new(format!("create link {segment}"), e))
+    }
+
     /// Makes `segment` not exist. Repeatable.
     pub fn remove_segment(&self, segment: &SegmentName) -> Result<(), HostError> {
         let doing = || format!("remove segment {segment}");
+        if segment.kind() == SegmentKind::Link {
+            return link::remove(&self.lab, segment).map_err(|e| HostError::new(doing(), e));
+        }
         let removed = self.work.with(|link| {
             let Some(network) = self.network(link, segment)? else { return Ok(()) };
             if network.is_active()? {
@@ -281,7 +296,6 @@ impl Libvirt {
     pub fn start_machine(
         &self,
         machine: &DesiredMachine,
-        segment: &SegmentName,
         image: &ImageManifest,
         image_dir: &Path,
         disk: &Path,
@@ -290,7 +304,6 @@ impl Libvirt {
         let guest = Guest {
             lab: &self.lab,
             machine,
-            segment,
             image,
             image_dir,
             disk,

@@ -10,7 +10,7 @@ use std::{fmt::Write, fs, io, path::PathBuf, process::Command};
 ///
 /// DHCP has no range, only entries: a stranger gets no address, and dnsmasq offers at once
 /// instead of first asking whether an address is in use. DNS knows no name and asks nobody.
-pub(super) fn network_xml(lab: &LabMark, segment: &Segment, hosts: &[SegmentHost]) -> String {
+pub fn network_xml(lab: &LabMark, segment: &Segment, hosts: &[SegmentHost]) -> String {
     let mut entries = String::new();
     for host in hosts {
         let _ = writeln!(

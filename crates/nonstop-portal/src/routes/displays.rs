@@ -43,7 +43,7 @@ pub(crate) async fn list(person: Person) -> PageResult {
     let raw = match person.is_staff() {
         true => {
             let mut all = ask!(person, Request::EnvironmentList { all: false } => Environments);
-            all.retain(|e| e.rdp == RdpPolicy::Guest);
+            all.retain(|e| e.machines.iter().any(|m| m.rdp == RdpPolicy::Guest));
             all
         }
         false => Vec::new(),

@@ -14,7 +14,7 @@ use axum::{
     response::IntoResponse,
 };
 use nonstop_api::{EnvironmentStateView, EnvironmentView, MachineStateView, MachineView, Request};
-use nonstop_model::{EnvironmentId, MachineRole, Power, RdpPolicy};
+use nonstop_model::{EnvironmentId, MachineRole, Power, RdpPolicy, RevertPolicy, SegmentKind};
 
 #[derive(Template)]
 #[template(path = "environment.html")]
@@ -24,6 +24,11 @@ struct Show {
     machines: Vec<Row>,
     /// Whether it is granted: machines can be switched.
     alive: bool,
+    /// Whether any machine is wanted on, and whether any is wanted off.
+    any_on: bool,
+    any_off: bool,
+    /// Whether machines may be put back to clean.
+    can_revert: bool,
     /// Whether it is shown to its owner.
     own: bool,
 }
@@ -31,6 +36,8 @@ struct Show {
 /// A machine and its desktop.
 struct Row {
     m: MachineView,
+    /// Whether it is joined to the other machines.
+    linked: bool,
     on: bool,
     ready: bool,
     desktop: Option<Desktop>,
@@ -50,14 +57,18 @@ pub(crate) async fn show(person: Person, Path(id): Path<EnvironmentId>) -> PageR
     }
     let gateway = &person.me.lab.connect;
     let machines = e.machines.iter().map(|m| Row {
+        linked: m.networks.contains(&SegmentKind::Link),
         on: m.power == Power::On,
         ready: m.state == MachineStateView::Ready,
         desktop: Desktop::of(gateway, &e, m),
         m: m.clone(),
     });
-    let machines = machines.collect();
+    let machines: Vec<Row> = machines.collect();
     let own = e.account == person.account.name;
-    html(&Show { p, e, machines, alive, own })
+    let any_on = machines.iter().any(|row| row.on);
+    let any_off = machines.iter().any(|row| !row.on);
+    let can_revert = e.revert == RevertPolicy::Anytime;
+    html(&Show { p, e, machines, alive, any_on, any_off, can_revert, own })
 }
 
 pub(crate) async fn power(
@@ -65,9 +76,13 @@ pub(crate) async fn power(
     Path(id): Path<EnvironmentId>,
     fields: Fields,
 ) -> PageResult {
-    let role = fields.get("machine").parse::<MachineRole>().map_err(|_| PageError::Bad)?;
+    // Without a machine all of them are meant.
+    let role = match fields.get("machine") {
+        "" => None,
+        role => Some(role.parse::<MachineRole>().map_err(|_| PageError::Bad)?),
+    };
     let action = fields.get("action").parse().map_err(|_| PageError::Bad)?;
-    person.ask(Request::EnvironmentPower { id, role: Some(role), action }).await?;
+    person.ask(Request::EnvironmentPower { id, role, action }).await?;
     see_other(&format!("/environments/{id}?done=power"))
 }
 
@@ -94,6 +109,19 @@ pub(crate) async fn ask_revert(
     let heading = p.fill(p.t.revert_title, format!("{id} {}", p.machine_role(&role)));
     let (what, button) = (p.t.revert_what, p.t.revert_do);
     html(&Confirm { p, heading, what, button, back: format!("/environments/{id}") })
+}
+
+pub(crate) async fn ask_revert_unit(person: Person, Path(id): Path<EnvironmentId>) -> PageResult {
+    let _there = ask!(person, Request::EnvironmentShow { id } => Environment);
+    let p = person.page(Section::Home);
+    let heading = p.fill(p.t.revert_title, id);
+    let (what, button) = (p.t.revert_unit_what, p.t.revert_do);
+    html(&Confirm { p, heading, what, button, back: format!("/environments/{id}") })
+}
+
+pub(crate) async fn revert_unit(person: Person, Path(id): Path<EnvironmentId>) -> PageResult {
+    person.ask(Request::EnvironmentRevert { id, role: None }).await?;
+    see_other(&format!("/environments/{id}?done=reverted"))
 }
 
 pub(crate) async fn revert(

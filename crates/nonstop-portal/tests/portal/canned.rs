@@ -153,6 +153,8 @@ fn environment(id: &str, account: &str) -> Value {
         "machines": [{
             "id": format!("m{number}"), "role": "analyst", "power": "on", "state": machine,
             "address": format!("10.77.0.{}", number * 16 + 2), "generation": 1,
+            "rdp": if id == "e1" { "guest" } else { "console" }, "networks": ["access"],
+            "reach": ["pcap", "airlock"],
             "desktop": { "address": format!("10.77.0.{}", number * 16 + 2), "port": 3389,
                          "user": "researcher", "password": password },
         }],

@@ -9,7 +9,7 @@ use nonstop_api::{
 };
 use nonstop_model::{
     Environment, EnvironmentId, EnvironmentState, Machine, MachineRole, Period, Power,
-    lab::ACCOUNT_UIDS,
+    RevertPolicy, lab::ACCOUNT_UIDS,
 };
 use nonstop_plan::{Desktop, Grant, Observed};
 use std::time::Duration;
@@ -75,6 +75,15 @@ impl Service {
         role: Option<MachineRole>,
     ) -> Result<Reply, ApiError> {
         let environment = self.granted(caller, id)?;
+        match environment.template.revert {
+            RevertPolicy::Anytime => {}
+            RevertPolicy::Never => {
+                let template = &environment.template_name;
+                let message = format!("the template `{template}` keeps what its machines write");
+                return Err(ApiError::new(ErrorCode::Forbidden, message)
+                    .help("end the environment and apply for a new one"));
+            }
+        }
         self.commit(caller, |w| {
             for role in roles(&environment, role) {
                 w.revert(id, role, &fresh_password())?;
@@ -187,6 +196,7 @@ impl Service {
                 true => environment.template.rdp_reason.clone(),
                 false => String::new(),
             },
+            revert: environment.template.revert,
             problem: if gone { None } else { self.status.problem(environment.id) },
             machines,
         }
@@ -230,13 +240,18 @@ fn machine_view(
         (Power::Off, Some(_)) => MachineStateView::Stopping,
         (Power::Off, None) => MachineStateView::Off,
     };
+    let template = environment.template.machine(machine.role);
     MachineView {
         id: machine.id,
         role: machine.role,
         power: machine.power,
         state,
         address: machine.address,
+        networks: template.map_or_else(Vec::new, |t| t.networks.clone()),
+        reach: template.map_or_else(Vec::new, |t| t.reach.clone()),
+        import: template.and_then(|t| t.import.clone()),
         generation: machine.generation,
+        rdp: template.map_or_else(Default::default, |t| environment.template.desktop_of(t)),
         desktop,
     }
 }

@@ -6,8 +6,8 @@ use nonstop_api::{
     ApiError, CheckItem, ConnectView, LabView, PlanView, ReachView, Reply, StatsView,
     TraceVerification, TraceView,
 };
-use nonstop_model::{AccountState, EnvironmentState};
-use nonstop_plan::{Grant, plan};
+use nonstop_model::{AccountState, EnvironmentState, SegmentKind, SegmentName};
+use nonstop_plan::{DesiredEnvironment, DesiredMachine, Desktop, Grant, plan, reach_grant};
 
 impl Service {
     pub(super) fn lab_view(&self) -> LabView {
@@ -84,25 +84,20 @@ impl Service {
         }
         for environment in desired.environments.values() {
             for machine in &environment.machines {
-                let Some(desktop) = machine.desktop else { continue };
-                let Some(gate) = desired.accounts.get(&environment.account) else { continue };
-                let (address, port) = (desktop.address, desktop.port);
-                let grant = Grant::Desktop { uid: gate.uid, address, port };
-                rows.push(ReachView {
-                    from: environment.account.to_string(),
-                    to: format!("desktop of {}", machine.id),
-                    by: format!("tcp {address}:{port}"),
+                let own = rows_of(machine, environment);
+                let desktop = machine.desktop.zip(desired.accounts.get(&environment.account));
+                let desktop = desktop.map(|(Desktop { address, port, .. }, gate)| {
+                    let to = format!("desktop of {}", machine.id);
+                    let grant = Grant::Desktop { uid: gate.uid, address, port };
+                    (gate.name.to_string(), to, format!("tcp {address}:{port}"), grant)
+                });
+                let all = desktop.into_iter().chain(own);
+                rows.extend(all.map(|(from, to, by, grant)| ReachView {
+                    from,
+                    to,
+                    by,
                     granted: held.contains_key(&grant),
-                });
-                rows.push(ReachView {
-                    from: machine.id.to_string(),
-                    to: "dhcp, dns".into(),
-                    by: format!("udp {}:67, 53", environment.segment.host()),
-                    granted: held.contains_key(&Grant::Port {
-                        machine: machine.id,
-                        address: machine.address,
-                    }),
-                });
+                }));
             }
         }
         Ok(Reply::Reach(rows))
@@ -198,4 +193,33 @@ impl Service {
             trace_rows,
         }))
     }
+}
+
+/// What `machine` may reach: from, to, by which way, and the right that says so.
+fn rows_of(
+    machine: &DesiredMachine,
+    environment: &DesiredEnvironment,
+) -> Vec<(String, String, String, Grant)> {
+    let from = machine.id.to_string();
+    let mut rows = Vec::new();
+    if let Some(address) = machine.address {
+        let by = format!("udp {}:67, 53", environment.segment.host());
+        let grant = Grant::Port { machine: machine.id, address };
+        rows.push((from.clone(), "dhcp, dns".into(), by, grant));
+    }
+    for target in &machine.reach {
+        let Some(source) = machine.address else { continue };
+        let by = format!("{} {}:{}", target.protocol, target.address, target.port);
+        rows.push((from.clone(), target.server.clone(), by, reach_grant(machine, source, target)));
+    }
+    if machine.networks.contains(&SegmentKind::Link) {
+        let peers = environment.machines.iter();
+        let peers = peers.filter(|m| m.id != machine.id && m.networks.contains(&SegmentKind::Link));
+        let by = SegmentName::of_kind(SegmentKind::Link, environment.id);
+        rows.extend(peers.map(|peer| {
+            let grant = Grant::Link { machine: machine.id };
+            (from.clone(), peer.id.to_string(), format!("link {by}"), grant)
+        }));
+    }
+    rows
 }

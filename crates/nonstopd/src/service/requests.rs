@@ -2,7 +2,7 @@
 
 use super::{Service, one_line, refusal, some_lines};
 use crate::{caller::Caller, status::chain, templates};
-use nonstop_api::{ApiError, ErrorCode, Reply, RequestView, TemplateView};
+use nonstop_api::{ApiError, ErrorCode, Problem, Reply, RequestView, TemplateView};
 use nonstop_model::{
     AccountName, AccountState, EnvironmentTemplate, Password, Period, RdpPolicy, Request,
     RequestId, Role, TemplateName, capacity::Full, network::RDP_PORT,
@@ -20,7 +20,11 @@ impl Service {
             name,
             memory_mib: template.memory_mib(),
             machines: template.machines.iter().map(|m| m.role).collect(),
-            title: template.title,
+            title: template.title.clone(),
+            problem: self
+                .missing_images(&template)
+                .err()
+                .map(|e| Problem { message: e.message, help: e.help }),
             title_ja: template.title_ja,
             rdp: template.rdp,
         });
@@ -57,6 +61,7 @@ impl Service {
         let definition = templates::load(&self.lab, &template).map_err(template_refusal)?;
         self.check_period(period)?;
         self.fits_at_all(&definition)?;
+        self.missing_images(&definition)?;
         let purpose = some_lines("purpose", &purpose, 2000)?;
         let new = NewRequest { account, template, period, purpose };
         let request = self.commit(caller, |w| {
@@ -82,6 +87,16 @@ impl Service {
             return invalid(format!("the period is too long: use at most {LONGEST_DAYS} days"));
         }
         Ok(())
+    }
+
+    /// Refuses what could not be started: an image of it is not built.
+    fn missing_images(&self, template: &EnvironmentTemplate) -> Result<(), ApiError> {
+        template.machines.iter().try_for_each(|machine| {
+            self.images
+                .current(&machine.image)
+                .map(drop)
+                .map_err(|e| ApiError::new(ErrorCode::Conflict, chain(&e)).help(e.help.clone()))
+        })
     }
 
     /// Refuses what would not fit into an empty lab.
@@ -149,15 +164,14 @@ impl Service {
             .images
             .current(&machine.image)
             .map_err(|e| ApiError::new(ErrorCode::Conflict, chain(&e)).help(e.help.clone()))?;
+        let rdp = template.desktop_of(machine);
         Ok(GrantedMachine {
             image: machine.image.clone(),
             image_digest,
             // Whoever looks at the display is in already: no password is needed.
-            guest_user: manifest
-                .user
-                .filter(|_| manifest.agent && template.rdp == RdpPolicy::Guest),
+            guest_user: manifest.user.filter(|_| manifest.agent && rdp == RdpPolicy::Guest),
             password: fresh_password(),
-            desktop_port: match template.rdp {
+            desktop_port: match rdp {
                 RdpPolicy::None => None,
                 RdpPolicy::Console => Some(RDP_PORT),
                 RdpPolicy::Guest => manifest.rdp_port,
