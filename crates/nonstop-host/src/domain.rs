@@ -5,7 +5,7 @@ use crate::{
     xml::Escaped,
 };
 use nonstop_model::{
-    ImageManifest, Mac, MachineId, SegmentKind, SegmentName,
+    ImageManifest, Limits, Mac, MachineId, SegmentKind, SegmentName,
     network::{link_tap, tap},
 };
 use nonstop_plan::DesiredMachine;
@@ -127,7 +127,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
         input = if display { input() } else { String::new() },
         graphics = if display { GRAPHICS } else { "" },
         uid = m.uid,
-        disks = if image.disk.is_some() { overlay(disk) } else { String::new() },
+        disks = if image.disk.is_some() { overlay(disk, &m.limits) } else { String::new() },
         cards = cards(m),
         video_slot = slot(1),
         serial_slot = slot(5),
@@ -206,16 +206,18 @@ fn channel(socket: &Path, port: &str) -> String {
 /// The host's page cache keeps one copy of the base that all guests share, which a cache of
 /// `none` would read from the disk for each; a guest's flushes reach the disk either way. A
 /// guest that fills the host's disk is paused rather than told of an error it cannot mend.
-fn overlay(disk: &Path) -> String {
+fn overlay(disk: &Path, limits: &Limits) -> String {
     format!(
         "    <disk type='file' device='disk'>
       <driver name='qemu' type='qcow2' cache='writeback' discard='unmap' error_policy='enospace'/>
       <source file='{}'/>
       <target dev='vda' bus='virtio'/>
+      <iotune><total_iops_sec>{}</total_iops_sec></iotune>
       {}
     </disk>
 ",
         shown(disk),
+        limits.iops,
         slot(3)
     )
 }

@@ -14,7 +14,7 @@ use nonstop_model::{
     MachineId, MachineRole, Password, Period, Power, PublicKey, Role, SegmentKind, SegmentName,
     capacity::Room,
 };
-use nonstop_plan::{Disk, Phase, plan};
+use nonstop_plan::{Disk, Phase, Step, plan};
 use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, StoreError, Write};
 use nonstopd::{
     Clock,
@@ -338,6 +338,20 @@ fn a_reverted_machine_starts_clean_and_its_pair_is_not_touched() {
         lab.want(|w| w.revert(E1, MachineRole::Debugger, &Password("q".into())));
         lab.settle();
         assert_eq!(lab.host.disks()[&(MachineId(2), 1)], other);
+    }));
+}
+
+#[test]
+fn a_debuggee_put_back_to_clean_never_touches_its_debugger() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        let debugger = lab.host.disks()[&(M1, 1)];
+        lab.want(|w| w.revert(E1, MachineRole::Debuggee, &Password("q".into())));
+        let queues = lab.reconciler_plan().environments;
+        let touched = |step: &Step| format!("{step} ").contains("m1 ");
+        assert!(!queues.values().flatten().any(touched), "{queues:?}");
+        lab.settle();
+        assert_eq!(lab.host.disks()[&(M1, 1)], debugger);
     }));
 }
 

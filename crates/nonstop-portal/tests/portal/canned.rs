@@ -142,6 +142,9 @@ fn environment(id: &str, account: &str) -> Value {
     };
     let number: u32 = id[1..].parse().expect("a number");
     let password = (account == "alice").then_some("k7mq2xw9ptrn4v8zjh3c");
+    if id == "e4" {
+        return pair();
+    }
     json!({
         "id": id, "account": "alice", "template": "macro",
         "title": "macro: darknet traffic on a Linux desktop",
@@ -158,6 +161,32 @@ fn environment(id: &str, account: &str) -> Value {
             "desktop": { "address": format!("10.77.0.{}", number * 16 + 2), "port": 3389,
                          "user": "researcher", "password": password },
         }],
+    })
+}
+
+/// A debugger, which runs, and its debuggee, which is off.
+fn pair() -> Value {
+    let machine = |id: &str, role: &str, power: &str, state: &str, last: u8| {
+        json!({
+            "id": id, "role": role, "power": power, "state": state, "generation": 3,
+            "desktop": { "address": format!("127.128.0.{last}"), "port": 3389, "user": null,
+                         "password": null, "fingerprint": "ab".repeat(32) },
+        })
+    };
+    let mut debugger = machine("m7", "debugger", "on", "ready", 7);
+    debugger["address"] = json!("10.77.0.66");
+    debugger["networks"] = json!(["access", "link"]);
+    debugger["reach"] = json!(["reports", "airlock"]);
+    debugger["import"] = json!("/home/researcher/Import");
+    let mut debuggee = machine("m8", "debuggee", "off", "off", 8);
+    debuggee["networks"] = json!(["link"]);
+    json!({
+        "id": "e4", "account": "alice", "template": "dynamic-micro",
+        "title": "dynamic-micro: a debugger, and a debuggee that runs the sample",
+        "title_ja": "動的ミクロ解析環境",
+        "period": { "from": "2030-01-01T00:00:00Z", "until": "2030-01-02T08:00:00Z" },
+        "state": "ready", "destroy_at": null, "rdp": "console", "problem": null,
+        "machines": [debugger, debuggee],
     })
 }
 
@@ -268,7 +297,7 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
         Request::EnvironmentList { .. } => {
             reply("environments", json!(["e3", "e2", "e1"].map(|id| environment(id, who))))
         }
-        Request::EnvironmentShow { id } if id.0 <= 3 => {
+        Request::EnvironmentShow { id } if id.0 <= 4 => {
             reply("environment", environment(&id.to_string(), who))
         }
         Request::EnvironmentShow { id } => {

@@ -5,13 +5,15 @@ use insta::assert_snapshot;
 use nonstop_api::{ApiError, ErrorCode, PowerAction, Request};
 
 /// Each page that anybody gets to, by role.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 13] = [
     "/",
     "/requests",
     "/requests/r3",
     "/requests/new",
     "/environments/e1",
     "/environments/e2",
+    "/environments/e4",
+    "/environments/e4/revert",
     "/environments/e1/end",
     "/environments/e1/revert/analyst",
     "/sessions?all=1",
@@ -75,6 +77,21 @@ fn displays_and_recordings() {
     // SHA-1 of what the canned daemon has for a certificate.
     let about = alice.get("/about").body;
     assert!(about.contains("405fe3864badfb7c09428bb8daa3e602c50d9b91"), "{about}");
+}
+
+#[test]
+fn a_pair_is_switched_as_one_or_each_machine_alone() {
+    let world = World::new();
+    let mut alice = world.alice();
+    assert_snapshot!("environment_pair", alice.get("/environments/e4").main());
+    let power = "/environments/e4/power";
+    alice.post("/environments/e4", power, &[("machine", ""), ("action", "off")]);
+    alice.post("/environments/e4", power, &[("machine", "debuggee"), ("action", "on")]);
+    let refused = alice.post("/environments/e4", power, &[("machine", "king"), ("action", "on")]);
+    assert_eq!(refused.status, 400);
+    alice.post("/environments/e4/revert", "/environments/e4/revert", &[]);
+    let asked: Vec<_> = world.daemon.done();
+    assert_snapshot!(format!("{asked:#?}"));
 }
 
 #[test]
