@@ -1,0 +1,145 @@
+//! The proof: the matrix, what differs, and whether it all holds.
+
+use crate::{
+    drift,
+    host::Host,
+    kernel::Kernel,
+    listing::NoListing,
+    matrix::{self, Cell, Closed, Matrix},
+    question::What,
+    wanted::Wanted,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+/// What was proven.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Whether what gets through is what the lab wants, proven, with nothing strange on the host.
+    pub holds: bool,
+    /// Cells in which something is allowed or gets through.
+    pub cells: Vec<Cell>,
+    /// Cells in which nothing does.
+    pub closed: Vec<Closed>,
+    /// What differs, in plain words.
+    pub differences: Vec<String>,
+    /// What could not be proven, and why.
+    pub not_proven: Vec<String>,
+    /// Servers for which only a listener stands.
+    pub stand_ins: Vec<String>,
+}
+
+/// Proves `wanted` from what was read of the kernel. No I/O.
+///
+/// Errors: the listing of the rules is none.
+pub fn prove(kernel: &Kernel, wanted: &Wanted) -> Result<Proof, NoListing> {
+    let host = Host::new(kernel)?;
+    let Matrix { cells, closed } = matrix::matrix(&host, wanted);
+    let mut differences = drift::differences(&host, wanted);
+    let mut not_proven: BTreeSet<String> = drift::strange(&host, wanted).into_iter().collect();
+    for cell in cells.iter().filter(|cell| !cell.agrees) {
+        let Cell { from, to, what, allowed, reachable, rule, .. } = cell;
+        match &cell.not_proven {
+            Some(why) => _ = not_proven.insert(format!("{from} to {to}, {what}: {why}")),
+            None => differences.push(format!(
+                "{from} to {to}, {what}: allowed {allowed}, gets through {reachable} ({rule})"
+            )),
+        }
+    }
+    let stand_ins = wanted.servers.iter().filter(|server| server.stand_in);
+    Ok(Proof {
+        holds: differences.is_empty() && not_proven.is_empty(),
+        cells,
+        closed,
+        differences,
+        not_proven: not_proven.into_iter().collect(),
+        stand_ins: stand_ins.map(|server| server.name.clone()).collect(),
+    })
+}
+
+impl Proof {
+    /// How many cells there are.
+    pub fn count(&self) -> usize {
+        self.cells.len() + self.closed.iter().map(|closed| closed.count).sum::<usize>()
+    }
+
+    /// As a table for people: first what is open, then what is closed and by what, then what
+    /// differs.
+    pub fn table(&self) -> String {
+        let mut rows = vec![
+            ["FROM", "TO", "WHAT", "ALLOWED", "GETS THROUGH", "", "DECIDED BY"].map(str::to_string),
+        ];
+        for cell in &self.cells {
+            let to = match self.stand_ins.contains(&cell.to) {
+                true => format!("{} (stand-in)", cell.to),
+                false => cell.to.clone(),
+            };
+            let judged = match (&cell.not_proven, cell.agrees) {
+                (Some(_), _) => "not proven",
+                (None, true) => "ok",
+                (None, false) => "DIFFERS",
+            };
+            rows.push([
+                cell.from.clone(),
+                to,
+                cell.what.to_string(),
+                cell.allowed.clone(),
+                cell.reachable.clone(),
+                judged.into(),
+                cell.rule.clone(),
+            ]);
+        }
+        let mut text = columns(&rows);
+        let mut closed: BTreeMap<(What, &str), (usize, BTreeSet<&str>)> = BTreeMap::new();
+        for group in &self.closed {
+            let entry = closed.entry((group.what, &group.rule)).or_default();
+            entry.0 += group.count;
+            entry.1.insert(&group.from);
+        }
+        let mut rows = vec![["CLOSED", "CELLS", "SENDERS", "DECIDED BY"].map(str::to_string)];
+        for ((what, rule), (count, senders)) in closed {
+            let (count, senders) = (count.to_string(), senders.len().to_string());
+            rows.push([what.to_string(), count, senders, rule.into()]);
+        }
+        let _ = write!(text, "\n{}", columns(&rows));
+        for (title, lines) in [("DIFFERENCES", &self.differences), ("NOT PROVEN", &self.not_proven)]
+        {
+            if !lines.is_empty() {
+                let _ = write!(text, "\n{title}\n");
+                for line in lines {
+                    let _ = writeln!(text, "  {line}");
+                }
+            }
+        }
+        let verdict = if self.holds { "It holds" } else { "IT DOES NOT HOLD" };
+        let _ = writeln!(
+            text,
+            "\n{verdict}: {} cells, {} differences, {} not proven.",
+            self.count(),
+            self.differences.len(),
+            self.not_proven.len()
+        );
+        text
+    }
+}
+
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, field) in widths.iter_mut().zip(row) {
+            *width = field.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (width, field) in widths.iter().zip(row) {
+            let _ = write!(line, "{field:width$}  ");
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
