@@ -8,7 +8,7 @@ use crate::{
     operand::fib,
     packets::{Field, NO_OWNER, Packets, ethertype, track},
     rules::{Against, Chain, Family, Hook, Operand, Place, Ruleset, Statement, Test, Verdict},
-    value::Ranges,
+    value::{Part, Ranges},
 };
 use std::sync::Arc;
 
@@ -507,10 +507,10 @@ fn join(mut elements: Vec<Vec<Ranges>>) -> Vec<Vec<Ranges>> {
         if elements.len() < 2 {
             break;
         }
-        let mut groups: Vec<(Vec<Ranges>, Vec<(u128, u128)>)> = Vec::new();
+        let mut groups: Vec<(Vec<Ranges>, Vec<Part>)> = Vec::new();
         let mut found = std::collections::HashMap::new();
         for element in elements {
-            let others: Vec<(u128, u128)> = element
+            let others: Vec<Part> = element
                 .iter()
                 .enumerate()
                 .filter(|(n, _)| *n != at)

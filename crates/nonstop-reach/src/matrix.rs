@@ -4,10 +4,11 @@
 use crate::{
     evaluate::LocalTypes,
     extent::Extent,
-    host::Host,
+    host::{Host, group_macs},
     operand::fib,
     packets::{Field, Packets, ethertype, track},
     question::{self, Sender, What},
+    rules::Family,
     value::{self, Ranges},
     walk::{self, By, End, Fate},
     wanted::{DHCP, DHCP_CLIENT, DNS, Machine, Port, Protocol, Server, Wanted},
@@ -102,7 +103,7 @@ pub fn matrix(host: &Host<'_>, wanted: &Wanted) -> Matrix {
         }
     }
     for number in 0..wanted.machines.len() {
-        making.from_host(number);
+        making.programs(number);
     }
     making.matrix
 }
@@ -116,6 +117,10 @@ struct Making<'a> {
     /// Machines by the link bridge they stand on.
     on_link: HashMap<&'a str, Vec<usize>>,
     segments: HashMap<&'a str, Option<Ipv4Addr>>,
+    /// The host's addresses on access segments.
+    gates: Ranges,
+    /// The addresses of machines.
+    addresses: Ranges,
 }
 
 /// What a sender's packets came to, and all it takes to judge its cells.
@@ -126,6 +131,8 @@ struct Row {
 
 /// What came of one of its cards.
 struct Part {
+    /// By its own address and MAC.
+    sender: Sender,
     /// Where it all ended.
     ends: Vec<End>,
     /// What each kind is about, in the order of [`What::ALL`].
@@ -139,6 +146,7 @@ impl Row {
         parts: impl IntoIterator<Item = (Sender, Vec<End>)>,
     ) -> Row {
         let parts = parts.into_iter().map(|(sender, ends)| Part {
+            sender,
             ends,
             questions: What::ALL.map(|what| question::packets(what, sender, host)).into(),
         });
@@ -152,6 +160,7 @@ impl Row {
     /// The same sender with those ends alone that `wanted` keeps.
     fn only(&self, wanted: impl Fn(&Part, &End) -> bool) -> Row {
         let parts = self.parts.iter().map(|part| Part {
+            sender: part.sender,
             ends: part.ends.iter().filter(|end| wanted(part, end)).cloned().collect(),
             questions: part.questions.clone(),
         });
@@ -173,6 +182,8 @@ impl<'a> Making<'a> {
             taps: HashMap::new(),
             by_address: BTreeMap::new(),
             on_link: HashMap::new(),
+            gates: Ranges::values(segments.values().flatten().map(|a| u32::from(*a).into())),
+            addresses: Ranges::empty(),
             segments,
         };
         for (number, machine) in wanted.machines.iter().enumerate() {
@@ -186,6 +197,7 @@ impl<'a> Making<'a> {
                 }
             }
         }
+        making.addresses = Ranges::values(making.by_address.keys().copied());
         making
     }
 
@@ -223,12 +235,13 @@ impl<'a> Making<'a> {
         for what in What::ALL {
             for target in &targets {
                 let allowed = self.allowed(machine, number, *target, what);
-                self.cell(&row, *target, what, allowed);
+                let opens = self.allowed(machine, number, *target, What::Kept);
+                self.cell(&row, *target, what, allowed, &opens);
             }
             if !few {
                 let listed = targets.iter().filter(|t| matches!(t, Target::Machine(_))).count();
                 let rest = self.wanted.machines.len() - 1 - listed;
-                let rule = self.why_closed(&row, what, &Field::Target.any(), None);
+                let rule = self.why_closed(&row, what, self.machines(), None);
                 self.matrix.closed.push(Closed {
                     from: row.from.clone(),
                     what,
@@ -395,8 +408,7 @@ impl<'a> Making<'a> {
             }
             (Target::Elsewhere, Fate::Wire | Fate::Anywhere) => {
                 let there = packets.clone();
-                let machines = Ranges::values(self.by_address.keys().copied());
-                let others = there.get(Field::Target).minus(&machines);
+                let others = there.get(Field::Target).minus(&self.addresses);
                 self.not_servers(there.with(Field::Target, &others), end)
             }
             _ => None,
@@ -421,17 +433,38 @@ impl<'a> Making<'a> {
         }
     }
 
-    fn address(&self, target: Target) -> Option<Ipv4Addr> {
+    /// At which addresses and by which interfaces `target` is met; interfaces also where none
+    /// is chosen yet.
+    fn met(&self, target: Target) -> (Ranges, Ranges) {
+        let address = |address: Ipv4Addr| Ranges::one(u32::from(address).into());
+        let names = |names: &mut dyn Iterator<Item = &str>| {
+            Ranges::values(std::iter::once(0).chain(names.map(value::name)))
+        };
         match target {
             Target::Machine(number) => {
-                self.wanted.machines[number].cards.iter().find_map(|card| card.address)
+                let cards = &self.wanted.machines[number].cards;
+                let own = cards.iter().find_map(|card| card.address);
+                let own = own.map_or_else(|| Field::Target.any(), address);
+                (own, names(&mut cards.iter().flat_map(|card| [&*card.segment, &*card.tap])))
             }
-            Target::Server(number) => Some(self.wanted.servers[number].address),
-            Target::Gate | Target::Host | Target::Elsewhere => None,
+            Target::Server(number) => {
+                let server = &self.wanted.servers[number];
+                (address(server.address), names(&mut std::iter::once(&*server.interface)))
+            }
+            Target::Gate => (self.gates.or(self.host.many()), Field::Oif.any()),
+            Target::Host => {
+                let own = self.host.addresses(fib::LOCAL, None).minus(&self.gates);
+                (own, Field::Oif.any())
+            }
+            Target::Elsewhere => {
+                let known = self.host.own().or(&self.addresses);
+                (Field::Target.any().minus(&known), Field::Oif.any())
+            }
         }
     }
 
-    fn cell(&mut self, row: &Row, target: Target, what: What, allowed: Extent) {
+    /// Judges one cell. `opens` is what the sender may open connections to there.
+    fn cell(&mut self, row: &Row, target: Target, what: What, allowed: Extent, opens: &Extent) {
         let mut reachable = Extent::none();
         let mut not_proven = None;
         let mut rule = None;
@@ -451,7 +484,13 @@ impl<'a> Making<'a> {
                     if here.is_empty() {
                         continue;
                     }
+                    // To a port that it may open connections to, it may say anything.
+                    let to = Extent::of(&here, Field::TargetPort);
                     let extent = Extent::of(&here, what.ports());
+                    let excused = what == What::Answers && to.minus(opens).is_none();
+                    if excused && !extent.minus(&allowed).is_none() {
+                        continue;
+                    }
                     match here.doubt() {
                         Some(why) if !extent.minus(&allowed).is_none() => {
                             not_proven.get_or_insert_with(|| why.to_string());
@@ -469,13 +508,7 @@ impl<'a> Making<'a> {
         let missing = allowed.minus(&reachable);
         let rule = match rule {
             Some(rule) if missing.is_none() => rule,
-            _ => {
-                let address = self.address(target).map_or_else(
-                    || Field::Target.any(),
-                    |address| Ranges::one(u32::from(address).into()),
-                );
-                self.why_closed(row, what, &address, Some(&missing))
-            }
+            _ => self.why_closed(row, what, self.met(target), Some(&missing)),
         };
         if closed {
             self.closed(row, target, what, rule);
@@ -514,33 +547,40 @@ impl<'a> Making<'a> {
         self.matrix.closed.push(Closed { from, what, rule, count: 1, to: vec![to] });
     }
 
-    /// The rule by which `what` does not get to `address`.
+    /// Where machines are met.
+    fn machines(&self) -> (Ranges, Ranges) {
+        (self.addresses.clone(), Field::Oif.any())
+    }
+
+    /// The rule by which `what` does not get to whom is met there.
     fn why_closed(
         &self,
         row: &Row,
         what: What,
-        address: &Ranges,
+        (addresses, interfaces): (Ranges, Ranges),
         missing: Option<&Extent>,
     ) -> String {
-        // A rule says more than what the kernel does by itself.
-        for of_rules in [true, false] {
+        // The further it came, the more the reason says; and a rule says more than what the
+        // kernel does by itself.
+        for distance in [Distance::Routed, Distance::Bridged, Distance::Kernel] {
             for part in &row.parts {
-                let stopped = part.ends.iter().filter(|end| {
-                    end.fate == Fate::Stopped && matches!(end.by, By::Rule(_)) == of_rules
-                });
-                for end in stopped {
-                    for question in &part.questions[what as usize] {
-                        let mut question = question.clone();
-                        if question.get(Field::EtherType).single() == Some(ethertype::IP) {
-                            question.narrow(Field::Target, address);
+                let questions: Vec<Packets> = part.questions[what as usize]
+                    .iter()
+                    .map(|question| typical(question, what, part.sender, &addresses))
+                    .map(|question| question.with(Field::Oif, &interfaces))
+                    .collect();
+                let stopped = part.ends.iter().filter(|end| end.fate == Fate::Stopped);
+                for end in stopped.filter(|end| self.distance(&end.by) == distance) {
+                    for question in &questions {
+                        if !end.packets.meets(question) {
+                            continue;
                         }
-                        question.narrow(Field::LaterFragment, &Ranges::one(0));
-                        let here = end.packets.and(&question);
+                        let here = end.packets.and(question);
                         let of_these = missing.is_none_or(|missing| {
                             missing.is_none()
                                 || !missing.and(&Extent::of(&here, what.ports())).is_none()
                         });
-                        if !here.is_empty() && of_these {
+                        if of_these {
                             return self.by(&end.by);
                         }
                     }
@@ -548,6 +588,16 @@ impl<'a> Making<'a> {
             }
         }
         "no way leads there".into()
+    }
+
+    fn distance(&self, by: &By) -> Distance {
+        match by {
+            By::Rule(place) => match self.host.rules.chains[place.chain as usize].family {
+                Family::Bridge | Family::Netdev => Distance::Bridged,
+                Family::Inet | Family::Ip | Family::Ip6 | Family::Arp => Distance::Routed,
+            },
+            By::Kernel(_) | By::Nobody => Distance::Kernel,
+        }
     }
 
     fn by(&self, by: &By) -> String {
@@ -565,7 +615,7 @@ impl<'a> Making<'a> {
         let servers: Vec<&Server> =
             self.wanted.servers.iter().filter(|s| s.interface == interface).collect();
         let addresses: BTreeSet<Ipv4Addr> = servers.iter().map(|server| server.address).collect();
-        self.from_interface(&row, |machine, what| match what {
+        self.all_machines(&row, |machine, what| match what {
             What::Answers => Extent::ports(
                 machine.reach.iter().filter(|r| addresses.contains(&r.address)).map(|r| r.port),
             ),
@@ -577,19 +627,20 @@ impl<'a> Making<'a> {
     fn outside(&mut self, interface: &str) {
         let ends = walk::from_interface(self.host, interface, Packets::all());
         let row = Row::new(self.host, format!("outside {interface}"), [(Sender::ANY, ends)]);
-        self.from_interface(&row, |_, _| Extent::none());
+        self.all_machines(&row, |_, _| Extent::none());
         let servers = self.wanted.servers.iter().enumerate();
         let elsewhere: Vec<usize> =
             servers.filter(|(_, server)| server.interface != interface).map(|(n, _)| n).collect();
         for what in What::ALL {
             for number in &elsewhere {
-                self.cell(&row, Target::Server(*number), what, Extent::none());
+                self.cell(&row, Target::Server(*number), what, Extent::none(), &Extent::none());
             }
         }
     }
 
-    fn from_interface(&mut self, row: &Row, allowed: impl Fn(&Machine, What) -> Extent) {
+    fn all_machines(&mut self, row: &Row, allowed: impl Fn(&Machine, What) -> Extent) {
         let few = self.wanted.machines.len() <= LISTED;
+        let none = Extent::none();
         let to_host = row.only(|_, end| {
             // That the two ends of a cable find each other's MAC is no harm.
             let ip = end.packets.get(Field::EtherType).contains(ethertype::IP);
@@ -612,24 +663,24 @@ impl<'a> Making<'a> {
                     || !allowed.is_none()
                     || open.iter().any(|end| self.at(end, target).is_some());
                 match touched {
-                    true => self.cell(&asked, target, what, allowed),
+                    true => self.cell(&asked, target, what, allowed, &none),
                     false => rest += 1,
                 }
             }
             if rest > 0 {
-                let rule = self.why_closed(&asked, what, &Field::Target.any(), None);
+                let rule = self.why_closed(&asked, what, self.machines(), None);
                 let from = row.from.clone();
                 self.matrix.closed.push(Closed { from, what, rule, count: rest, to: Vec::new() });
             }
             let domain = row.from.starts_with("data domain");
             if domain && matches!(what, What::Tcp | What::Udp | What::Icmp | What::OtherIp) {
-                self.cell(&to_host, Target::Host, what, Extent::none());
+                self.cell(&to_host, Target::Host, what, Extent::none(), &Extent::none());
             }
         }
     }
 
     /// The row of programs on the host, for one machine.
-    fn from_host(&mut self, number: usize) {
+    fn programs(&mut self, number: usize) {
         let machine = &self.wanted.machines[number];
         let Some((card, address)) = machine.cards.iter().find_map(|c| Some((c, c.address?))) else {
             return self.host_on_link(number);
@@ -642,17 +693,17 @@ impl<'a> Making<'a> {
         let gate = self.segments.get(&*card.segment).copied().flatten();
         let services = machine.reach.iter().filter(|reach| Some(reach.address) == gate);
         let answers = Extent::ports(services.map(|reach| reach.port))
-            .or(&Extent::ports([port(Protocol::Udp, DNS), port(Protocol::Tcp, DNS)]))
-            .or(&Extent::ports([port(Protocol::Udp, DHCP)]));
+            .or(&Extent::ports([port(Protocol::Udp, DNS), port(Protocol::Tcp, DNS)]));
         let dhcp = Extent::ports([port(Protocol::Udp, DHCP_CLIENT)]);
+        let all = opens.or(&dhcp);
         for (what, allowed) in [
             (What::Tcp, opened(What::Tcp, opens.clone())),
-            (What::Udp, opened(What::Udp, opens.or(&dhcp))),
+            (What::Udp, opened(What::Udp, all.clone())),
             (What::Icmp, Extent::none()),
             (What::OtherIp, Extent::none()),
             (What::Answers, answers),
         ] {
-            self.cell(&row, Target::Machine(number), what, allowed);
+            self.cell(&row, Target::Machine(number), what, allowed, &all);
         }
     }
 
@@ -663,10 +714,38 @@ impl<'a> Making<'a> {
             let ends = walk::from_host(self.host, &card.segment, all);
             let row = Row::new(self.host, HOST.into(), [(Sender::ANY, ends)]);
             for what in [What::Tcp, What::Udp, What::Icmp, What::OtherIp] {
-                self.cell(&row, Target::Machine(number), what, Extent::none());
+                self.cell(&row, Target::Machine(number), what, Extent::none(), &Extent::none());
             }
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Distance {
+    Routed,
+    Bridged,
+    Kernel,
+}
+
+/// Those of `question` that somebody who means it would send: whole packets under the own
+/// address, not to a group where one target is meant.
+fn typical(question: &Packets, what: What, sender: Sender, address: &Ranges) -> Packets {
+    let mut typical = question.clone();
+    if question.get(Field::EtherType).single() == Some(ethertype::IP) {
+        typical.narrow(Field::Target, address);
+        if let Some(own) = sender.address.map(|own| u128::from(u32::from(own)))
+            && question.get(Field::Source).contains(own)
+        {
+            typical.narrow(Field::Source, &Ranges::one(own));
+        }
+    }
+    typical.narrow(Field::LaterFragment, &Ranges::one(0));
+    let link_local = Ranges::between(0x0180_c200_0000, 0x0180_c200_000f);
+    typical.narrow(Field::TargetMac, &Field::TargetMac.any().minus(&link_local));
+    if !matches!(what, What::Broadcast | What::Arp) {
+        typical.narrow(Field::TargetMac, &Field::TargetMac.any().minus(&group_macs()));
+    }
+    typical
 }
 
 /// What may be opened of `all` by `what`.

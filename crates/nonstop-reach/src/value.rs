@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+/// First and last value of one range.
+pub(crate) type Part = (u128, u128);
+
 /// A set of numbers as ranges, both ends included; sorted, apart from each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ranges(Kind);
@@ -171,7 +174,7 @@ impl Ranges {
     }
 }
 
-fn by_length<'a>(a: &'a Ranges, b: &'a Ranges) -> (&'a [(u128, u128)], &'a [(u128, u128)]) {
+fn by_length<'a>(a: &'a Ranges, b: &'a Ranges) -> (&'a [Part], &'a [Part]) {
     let (a, b) = (a.parts(), b.parts());
     if a.len() <= b.len() { (a, b) } else { (b, a) }
 }

@@ -86,6 +86,7 @@ pub fn from_host(host: &Host<'_>, interface: &str, packets: Packets) -> Vec<End>
         .having(Field::Iif, 0)
         .having(Field::Oif, value::name(interface))
         .having(Field::EtherType, ethertype::IP)
+        .with(Field::Source, &host.addresses(fib::LOCAL, None))
         .having(Field::LaterFragment, 0);
     let sent =
         walk.hook(&[Family::Inet, Family::Ip], Hook::Output, None, vec![Passed::fresh(start)]);
@@ -217,7 +218,13 @@ impl<'a> Walk<'a> {
         let (local, others) = Self::split(start, Field::TargetMac, &macs(&|_| true));
         let (unseen, local) =
             Self::split(local, Field::TargetMac, &macs(&|last| UNSEEN.contains(&last)));
-        self.host(&link.name, unseen, false);
+        let (known, unheard) = Self::split(
+            unseen,
+            Field::EtherType,
+            &Ranges::values([ethertype::IP, ethertype::ARP, ethertype::IP6]),
+        );
+        self.host(&link.name, known, false);
+        self.stop("the host has no ear for such frames", unheard);
         let (pause, local) = Self::split(local, Field::TargetMac, &macs(&|last| last == PAUSE));
         self.stop("pause frames end at the card", pause);
         let local = self.hook(&[Family::Bridge], Hook::Input, None, local);

@@ -62,6 +62,11 @@ fn no_crate_knows_what_it_must_not() -> Result<()> {
         ("nonstop-plan", &["nonstop-store", "nonstop-host", "nonstop-api", "tokio", "rustix"]),
         ("nonstop-api", &["nonstop-plan", "nonstop-store", "nonstop-host"]),
         ("nonstop-store", &["nonstop-plan", "nonstop-host"]),
+        // It judges what the others made, and so trusts none of them.
+        (
+            "nonstop-reach",
+            &["nonstop-model", "nonstop-plan", "nonstop-host", "nonstop-store", "tokio"],
+        ),
         ("nonstop-portal", &["nonstop-store", "nonstop-host", "nonstop-plan", "virt", "rusqlite"]),
         ("nonstop-agent", &["nonstop-model", "nonstop-store", "nonstop-host", "tokio"]),
         ("nonstop-confine", &["nonstop-model", "nonstop-display", "tokio", "serde"]),

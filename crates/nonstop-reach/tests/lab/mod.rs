@@ -1,25 +1,30 @@
 //! Small labs in namespaces of their own: real bridges, real rules, veth pairs for taps.
 
+pub(crate) mod pair;
+
 use nonstop_host::firewall::{Firewall, FirewallConfig};
 use nonstop_reach::{
     kernel::Kernel,
     observe::{self, Network},
 };
 use nonstop_testkit::net::Namespace;
+use serde_json::Value;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::Write,
+    net::Ipv4Addr,
     process::{Command, Stdio},
 };
 
 /// A host with its guests' ends of the cables in another namespace.
-pub struct Lab {
-    pub host: Namespace,
-    pub guests: Namespace,
+pub(crate) struct Lab {
+    pub(crate) host: Namespace,
+    pub(crate) guests: Namespace,
 }
 
 impl Lab {
     /// A host with nothing on it that routes, as Debian starts it.
-    pub fn new() -> Lab {
+    pub(crate) fn new() -> Lab {
         let lab = Lab {
             host: Namespace::new().expect("a namespace"),
             guests: Namespace::new().expect("a namespace"),
@@ -29,31 +34,35 @@ impl Lab {
             "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1";
         lab.guests.place().line(quiet).expect("quiet");
         lab.ip("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0");
+        lab.ip("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+        // Where br_netfilter is built in, it would put frames of bridges through routed rules.
+        for which in ["iptables", "ip6tables", "arptables"] {
+            lab.ip(&format!("sysctl -eqw net.bridge.bridge-nf-call-{which}=0"));
+        }
         lab
     }
 
-    pub fn ip(&self, line: &str) {
+    pub(crate) fn ip(&self, line: &str) {
         self.host.place().line(line).unwrap_or_else(|e| panic!("{line}: {e:#}"));
     }
 
-    pub fn bridge(&self, name: &str, address: Option<&str>) {
+    pub(crate) fn bridge(&self, name: &str, address: Option<&str>) {
         self.ip(&format!("ip link add {name} type bridge mcast_snooping 0"));
         if let Some(address) = address {
             self.ip(&format!("ip address add {address} dev {name}"));
         }
-        self.ip(&format!("sysctl -qw net.ipv6.conf.{name}.disable_ipv6=1"));
         self.ip(&format!("ip link set {name} up"));
     }
 
     /// A tap on `bridge`; its other end is `g-NAME` among the guests, with `mac`.
-    pub fn tap(&self, name: &str, bridge: &str, mac: &str) {
+    pub(crate) fn tap(&self, name: &str, bridge: &str, mac: &str) {
         let peer = format!("g{name}");
         self.cable(name, &peer, mac);
         self.ip(&format!("ip link set {name} master {bridge} up"));
     }
 
     /// An interface of the host with an address; its other end is `gNAME`.
-    pub fn card(&self, name: &str, address: &str, mac: &str) {
+    pub(crate) fn card(&self, name: &str, address: &str, mac: &str) {
         self.cable(name, &format!("g{name}"), mac);
         self.ip(&format!("ip address add {address} dev {name}"));
         self.ip(&format!("ip link set {name} up"));
@@ -67,7 +76,7 @@ impl Lab {
         self.guests.place().line(&format!("ip link set {peer} up")).expect("up");
     }
 
-    pub fn nft(&self, script: &str) {
+    pub(crate) fn nft(&self, script: &str) {
         let net = format!("--net=/proc/{}/ns/net", self.host.holder());
         let mut child = Command::new("nsenter")
             .args([&net, "--", "nft", "-f", "-"])
@@ -81,15 +90,39 @@ impl Lab {
         assert!(output.status.success(), "{said}\n{script}");
     }
 
-    pub fn kernel(&self) -> Kernel {
+    /// A bridge on which the host says nothing.
+    pub(crate) fn link_bridge(&self, name: &str) {
+        self.ip(&format!("ip link add {name} type bridge mcast_snooping 0"));
+        for setting in ["arp_ignore=1", "arp_announce=2", "rp_filter=1", "forwarding=0"] {
+            self.ip(&format!("sysctl -qw net.ipv4.conf.{name}.{setting}"));
+        }
+        self.ip(&format!("ip link set {name} up"));
+    }
+
+    /// Our tables alone, as they are listed.
+    pub(crate) fn ours(&self) -> Value {
+        let mut listing = self.kernel().rules;
+        let ours = |object: &Value| {
+            let (_, body) = object.as_object().and_then(|o| o.iter().next()).expect("an object");
+            [&body["table"], &body["name"]].iter().any(|name| **name == "nonstop")
+        };
+        if let Some(objects) = listing["nftables"].as_array_mut() {
+            objects.retain(ours);
+        }
+        listing
+    }
+
+    pub(crate) fn kernel(&self) -> Kernel {
         observe::kernel(Network::Of(self.host.holder())).expect("the kernel is read")
     }
 }
 
-/// The rules that this version of the lab loads, closed.
-pub fn our_rules() -> String {
+/// The rules that this version of the lab loads, closed, with a data domain behind `nsd0`.
+pub(crate) fn our_rules() -> String {
+    let servers = [[10, 99, 0, 10], [10, 99, 0, 20]].map(Ipv4Addr::from);
     let config = FirewallConfig {
         pool: "10.77.0.0/16".parse().expect("a network"),
+        domains: BTreeMap::from([("nsd0".to_string(), BTreeSet::from(servers))]),
         portal_uid: 300,
         agent_uid: 301,
         dnsmasq_uids: vec![110],

@@ -1,0 +1,184 @@
+//! A lab with every template, as it should be, and sabotaged in every way that must be found.
+
+mod lab;
+
+use lab::pair::Pair;
+
+#[test]
+fn what_is_allowed_gets_through_and_nothing_else() {
+    let pair = Pair::new();
+    let proof = pair.prove();
+    println!("{}", proof.table());
+    assert!(proof.holds, "{:#?}\n{:#?}", proof.differences, proof.not_proven);
+    // Without the rules that decide: those change more often than what they are for.
+    let open: Vec<String> = proof
+        .cells
+        .iter()
+        .map(|cell| format!("{} to {}, {}: {}", cell.from, cell.to, cell.what, cell.reachable))
+        .collect();
+    insta::assert_snapshot!(open.join("\n"));
+    // Every sender to every other machine and server, the host and elsewhere, kind by kind; the
+    // domain and the host's own programs to every machine.
+    assert!(proof.count() > 600, "{} cells", proof.count());
+    let decided = proof.closed.iter().filter(|c| c.rule.contains("bridge nonstop from_link"));
+    assert!(decided.count() > 0, "no cell is closed by the rule against spoofing on links");
+}
+
+/// Sabotages a lab and returns what the proof says.
+fn found(sabotage: impl FnOnce(&Pair)) -> String {
+    let pair = Pair::new();
+    sabotage(&pair);
+    let proof = pair.prove();
+    assert!(!proof.holds, "it was not found\n{}", proof.table());
+    [proof.differences, proof.not_proven].concat().join("\n")
+}
+
+#[track_caller]
+fn says(found: &str, what: &[&str]) {
+    for what in what {
+        assert!(found.contains(what), "`{what}` is not in:\n{found}");
+    }
+}
+
+#[test]
+fn a_blanket_accept() {
+    let found = found(|pair| {
+        pair.lab.nft("insert rule inet nonstop forward accept");
+        pair.lab.nft("insert rule bridge nonstop from_machine accept");
+    });
+    says(
+        &found,
+        &[
+            "inet nonstop forward has a rule that is not ours: accept",
+            "macro 1 to macro 2, tcp: allowed -, gets through tcp all (inet nonstop forward #1: accept)",
+            "macro 1 to reports, tcp: allowed -, gets through tcp all",
+            "data domain nsd0 to macro 1, tcp: allowed -, gets through tcp all",
+            "macro 1 to elsewhere, icmp",
+        ],
+    );
+}
+
+#[test]
+fn a_missing_rule_against_spoofing() {
+    let found = found(|pair| {
+        pair.lab.nft("flush chain bridge nonstop from_link");
+        pair.lab.nft("flush chain bridge nonstop from_machine");
+    });
+    says(
+        &found,
+        &[
+            "lacks the rule",
+            "macro 1 to host, spoofed mac",
+            "micro debuggee to micro debugger, spoofed mac",
+        ],
+    );
+}
+
+#[test]
+fn a_debuggees_tap_on_an_access_bridge() {
+    let found = found(|pair| pair.lab.ip("ip link set nsk00005 master nsb00002"));
+    says(&found, &["nsk00005 of micro debuggee is on nsb00002, and belongs on nsl00001"]);
+    says(&found, &["micro debuggee to micro debugger, tcp: allowed tcp all, gets through -"]);
+}
+
+#[test]
+fn an_address_on_a_link_bridge() {
+    let found = found(|pair| pair.lab.ip("ip address add 10.5.5.1/24 dev nsl00001"));
+    says(&found, &["address 10.5.5.1/24 on the link bridge nsl00001"]);
+}
+
+#[test]
+fn arp_ignore_set_back() {
+    let found = found(|pair| pair.lab.ip("sysctl -qw net.ipv4.conf.nsl00001.arp_ignore=0"));
+    says(&found, &["arp_ignore of nsl00001 is 0, and should be 1"]);
+}
+
+#[test]
+fn a_reach_element_too_many() {
+    let found = found(|pair| {
+        let more = "10.77.0.18 . 10.99.0.10 . tcp . 80";
+        pair.lab.nft(&format!("add element inet nonstop reach {{ nsb00002 . {more} }}"));
+        pair.lab.nft(&format!("add element bridge nonstop reach {{ nst00002 . {more} }}"));
+    });
+    says(
+        &found,
+        &[
+            "set inet nonstop reach holds { nsb00002 . 10.77.0.18 . 10.99.0.10 . tcp . 80 }",
+            "macro 1 to reports, tcp: allowed -, gets through tcp 80 (inet nonstop",
+        ],
+    );
+}
+
+#[test]
+fn a_reach_element_too_few() {
+    let found = found(|pair| {
+        let less = "nsb00002 . 10.77.0.18 . 10.99.0.20 . tcp . 80";
+        pair.lab.nft(&format!("delete element inet nonstop reach {{ {less} }}"));
+    });
+    says(
+        &found,
+        &[
+            "set inet nonstop reach lacks { nsb00002",
+            "macro 1 to pcap, tcp: allowed tcp 80, gets through -",
+        ],
+    );
+}
+
+#[test]
+fn our_bridge_table_gone() {
+    let found = found(|pair| pair.lab.nft("delete table bridge nonstop"));
+    says(&found, &["table bridge nonstop is missing", "micro debuggee to host"]);
+}
+
+#[test]
+fn a_port_too_many() {
+    let found = found(|pair| pair.lab.tap("evil0", "nsl00001", "02:00:00:00:00:66"));
+    says(&found, &["unknown port evil0 on nsl00001"]);
+}
+
+#[test]
+fn another_firewall_that_closes_what_is_allowed() {
+    let found = found(|pair| {
+        pair.lab.nft(
+            "table ip docker {\nchain forward { type filter hook forward priority 5; policy drop; }\n}",
+        );
+    });
+    says(
+        &found,
+        &["macro 1 to pcap, tcp: allowed tcp 80, gets through - (ip docker forward policy drop)"],
+    );
+}
+
+#[test]
+fn another_firewall_that_accepts_opens_nothing() {
+    let pair = Pair::new();
+    pair.lab.nft(
+        "table inet other {
+            chain forward { type filter hook forward priority -5; policy accept; accept; }
+            chain input { type filter hook input priority -5; policy accept; ct state established accept; }
+        }",
+    );
+    let proof = pair.prove();
+    assert!(proof.holds, "{:#?}\n{:#?}", proof.differences, proof.not_proven);
+}
+
+#[test]
+fn a_rule_that_is_not_known_here_proves_nothing() {
+    let found = found(|pair| {
+        pair.lab.nft("insert rule inet nonstop forward meta cgroup 5 accept");
+        pair.lab.nft("insert rule bridge nonstop from_machine accept");
+    });
+    says(&found, &["not known here: ", "macro 1 to macro 2, tcp: "]);
+}
+
+#[test]
+fn the_way_past_the_rules_of_bridges() {
+    let found = found(|pair| pair.lab.nft("delete table inet guard; delete table arp guard"));
+    says(
+        &found,
+        &[
+            "micro debuggee to host, arp: allowed -, gets through yes",
+            "micro debuggee to host, udp",
+        ],
+    );
+}
