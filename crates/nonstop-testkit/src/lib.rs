@@ -18,6 +18,7 @@ pub mod net;
 pub mod pc;
 pub mod picture;
 pub mod place;
+pub mod process;
 pub mod rdp;
 pub mod screen;
 pub mod services;

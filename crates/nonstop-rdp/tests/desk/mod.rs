@@ -9,6 +9,7 @@ use nonstop_display::{
     link::{Rect, Show, Told},
     wire::{self, WireError},
 };
+use nonstop_testkit::process;
 use std::{
     os::fd::{AsFd, OwnedFd},
     process::{Child, Command, Stdio},
@@ -92,18 +93,12 @@ impl Desk {
 
     /// Seconds of processor that the broker has used.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("stat");
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split(' ').collect();
-        let ticks: f64 = [12, 13].iter().map(|at| fields[*at].parse::<f64>().expect("ticks")).sum();
-        ticks / 100.0
+        process::processor_time(self.pid()).expect("a time").as_secs_f64()
     }
 
     /// Kilobytes that the broker holds, its own and shared.
     pub fn rss_kb(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        let status = status.expect("status");
-        let line = status.lines().find(|l| l.starts_with("VmRSS")).expect("VmRSS");
-        line.split_whitespace().nth(1).expect("kB").parse().expect("a number")
+        process::status_kib(self.pid(), "VmRSS").expect("a number")
     }
 }
 

@@ -12,6 +12,7 @@ use nonstop_display::{
     setup::WorkerSetup,
     wire::{self, WireError},
 };
+use nonstop_testkit::process;
 use std::{
     fs::File,
     io::Write,
@@ -306,10 +307,7 @@ impl Watch {
 
     /// Seconds of processor that the worker has used.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("stat");
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split(' ').collect();
-        let ticks: f64 = [12, 13].iter().map(|at| fields[*at].parse::<f64>().expect("ticks")).sum();
-        ticks / 100.0
+        process::processor_time(self.pid()).expect("a time").as_secs_f64()
     }
 
     /// Kilobytes that the worker holds, its own and shared.
@@ -319,10 +317,7 @@ impl Watch {
 
     /// Kilobytes of a kind, as the kernel calls it.
     pub fn kilobytes(&self, kind: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        let status = status.expect("status");
-        let line = status.lines().find(|line| line.starts_with(kind)).expect("a kind");
-        line.split_whitespace().nth(1).expect("kB").parse().expect("a number")
+        process::status_kib(self.pid(), kind).expect("a number")
     }
 }
 

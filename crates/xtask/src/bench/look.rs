@@ -8,7 +8,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::fd::AsFd,
     path::{Path, PathBuf},
     thread,
@@ -60,6 +60,22 @@ fn runs(note: &Path) -> bool {
     let mut head = [0; 1024];
     let Ok(n) = File::open(note).and_then(|mut file| file.read(&mut head)) else { return false };
     String::from_utf8_lossy(&head[..n]).contains("<domstatus state='running'")
+}
+
+/// Waits until the gateway of the box with PID 1 `init` lets alice through to RDP at `address`; gives
+/// the time since `start`. Before that sshd would refuse her, and a refused login would have to be
+/// tried again.
+pub(super) fn gate_opens(
+    init: u32,
+    address: Ipv4Addr,
+    start: Instant,
+    limit: Duration,
+) -> Result<Duration> {
+    let file = format!("/proc/{init}/root/run/nonstop/gate/keys/alice");
+    let opened = format!("permitopen=\"{address}:3389\"");
+    until("the gateway to open", start, limit, Duration::from_millis(5), || {
+        Ok(fs::read_to_string(&file).is_ok_and(|text| text.contains(&opened)))
+    })
 }
 
 /// Waits until RDP answers at what `address` finds, as seen from the network of the process

@@ -2,7 +2,12 @@
 //!
 //! Each comparison is one JSON line on stdout; talk goes to stderr.
 
+mod images;
+mod look;
 mod provision;
+mod rdp;
+mod steps;
+mod templates;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -14,7 +19,9 @@ use std::time::Duration;
 pub(crate) fn bench(name: &str) -> Result<()> {
     match name {
         "provision" => provision::provision(),
-        _ => bail!("there is no comparison `{name}`: there is `provision`"),
+        "rdp" => rdp::rdp(),
+        "pixels" => rdp::pixels::pixels(),
+        _ => bail!("there is no comparison `{name}`: there are `provision`, `rdp` and `pixels`"),
     }
 }
 
@@ -39,6 +46,12 @@ impl<'a> Comparison<'a> {
     /// Two amounts, of which the lower is the better. One below a thousandth counts as that.
     fn lower(what: &'a str, unit: &'a str, ours: f64, peer: f64, peer_name: &'a str) -> Self {
         let ratio = (peer / ours.max(0.001) * 1000.0).round() / 1000.0;
+        Comparison { what, unit, ours, peer, peer_name, ratio }
+    }
+
+    /// Two amounts, of which the higher is the better.
+    fn higher(what: &'a str, unit: &'a str, ours: f64, peer: f64, peer_name: &'a str) -> Self {
+        let ratio = (ours / peer.max(0.001) * 1000.0).round() / 1000.0;
         Comparison { what, unit, ours, peer, peer_name, ratio }
     }
 

@@ -1,6 +1,6 @@
 //! Where ours spends its time: the steps of an environment, as `nonstopd` logs them.
 
-use super::super::median;
+use super::median;
 use anyhow::Result;
 use std::{
     collections::BTreeMap,

@@ -10,22 +10,20 @@
 //! - **virt-install** with an overlay, on libvirt's default network;
 //! - **vagrant-libvirt**, whose box was added and uploaded before.
 //!
-//! For the peers RDP is asked for from the host itself. Then twenty `micro` environments are
+//! RDP is the guest's own server's for all of them: peers have no other. For the peers it is asked for from the host itself. Then twenty `micro` environments are
 //! approved within a second, beside the script for twenty, one after another and four at once;
 //! meanwhile somebody looks at the portal through a tunnel.
 
-mod look;
 mod ours;
 mod peers;
-mod steps;
 
-use super::{Comparison, median, millis, percentile};
+use super::{Comparison, images::images, median, millis, percentile, steps, templates::RAW};
 use crate::{install, stages::Stages, workspace};
 use anyhow::{Context, Result, ensure};
 use nonstop_testkit::interrupt;
 use ours::{Ours, Provisioned};
 use peers::{Crowding, Peers, Times};
-use std::{env, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 /// Debian's packages of the peers, the same names in 12 and 13.
 const PEERS: &[&str] = &["virtinst", "vagrant", "vagrant-libvirt"];
@@ -54,11 +52,6 @@ pub(super) fn provision() -> Result<()> {
     stages.stage("a crowd", || crowds(&ours, &peers))?;
     stages.print();
     Ok(())
-}
-
-/// Built by now, or, as for tests, where `NONSTOP_IMAGES` says.
-fn images() -> Result<PathBuf> {
-    env::var_os("NONSTOP_IMAGES").map_or_else(workspace::images, |path| Ok(path.into()))
 }
 
 /// What was measured for one desktop.
@@ -112,7 +105,7 @@ fn above_the_script(ours: Duration, script: Duration) -> Result<()> {
 
 /// Ours first, since the script is given its XML.
 fn desktop_round(ours: &Ours, peers: &Peers) -> Result<Round> {
-    let environment = ours.provision("macro")?;
+    let environment = ours.provision(RAW)?;
     let mut machines = ours.describe()?;
     ours.end(&environment)?;
     let machine = machines.pop().context("no guest was seen")?;

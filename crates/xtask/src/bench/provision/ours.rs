@@ -1,6 +1,6 @@
 //! Ours: a whole lab, a researcher's PC on the street, and what it costs to get a machine.
 
-use super::{look, peers::copy_images, steps};
+use crate::bench::{images::copy_images, look, steps, templates::with_templates};
 use anyhow::{Context, Result};
 use nonstop_testkit::{
     lab::Lab,
@@ -59,7 +59,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 impl Ours {
     /// A lab with the images in `images`, switched on.
     pub(super) fn start(images: &Path) -> Result<Ours> {
-        let mut lab = Lab::temporary("bench-provision")?.yaml("grace_seconds: 1");
+        let lab = Lab::temporary("bench-provision")?.yaml("grace_seconds: 1");
+        let mut lab = with_templates(lab)?;
         copy_images(images, &lab.state().join("images"))?;
         lab.start()?;
         let alice = lab.researcher("alice", 10)?;
@@ -90,7 +91,7 @@ impl Ours {
         let id = text(&approved?["id"])?;
         let running = running.map_err(|_| anyhow::anyhow!("the watch panicked"))??;
         let address = self.address(&id)?;
-        let open = self.gate_opens(address, start)?;
+        let open = look::gate_opens(init, address, start, PATIENCE)?;
         let forward = Forward { port: free_port()?, target: format!("{address}:3389") };
         let local = SocketAddr::from(([127, 0, 0, 1], forward.port));
         let _tunnel = self.alice.tunnel(&self.host_key, &[forward])?;
@@ -106,16 +107,6 @@ impl Ours {
         let shown = self.lab.cli(&["environment", "show", id])?;
         let address = text(&shown["machines"][0]["address"])?;
         address.parse().with_context(|| format!("`{address}` as an address"))
-    }
-
-    /// Waits until alice's key opens the way to the desktop at `address`. Before that sshd
-    /// would refuse her, and a refused login would have to be tried again.
-    fn gate_opens(&self, address: Ipv4Addr, start: Instant) -> Result<Duration> {
-        let file = format!("/proc/{}/root/run/nonstop/gate/keys/alice", self.init()?);
-        let opened = format!("permitopen=\"{address}:3389\"");
-        look::until("the gateway to open", start, PATIENCE, Duration::from_millis(5), || {
-            Ok(fs::read_to_string(&file).is_ok_and(|text| text.contains(&opened)))
-        })
     }
 
     /// Has `count` environments of `template` approved one right after the other.

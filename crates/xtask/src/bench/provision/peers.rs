@@ -1,17 +1,16 @@
 //! The peers: what people use instead, in a box of the same kind with nothing but libvirtd.
 
-use super::{
+use super::ours::{Description, between};
+use crate::bench::{
+    images::{copy_images, image},
     look,
-    ours::{Description, between},
 };
 use anyhow::{Context, Result, bail};
 use nonstop_testkit::{init::is_gone, lab::Lab, place::Place};
 use serde_json::Value;
 use std::{
-    ffi::OsStr,
     fs,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Child,
     sync::atomic::{AtomicU8, Ordering},
@@ -240,7 +239,7 @@ impl Peers {
             ("BASE", file("disk.qcow2")),
             ("KERNEL", file("kernel")),
             ("INITRD", file("initrd")),
-            ("CMDLINE", manifest["cmdline"].as_str().context("the image's cmdline")?.into()),
+            ("CMDLINE", cmdline(&manifest)?),
             ("MAC", mac.into()),
         ])
     }
@@ -348,25 +347,10 @@ impl Drop for Begun {
     }
 }
 
-/// Copies the current images to `target`. Links would not do: the peers' libvirt gives the files
-/// another owner, and a file that other labs link and unlink meanwhile looks changed to ours,
-/// which then checks its digest anew.
-pub(super) fn copy_images(images: &Path, target: &Path) -> Result<()> {
-    for name in ["micro", "desktop"] {
-        let (from, to) = (image(images, name)?, target.join(name));
-        fs::create_dir_all(&to)?;
-        let digest = from.file_name().context("an image without a name")?;
-        let words = ["cp", "-r", "--reflink=auto", "--"].map(OsStr::new);
-        Place::here().run(&[&words[..], &[from.as_os_str(), to.as_os_str()]].concat())?;
-        symlink(digest, to.join("current")).context("make the image the current one")?;
-    }
-    Ok(())
-}
-
-/// The folder of the current image `name` among `images`.
-fn image(images: &Path, name: &str) -> Result<PathBuf> {
-    let current = images.join(name).join("current");
-    fs::canonicalize(&current).with_context(|| format!("no image in {}", current.display()))
+/// The image's command line with the word that asks for the guest's own RDP server.
+fn cmdline(manifest: &Value) -> Result<String> {
+    let of_image = manifest["cmdline"].as_str().context("the image's cmdline")?;
+    Ok(format!("{of_image} nonstop.rdp=guest"))
 }
 
 fn manifest(image: &Path) -> Result<Value> {
