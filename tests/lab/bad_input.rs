@@ -35,6 +35,15 @@ fn a_missing_image_is_refused_and_a_changed_one_is_not_started() -> Result<()> {
         world.lab.cli_refuses(&[&words[..], &["--hours", "1", "--purpose", "x"]].concat())?;
     assert!(said.contains("nowhere") && said.contains("nonstop image build nowhere"), "{said}");
     assert_eq!(world.lab.cli(&["request", "list"])?, serde_json::json!([]));
+    let checked = world.lab.cli_output(&["template", "check"])?;
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(!checked.status.success() && said.contains("nowhere.yaml:8:5"), "{said}");
+    let micro = templates.join("micro.yaml").display().to_string();
+    let rendered = world.lab.cli(&["template", "check", "--xml", &micro])?;
+    let xml = rendered[0]["xml"].as_str().unwrap_or_default();
+    for part in ["<network xmlns", "<source bridge='nsb00001'/>", "<name>nonstop-m1</name>"] {
+        assert!(xml.contains(part), "{part}: {xml}");
+    }
     let templates_seen = world.lab.cli(&["template", "show", "nowhere"])?;
     let help = templates_seen["problem"]["help"].as_str().unwrap_or_default();
     assert!(help.contains("nonstop image build nowhere"), "{templates_seen}");

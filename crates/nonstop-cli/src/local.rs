@@ -49,8 +49,17 @@ pub(crate) fn check_templates(cli: &Cli, files: &[PathBuf], xml: bool) -> Result
     };
     let (mut rows, mut bad) = (Vec::new(), 0);
     for path in files {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| CliError::Read { path: path.clone(), source })?;
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) => {
+                bad += 1;
+                let message = format!("read {}: {e}", path.display());
+                eprintln!("{message}");
+                let error = serde_json::json!({ "message": message });
+                rows.push(serde_json::json!({ "file": path, "good": false, "errors": [error] }));
+                continue;
+            }
+        };
         let shown = path.display().to_string();
         let checked = EnvironmentTemplate::parse_all(&shown, &text, known.as_ref());
         let errors = match &checked {
