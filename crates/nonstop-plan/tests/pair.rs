@@ -1,0 +1,231 @@
+//! A debugger and its debuggee: what is done for the pair, in which order, and with what rights.
+
+use jiff::Timestamp;
+use nonstop_model::{
+    AccountName, EnvironmentId, Limits, MachineId, MachineProfile, Power, Protocol, ReachTarget,
+    Segment, SegmentKind, SegmentName, Slot,
+};
+use nonstop_plan::{
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Disk, FirewallState, Grant, Observed,
+    ObservedMachine, ObservedSegment, Phase, Plan, Step, plan,
+};
+use std::time::Duration;
+
+const E1: EnvironmentId = EnvironmentId(1);
+const DEBUGGER: MachineId = MachineId(1);
+const DEBUGGEE: MachineId = MachineId(2);
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).expect("a small number")
+}
+
+fn segment() -> Segment {
+    Segment::new(E1, "10.77.0.0/16".parse().expect("a network"), Slot(0)).expect("in the pool")
+}
+
+fn machine(id: MachineId, networks: &[SegmentKind]) -> DesiredMachine {
+    let access = networks.contains(&SegmentKind::Access);
+    let reports = ReachTarget {
+        server: "reports".into(),
+        address: "10.80.0.2".parse().expect("an address"),
+        protocol: Protocol::Tcp,
+        port: 80,
+    };
+    DesiredMachine {
+        id,
+        environment: E1,
+        image: "micro".parse().expect("a name"),
+        image_digest: "d".into(),
+        profile: MachineProfile::Linux,
+        uid: 80_000 + id.0,
+        address: access.then(|| segment().machine(0)),
+        networks: networks.into(),
+        reach: if access { vec![reports] } else { Vec::new() },
+        limits: Limits::default(),
+        memory_mib: 96,
+        vcpus: 1,
+        generation: 1,
+        power: Power::On,
+        force_off_at: at(0),
+        reset_pending: false,
+        preparation: None,
+        desktop: None,
+        viewers: Vec::new(),
+        seen_in: None,
+    }
+}
+
+fn wanted() -> Desired {
+    let alice: AccountName = "alice".parse().expect("a name");
+    let gate = AccountGate {
+        name: alice.clone(),
+        uid: 70_001,
+        address: "127.64.0.1".parse().expect("an address"),
+        keys: Vec::new(),
+        sources: Vec::new(),
+        targets: Vec::new(),
+    };
+    let environment = DesiredEnvironment {
+        id: E1,
+        account: alice.clone(),
+        segment: segment(),
+        phase: Phase::Live,
+        from: at(0),
+        until: at(1000),
+        destroy_at: None,
+        machines: vec![
+            machine(DEBUGGER, &[SegmentKind::Access, SegmentKind::Link]),
+            machine(DEBUGGEE, &[SegmentKind::Link]),
+        ],
+    };
+    Desired {
+        accounts: [(alice, gate)].into(),
+        environments: [(E1, environment)].into(),
+        lease: Duration::from_secs(3600),
+        portal_port: 8080,
+    }
+}
+
+fn link() -> SegmentName {
+    SegmentName::of_kind(SegmentKind::Link, E1)
+}
+
+/// The pair as it runs, with these rights in the kernel.
+fn running(grants: impl IntoIterator<Item = Grant>) -> Observed {
+    let whole = ObservedSegment { whole: true };
+    let runs = ObservedMachine { environment: E1, generation: 1 };
+    let lasting = |grant: Grant| {
+        let leased = matches!(grant, Grant::Reach { .. } | Grant::Portal { .. });
+        (grant, leased.then(|| Duration::from_secs(3600)))
+    };
+    Observed {
+        segments: [(segment().name, whole), (link(), whole)].into(),
+        machines: [(DEBUGGER, runs), (DEBUGGEE, runs)].into(),
+        disks: [((DEBUGGER, 1), Disk::Whole), ((DEBUGGEE, 1), Disk::Whole)].into(),
+        firewall: FirewallState {
+            current: true,
+            grants: grants.into_iter().map(lasting).collect(),
+        },
+        ..Observed::default()
+    }
+}
+
+fn granted(plan: &Plan) -> Vec<Grant> {
+    let grants = plan.grant.iter().filter_map(|step| match step {
+        Step::Grant { grant, .. } => Some(grant.clone()),
+        _ => None,
+    });
+    grants.collect()
+}
+
+fn told(plan: &Plan) -> String {
+    plan.steps().map(|step| format!("{step}\n")).collect()
+}
+
+#[test]
+fn bridges_come_before_guests_and_rights_after_both() {
+    insta::assert_snapshot!(told(&plan(&wanted(), &Observed::default(), at(10))), @r"
+    load the firewall
+    create segment nsb00001 (10.77.0.0/28)
+    create link nsl00001
+    create generation 1 of m1 from image micro
+    create generation 1 of m2 from image micro
+    start m1 on nsb00001, nsl00001
+    start m2 on nsl00001
+    grant uid 70001 to the portal at 127.64.0.1:8080
+    ");
+    insta::assert_snapshot!(told(&plan(&wanted(), &running([]), at(10))), @r"
+    grant uid 70001 to the portal at 127.64.0.1:8080
+    grant m1 as 10.77.0.2
+    grant m1 at 10.77.0.2 to 10.80.0.2:80/tcp
+    grant m1 on its link
+    grant m2 on its link
+    ");
+}
+
+#[test]
+fn a_debuggee_has_the_right_to_its_link_and_no_other() {
+    let all = granted(&plan(&wanted(), &running([]), at(10)));
+    let of_debuggee: Vec<&Grant> = all
+        .iter()
+        .filter(|grant| match grant {
+            Grant::Port { machine, .. }
+            | Grant::Reach { machine, .. }
+            | Grant::Link { machine, .. } => *machine == DEBUGGEE,
+            Grant::Portal { .. } | Grant::Desktop { .. } => false,
+        })
+        .collect();
+    assert!(matches!(of_debuggee[..], [Grant::Link { .. }]), "{of_debuggee:?}");
+}
+
+#[test]
+fn reach_is_a_lease_that_ends_with_the_period_and_with_the_account() {
+    let mut wanted = wanted();
+    let mut settled = running(granted(&plan(&wanted, &running([]), at(10))));
+    assert!(plan(&wanted, &settled, at(10)).is_empty());
+    let lease =
+        plan(&wanted, &running([]), at(900)).grant.into_iter().find_map(|step| match step {
+            Step::Grant { grant: Grant::Reach { .. }, lease } => lease,
+            _ => None,
+        });
+    assert_eq!(lease, Some(Duration::from_secs(100)), "never past the period's end");
+
+    // The person is suspended: what was theirs goes, and the guests go on.
+    wanted.accounts.clear();
+    insta::assert_snapshot!(told(&plan(&wanted, &settled, at(10))), @r"
+    revoke uid 70001 to the portal at 127.64.0.1:8080
+    revoke m1 at 10.77.0.2 to 10.80.0.2:80/tcp
+    ");
+
+    // A server that the lab has no longer is cut, also while the guest runs.
+    let machines = &mut wanted.environments.get_mut(&E1).expect("there").machines;
+    machines[0].reach.clear();
+    settled.firewall.grants.retain(|grant, _| !matches!(grant, Grant::Portal { .. }));
+    insta::assert_snapshot!(told(&plan(&wanted, &settled, at(10))), @"revoke m1 at 10.77.0.2 to 10.80.0.2:80/tcp");
+}
+
+#[test]
+fn the_end_takes_rights_before_guests_and_bridges_last() {
+    let mut wanted = wanted();
+    let settled = running(granted(&plan(&wanted, &running([]), at(10))));
+    let environment = wanted.environments.get_mut(&E1).expect("there");
+    (environment.phase, environment.destroy_at) = (Phase::Grace, Some(at(2000)));
+    insta::assert_snapshot!(told(&plan(&wanted, &settled, at(1000))), @r"
+    revoke m1 as 10.77.0.2
+    revoke m1 at 10.77.0.2 to 10.80.0.2:80/tcp
+    revoke m1 on its link
+    revoke m2 on its link
+    stop m1
+    stop m2
+    remove segment nsb00001
+    remove segment nsl00001
+    ");
+}
+
+#[test]
+fn a_bridge_that_went_away_restarts_whoever_stood_on_it_and_nobody_else() {
+    let wanted = wanted();
+    let mut seen = running(granted(&plan(&wanted, &running([]), at(10))));
+    seen.segments.remove(&segment().name);
+    let steps = told(&plan(&wanted, &seen, at(10)));
+    assert!(steps.contains("stop m1") && !steps.contains("stop m2"), "{steps}");
+    assert!(steps.contains("create segment nsb00001") && !steps.contains("create link"), "{steps}");
+
+    let mut seen = running(granted(&plan(&wanted, &running([]), at(10))));
+    seen.segments.remove(&link());
+    let steps = told(&plan(&wanted, &seen, at(10)));
+    assert!(steps.contains("stop m1") && steps.contains("stop m2"), "{steps}");
+    assert!(steps.contains("create link nsl00001"), "{steps}");
+}
+
+#[test]
+fn a_link_that_nobody_wants_any_more_goes() {
+    let mut wanted = wanted();
+    let machines = &mut wanted.environments.get_mut(&E1).expect("there").machines;
+    machines.truncate(1);
+    machines[0].networks = vec![SegmentKind::Access];
+    let mut seen = running([]);
+    seen.machines.clear();
+    let steps = told(&plan(&wanted, &seen, at(10)));
+    assert!(steps.contains("remove segment nsl00001"), "{steps}");
+}
