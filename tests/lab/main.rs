@@ -4,6 +4,7 @@ mod arrival;
 mod bad_input;
 mod crashes;
 mod displays;
+mod firmware;
 mod images;
 mod isolation;
 mod pair;

@@ -1,4 +1,4 @@
-//! Images for labs: the built ones, and `micro` in disguise.
+//! Images for labs: the built ones, and these in disguise.
 
 use anyhow::{Context, Result};
 use nonstop_testkit::lab::Lab;
@@ -23,8 +23,19 @@ pub fn disguised(
     name: &str,
     change: impl FnOnce(&mut serde_json::Value),
 ) -> Result<PathBuf> {
-    let micro = fs::canonicalize(built_images()?.join("micro/current")).context("find micro")?;
-    let json = fs::read(micro.join("image.json")).context("read micro's manifest")?;
+    disguised_from(lab, "micro", name, change)
+}
+
+/// The same, from the image `base`.
+pub fn disguised_from(
+    lab: &Lab,
+    base: &str,
+    name: &str,
+    change: impl FnOnce(&mut serde_json::Value),
+) -> Result<PathBuf> {
+    let link = built_images()?.join(base).join("current");
+    let base = fs::canonicalize(&link).with_context(|| format!("find {}", link.display()))?;
+    let json = fs::read(base.join("image.json")).context("read the manifest")?;
     let mut manifest: serde_json::Value = serde_json::from_slice(&json)?;
     manifest["name"] = name.into();
     change(&mut manifest);
@@ -33,7 +44,7 @@ pub fn disguised(
     let home = lab.state().join("images").join(name);
     let folder = home.join(&digest);
     fs::create_dir_all(&folder)?;
-    for entry in fs::read_dir(&micro)? {
+    for entry in fs::read_dir(&base)? {
         let entry = entry?;
         if entry.file_name() != "image.json" {
             place(&entry.path(), &folder.join(entry.file_name()))?;

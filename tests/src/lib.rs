@@ -8,5 +8,5 @@ mod images;
 mod people;
 
 pub use guest::GuestShell;
-pub use images::{built_images, disguised};
+pub use images::{built_images, disguised, disguised_from};
 pub use people::{Environment, World};

@@ -134,7 +134,7 @@ impl Lab {
     fn start(&self, machine: &DesiredMachine) -> Result<(), nonstop_host::HostError> {
         let (dir, image) = self.images.verified(&machine.image, &machine.image_digest)?;
         let disk = self.disks.overlay(machine.id, machine.generation);
-        self.libvirt.start_machine(machine, &image, &dir, &disk)
+        self.libvirt.start_machine(machine, &image, &dir, &disk, None)
     }
 
     fn hosts(&self, machine: &DesiredMachine) -> Vec<SegmentHost> {

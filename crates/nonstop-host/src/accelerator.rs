@@ -111,6 +111,7 @@ mod tests {
             kernel: file.clone(),
             initrd: file,
             cmdline: String::new(),
+            uefi: false,
             agent: false,
             test_channel: false,
             user: None,

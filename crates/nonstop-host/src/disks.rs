@@ -1,19 +1,21 @@
-//! What guests can write: a folder for each machine and generation, with the overlay in it.
+//! What guests can write: a folder for each machine and generation, with the overlay in it and,
+//! where its profile has them, UEFI variables and what its TPM keeps. Nothing that a guest writes
+//! lies elsewhere, so that a revert, which takes the next generation, carries nothing over.
 //!
 //! `machines/m7/3/` is made as `machines/m7/.new-3/`, synced and renamed, and removed by way of
 //! `machines/m7/.old-3/`: a power cut leaves it whole, or partial and known as such. Each belongs
 //! to the uid of its machine's QEMU; others may pass `machines/` and `m7/` but not list them.
 
-use crate::{HostError, access::open_to_others};
+use crate::{HostError, access::open_to_others, firmware::Firmware};
 use jiff::Timestamp;
-use nonstop_model::{ImageManifest, MachineId};
+use nonstop_model::{ImageManifest, ImageName, MachineId, MachineProfile};
 use nonstop_plan::{DesiredMachine, Disk};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, PermissionsExt, chown, lchown},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -35,7 +37,28 @@ struct NoSpace {
     reserve_mib: u64,
 }
 
+/// Errors: an image that the firmware of `profile` cannot start.
+pub fn starts(profile: MachineProfile, image: &ImageManifest) -> Result<(), NotUefi> {
+    if profile.boots_from_disk() && !image.uefi {
+        return Err(NotUefi { image: image.name.clone(), profile });
+    }
+    Ok(())
+}
+
+/// Firmware would find nothing to start on its disk.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the image `{image}` does not start by UEFI firmware, which the profile {profile} has: \
+     use profile linux in the template, or an image whose recipe says `boot: uefi`"
+)]
+pub struct NotUefi {
+    image: ImageName,
+    profile: MachineProfile,
+}
+
 const OVERLAY: &str = "disk.qcow2";
+const NVRAM: &str = "nvram";
+const TPM: &str = "tpm";
 
 /// What stands in the folder of a machine whose image has no disk, so that the folder is whole.
 const DISKLESS: &str = "diskless";
@@ -54,6 +77,16 @@ impl Disks {
     /// The overlay of a machine's generation.
     pub fn overlay(&self, machine: MachineId, generation: u32) -> PathBuf {
         self.generation(machine, generation).join(OVERLAY)
+    }
+
+    /// The UEFI variables of a machine's generation, where its profile has some.
+    pub fn nvram(&self, machine: MachineId, generation: u32) -> PathBuf {
+        self.generation(machine, generation).join(NVRAM)
+    }
+
+    /// The folder of what the TPM of a machine's generation keeps, where its profile has one.
+    pub fn tpm(&self, machine: MachineId, generation: u32) -> PathBuf {
+        self.generation(machine, generation).join(TPM)
     }
 
     fn machine(&self, machine: MachineId) -> PathBuf {
@@ -95,10 +128,12 @@ impl Disks {
         Ok(disks)
     }
 
-    /// Makes the overlay of `machine`'s generation exist, backed by `image` in `image_dir`.
+    /// Makes the folder of `machine`'s generation exist: its overlay, backed by `image` in
+    /// `image_dir`, and fresh UEFI variables and an empty TPM where its profile has them.
     ///
     /// Repeatable. A power cut leaves the whole folder, or a part that `observe` calls partial.
-    /// Errors: no space, also under the reserve; nothing is left of the attempt then.
+    /// Errors: the image does not start under the profile's firmware, there is no firmware here,
+    /// no space, also under the reserve; nothing is left of the attempt then.
     pub fn create(
         &self,
         machine: &DesiredMachine,
@@ -114,7 +149,7 @@ impl Disks {
         self.make_folder(id).map_err(|e| self.failed(doing(), e.into()))?;
         open_to_others(&self.machine(id)).map_err(|closed| closed.while_doing(doing()))?;
         let new = self.machine(id).join(format!(".new-{generation}"));
-        let filled = || self.fill(&new, machine.uid, image, image_dir);
+        let filled = || self.fill(&new, machine, image, image_dir);
         let made = self.enough_space().and_then(|()| filled()).and_then(|()| {
             // What an earlier removal left must not hide behind the new one.
             remove_tree(&self.machine(id).join(format!(".old-{generation}")))?;
@@ -139,7 +174,15 @@ impl Disks {
         Ok(())
     }
 
-    fn fill(&self, new: &Path, uid: u32, image: &ImageManifest, image_dir: &Path) -> Made {
+    fn fill(
+        &self,
+        new: &Path,
+        machine: &DesiredMachine,
+        image: &ImageManifest,
+        image_dir: &Path,
+    ) -> Made {
+        let (profile, uid) = (machine.profile, machine.uid);
+        starts(profile, image)?;
         remove_tree(new)?;
         DirBuilder::new().mode(0o700).create(new)?;
         match &image.disk {
@@ -155,11 +198,18 @@ impl Disks {
                 if !qemu_img.status.success() {
                     return Err(String::from_utf8_lossy(&qemu_img.stderr).trim().into());
                 }
-                let file = File::open(&overlay)?;
-                file.set_permissions(Permissions::from_mode(0o600))?;
-                chown(&overlay, Some(uid), Some(uid))?;
-                file.sync_all()?;
+                give(&overlay, 0o600, uid)?;
             }
+        }
+        if profile.has_nvram() {
+            let nvram = new.join(NVRAM);
+            Firmware::of_host()?.fresh_variables(&nvram)?;
+            give(&nvram, 0o600, uid)?;
+        }
+        if profile.has_tpm() {
+            let tpm = new.join(TPM);
+            fs::create_dir(&tpm)?;
+            give(&tpm, 0o700, uid)?;
         }
         chown(new, Some(uid), Some(uid))?;
         Ok(sync(new)?)
@@ -242,10 +292,7 @@ impl Disks {
         }
         sync(&self.quarantine)?;
         sync(&self.machine(machine))?;
-        for (_, file) in entries(target)? {
-            chown(file, Some(0), Some(0))?;
-        }
-        chown(target, Some(0), Some(0))?;
+        take_back(target)?;
         self.remove_if_empty(machine)
     }
 }
@@ -264,6 +311,27 @@ fn entries(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
         }
     }
     Ok(found)
+}
+
+/// Gives a file or folder to `uid` alone; it is on the disk then.
+fn give(path: &Path, mode: u32, uid: u32) -> io::Result<()> {
+    let file = File::open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    chown(path, Some(uid), Some(uid))?;
+    file.sync_all()
+}
+
+/// Makes root the owner of `dir` and all in it. Links, which a guest's QEMU could have left, are
+/// not followed.
+fn take_back(dir: &Path) -> io::Result<()> {
+    for (_, path) in entries(dir)? {
+        if fs::symlink_metadata(&path)?.is_dir() {
+            take_back(&path)?;
+        } else {
+            lchown(path, Some(0), Some(0))?;
+        }
+    }
+    lchown(dir, Some(0), Some(0))
 }
 
 fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -331,6 +399,7 @@ mod tests {
             name: "micro".parse().expect("a name"),
             disk: Some(file("base.qcow2")),
             disk_bytes: 16 << 20,
+            uefi: false,
             kernel: file("kernel"),
             initrd: file("initrd"),
             cmdline: String::new(),
@@ -390,6 +459,46 @@ mod tests {
         assert_eq!(overlay, place.inside("machines/m7/1/disk.qcow2"));
     }
 
+    fn uefi(generation: u32) -> (DesiredMachine, ImageManifest) {
+        let machine = DesiredMachine { profile: MachineProfile::Uefi, ..machine(generation) };
+        (machine, ImageManifest { uefi: true, ..image() })
+    }
+
+    #[test]
+    fn variables_and_tpm_are_the_machines_own_and_those_of_one_generation() {
+        let place = place(0);
+        for generation in [1, 2] {
+            let (machine, image) = uefi(generation);
+            place.disks.create(&machine, &image, place.dir.path()).expect("made");
+        }
+        let look = |path: &str| {
+            let meta = fs::metadata(place.inside(path)).expect("there");
+            (format!("{:o}", meta.mode() & 0o7777), meta.uid())
+        };
+        let uid = machine(1).uid;
+        assert_eq!(look("machines/m7/1/nvram"), ("600".into(), uid));
+        assert_eq!(look("machines/m7/1/tpm"), ("700".into(), uid));
+        let (nvram, tpm) = (place.disks.nvram(MachineId(7), 1), place.disks.tpm(MachineId(7), 1));
+        fs::write(&nvram, "a variable of the guest's").expect("written");
+        fs::write(tpm.join("tpm2-00.permall"), "a value of the guest's").expect("written");
+        // The next generation has none of it, and the first one's goes as a whole.
+        let fresh = fs::read(place.disks.nvram(MachineId(7), 2)).expect("there");
+        assert!(fresh.starts_with(b"QFI\xfb"), "a qcow2 with fresh variables");
+        assert_eq!(fs::read_dir(place.disks.tpm(MachineId(7), 2)).expect("there").count(), 0);
+        place.disks.destroy(MachineId(7), 1).expect("destroyed");
+        assert!(!nvram.exists() && !tpm.exists());
+    }
+
+    #[test]
+    fn an_image_that_firmware_cannot_start_is_refused_and_nothing_is_left() {
+        let place = place(0);
+        let (machine, _) = uefi(1);
+        let error = place.disks.create(&machine, &image(), place.dir.path()).expect_err("refused");
+        let cause = error.source.expect("a cause").to_string();
+        assert!(cause.contains("does not start by UEFI firmware"), "{cause}");
+        assert_eq!(place.seen(), []);
+    }
+
     #[test]
     fn what_a_power_cut_left_of_making_or_removing_is_partial_and_can_go() {
         let place = place(0);
@@ -439,7 +548,10 @@ mod tests {
     #[test]
     fn the_quarantine_takes_the_disk_and_closes_it() {
         let place = place(0);
-        place.create(1).expect("made");
+        let (machine, of_firmware) = uefi(1);
+        place.disks.create(&machine, &of_firmware, place.dir.path()).expect("made");
+        let kept = place.disks.tpm(MachineId(7), 1).join("tpm2-00.permall");
+        give(&File::create(&kept).map(|_| kept).expect("made"), 0o600, machine.uid).expect("given");
         if !rustix::process::geteuid().is_root() {
             assert!(place.disks.quarantine(MachineId(7), 1).is_err(), "it becomes root's");
             return;
@@ -449,7 +561,9 @@ mod tests {
         assert!(!place.inside("machines/m7").exists());
         let (name, path) = entries(&place.inside("quarantine")).expect("listed").remove(0);
         assert!(name.starts_with("m7-1-2"), "{name}");
-        assert_eq!(fs::metadata(path.join("disk.qcow2")).expect("there").uid(), 0);
+        for inside in ["disk.qcow2", "nvram", "tpm", "tpm/tpm2-00.permall", ""] {
+            assert_eq!(fs::metadata(path.join(inside)).expect("there").uid(), 0, "{inside}");
+        }
         // Nothing that was set aside is ever written over.
         place.create(1).expect("made");
         let e = place.disks.set_aside(MachineId(7), 1, &path).expect_err("the name is taken");

@@ -39,10 +39,23 @@ pub struct Guest<'a> {
     pub image_dir: &'a Path,
     /// Its own overlay on the image's disk.
     pub disk: &'a Path,
+    /// The firmware that starts what is on that disk; without, the image's kernel is started.
+    pub uefi: Option<Uefi<'a>>,
     /// Where its channels' sockets are made.
     pub agent_dir: &'a Path,
     /// What runs it.
     pub accelerator: &'a Accelerator,
+}
+
+/// UEFI firmware, and what belongs to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Uefi<'a> {
+    /// Its code.
+    pub code: &'a Path,
+    /// The machine's own variables.
+    pub nvram: &'a Path,
+    /// The socket of the machine's own TPM.
+    pub tpm: &'a Path,
 }
 
 /// The socket on which the agent of `machine` is spoken to.
@@ -60,7 +73,7 @@ pub fn test_socket(agent_dir: &Path, machine: MachineId) -> PathBuf {
 
 /// The domain XML of `guest`.
 pub fn domain_xml(guest: &Guest<'_>) -> String {
-    let Guest { lab, machine: m, image, image_dir, disk, agent_dir, accelerator } = *guest;
+    let Guest { lab, machine: m, image, disk, uefi, agent_dir, accelerator, .. } = *guest;
     let (kind, cpu, tcg) = match accelerator {
         Accelerator::Kvm => ("kvm", "<cpu mode='host-passthrough'/>", String::new()),
         Accelerator::Tcg { .. } => {
@@ -90,10 +103,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
   <cputune><shares>{weight}</shares></cputune>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>{kernel}</kernel>
-    <initrd>{initrd}</initrd>
-    <cmdline>{cmdline}</cmdline>
-  </os>
+{boot}  </os>
   <features>
     <acpi/>
     <apic/>{tcg}
@@ -111,7 +121,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
 {disks}{cards}    <serial type='{serial}'/>
 {channels}{input}{graphics}    <video><model type='virtio'/>{video_slot}</video>
     <rng model='virtio'><backend model='builtin'/>{rng_slot}</rng>
-    <memballoon model='none'/>
+{tpm}    <memballoon model='none'/>
   </devices>
 </domain>
 ",
@@ -121,13 +131,15 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
         memory = m.memory_mib,
         vcpus = m.vcpus,
         weight = m.limits.cpu_weight,
-        kernel = shown(&image_dir.join(&image.kernel.file)),
-        initrd = shown(&image_dir.join(&image.initrd.file)),
-        cmdline = Escaped(&cmdline(&image.cmdline, m)),
+        boot = uefi.map_or_else(|| direct_boot(guest), |uefi| firmware_boot(&uefi)),
+        tpm = uefi.map_or_else(String::new, |uefi| tpm(&uefi)),
         input = if display { input() } else { String::new() },
         graphics = if display { GRAPHICS } else { "" },
         uid = m.uid,
-        disks = if image.disk.is_some() { overlay(disk, &m.limits) } else { String::new() },
+        disks = match image.disk {
+            Some(_) => overlay(disk, &m.limits, uefi.is_some()),
+            None => String::new(),
+        },
         cards = cards(m),
         video_slot = slot(1),
         serial_slot = slot(5),
@@ -155,6 +167,43 @@ fn cards(machine: &DesiredMachine) -> String {
         )
     };
     machine.networks.iter().map(card).collect()
+}
+
+/// The image's kernel, without firmware that could start anything else.
+fn direct_boot(guest: &Guest<'_>) -> String {
+    let Guest { machine, image, image_dir, .. } = *guest;
+    format!(
+        "    <kernel>{}</kernel>
+    <initrd>{}</initrd>
+    <cmdline>{}</cmdline>
+",
+        shown(&image_dir.join(&image.kernel.file)),
+        shown(&image_dir.join(&image.initrd.file)),
+        Escaped(&cmdline(&image.cmdline, machine)),
+    )
+}
+
+/// The loader is named: `firmware='efi'` takes the build with secure boot (libvirt 11.3).
+fn firmware_boot(uefi: &Uefi<'_>) -> String {
+    format!(
+        "    <loader readonly='yes' type='pflash'>{}</loader>
+    <nvram format='qcow2'>{}</nvram>
+",
+        shown(uefi.code),
+        shown(uefi.nvram),
+    )
+}
+
+fn tpm(uefi: &Uefi<'_>) -> String {
+    format!(
+        "    <tpm model='tpm-crb'>
+      <backend type='external'>
+        <source type='unix' mode='connect' path='{}'/>
+      </backend>
+    </tpm>
+",
+        shown(uefi.tpm)
+    )
 }
 
 /// How much translated code QEMU may keep for a guest of this size, in MiB.
@@ -206,18 +255,19 @@ fn channel(socket: &Path, port: &str) -> String {
 /// The host's page cache keeps one copy of the base that all guests share, which a cache of
 /// `none` would read from the disk for each; a guest's flushes reach the disk either way. A
 /// guest that fills the host's disk is paused rather than told of an error it cannot mend.
-fn overlay(disk: &Path, limits: &Limits) -> String {
+fn overlay(disk: &Path, limits: &Limits, starts: bool) -> String {
     format!(
         "    <disk type='file' device='disk'>
       <driver name='qemu' type='qcow2' cache='writeback' discard='unmap' error_policy='enospace'/>
       <source file='{}'/>
       <target dev='vda' bus='virtio'/>
       <iotune><total_iops_sec>{}</total_iops_sec></iotune>
-      {}
+{}      {}
     </disk>
 ",
         shown(disk),
         limits.iops,
+        if starts { "      <boot order='1'/>\n" } else { "" },
         slot(3)
     )
 }
@@ -261,6 +311,7 @@ mod tests {
             kernel: file("kernel"),
             initrd: file("initrd"),
             cmdline: cmdline.into(),
+            uefi: true,
             agent: true,
             test_channel,
             user: Some("researcher".into()),
@@ -270,14 +321,15 @@ mod tests {
     }
 
     fn render(image: &ImageManifest, accelerator: &Accelerator, console: bool) -> String {
-        render_on(image, accelerator, console, vec![SegmentKind::Access])
+        render_with(image, accelerator, console, vec![SegmentKind::Access], None)
     }
 
-    fn render_on(
+    fn render_with(
         image: &ImageManifest,
         accelerator: &Accelerator,
         console: bool,
         networks: Vec<SegmentKind>,
+        uefi: Option<Uefi<'_>>,
     ) -> String {
         let environment = EnvironmentId(3);
         let machine = DesiredMachine {
@@ -312,6 +364,7 @@ mod tests {
             image,
             image_dir: Path::new("/var/lib/nonstop/images/desktop/d"),
             disk: Path::new("/var/lib/nonstop/machines/m7/4/disk.qcow2"),
+            uefi,
             agent_dir: Path::new("/run/nonstop/agent"),
             accelerator,
         })
@@ -333,7 +386,7 @@ mod tests {
     fn the_cards_of_a_pair_lie_on_their_own_segments() {
         let image = image("quiet", false);
         let cards = |networks| {
-            let xml = render_on(&image, &Accelerator::Kvm, true, networks);
+            let xml = render_with(&image, &Accelerator::Kvm, true, networks, None);
             let from = xml.find("    <interface").expect("a card");
             let to = xml.rfind("</interface>").expect("its end");
             xml[from..to].to_string()
@@ -343,6 +396,18 @@ mod tests {
         let debuggee = cards(vec![SegmentKind::Link]);
         assert_eq!(debuggee.matches("<interface").count(), 1);
         assert!(debuggee.contains("<source bridge='nsl00003'/>") && !debuggee.contains("nsb"));
+    }
+
+    #[test]
+    fn a_machine_with_firmware_variables_and_a_tpm() {
+        let uefi = Uefi {
+            code: Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd"),
+            nvram: Path::new("/var/lib/nonstop/machines/m7/4/nvram"),
+            tpm: Path::new("/run/nonstop/tpm/m7/control"),
+        };
+        let image = image("quiet", false);
+        let link = vec![SegmentKind::Link];
+        insta::assert_snapshot!(render_with(&image, &Accelerator::Kvm, true, link, Some(uefi)));
     }
 
     #[test]

@@ -8,12 +8,14 @@ pub mod disks;
 pub mod displays;
 pub mod domain;
 pub mod firewall;
+pub mod firmware;
 pub mod gate;
 pub mod images;
 pub mod libvirt;
 mod real;
 pub mod sessions;
 pub mod sim;
+pub mod tpm;
 mod xml;
 
 pub use real::{LocalUsers, RealHost};

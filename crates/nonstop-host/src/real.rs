@@ -6,13 +6,15 @@ use crate::{
     agent::AgentRunner,
     disks::Disks,
     displays::{DisplayConfig, Displays, Told},
-    domain::Accelerator,
+    domain::{Accelerator, Uefi},
     firewall::{Firewall, FirewallConfig},
+    firmware::Firmware,
     gate::{Gate, GateConfig},
     images::Images,
     libvirt::{LabMark, Libvirt, Wake},
+    tpm::Tpms,
 };
-use nonstop_model::{ImageName, Lab};
+use nonstop_model::{ImageName, Lab, MachineId};
 use nonstop_plan::{DesiredMachine, HostRun, Observed, Step};
 use std::{os::fd::OwnedFd, sync::Arc};
 use tracing::info;
@@ -23,6 +25,7 @@ pub struct RealHost {
     images: Arc<Images>,
     libvirt: Libvirt,
     disks: Disks,
+    tpms: Tpms,
     firewall: Firewall,
     gate: Gate,
     agent: AgentRunner,
@@ -64,6 +67,7 @@ impl RealHost {
             images,
             libvirt: Libvirt::connect(LabMark::of(lab_uuid), agent_dir.clone(), accelerator, wake)?,
             disks: Disks::new(lab.machines(), lab.quarantine(), lab.capacity.reserve_mib << 20),
+            tpms: Tpms::new(lab.run.join("tpm")),
             firewall: Firewall::new(FirewallConfig::of(lab, users.portal, users.agent)),
             gate,
             displays: Displays::start(DisplayConfig::of(lab), wake_displays, told)?,
@@ -88,8 +92,43 @@ impl RealHost {
 
     fn start_machine(&self, machine: &DesiredMachine) -> Result<(), HostError> {
         let (folder, manifest) = self.images.verified(&machine.image, &machine.image_digest)?;
-        let disk = self.disks.overlay(machine.id, machine.generation);
-        self.libvirt.start_machine(machine, &manifest, &folder, &disk)
+        let (id, generation) = (machine.id, machine.generation);
+        let disk = self.disks.overlay(id, generation);
+        let start = |uefi: Option<Uefi<'_>>| {
+            self.libvirt.start_machine(machine, &manifest, &folder, &disk, uefi)
+        };
+        if !machine.profile.boots_from_disk() {
+            return start(None);
+        }
+        let firmware = Firmware::of_host().map_err(|e| HostError::new(format!("start {id}"), e))?;
+        let (nvram, tpm) = (self.disks.nvram(id, generation), self.tpms.socket(id));
+        let uefi = Uefi { code: &firmware.code, nvram: &nvram, tpm: &tpm };
+        // One that runs has its TPM, which must not be told to end.
+        if !self.libvirt.runs(id)? {
+            self.tpms.start(id, machine.uid, &self.disks.tpm(id, generation))?;
+        }
+        start(Some(uefi)).inspect_err(|_| {
+            if matches!(self.libvirt.runs(id), Ok(false))
+                && let Err(e) = self.tpms.end(id)
+            {
+                tracing::warn!("{}: {:?}", e.doing, e.source);
+            }
+        })
+    }
+
+    /// Ends a TPM that a crash left without its guest, before what it keeps goes.
+    fn end_tpm_of(&self, machine: MachineId) -> Result<(), HostError> {
+        // An older generation goes while the guest runs on the next.
+        if self.tpms.known(machine) && !self.libvirt.runs(machine)? {
+            self.tpms.end(machine)?;
+        }
+        Ok(())
+    }
+
+    /// Stops the guest of `machine`; its TPM ends with it.
+    fn stop_machine(&self, machine: MachineId) -> Result<(), HostError> {
+        self.libvirt.stop_machine(machine)?;
+        self.tpms.end(machine)
     }
 }
 
@@ -143,12 +182,14 @@ impl Host for RealHost {
                 self.libvirt.shutdown_machine(*machine)?;
                 return Ok(Outcome::NotYet);
             }
-            Step::StopMachine { machine } => self.libvirt.stop_machine(*machine)?,
+            Step::StopMachine { machine } => self.stop_machine(*machine)?,
             Step::RemoveSegment { segment } => self.libvirt.remove_segment(segment)?,
             Step::QuarantineDisk { machine, generation } => {
+                self.end_tpm_of(*machine)?;
                 self.disks.quarantine(*machine, *generation)?;
             }
             Step::DestroyDisk { machine, generation } => {
+                self.end_tpm_of(*machine)?;
                 self.disks.destroy(*machine, *generation)?;
             }
             Step::CreateLink { segment } => self.libvirt.create_link(segment)?,

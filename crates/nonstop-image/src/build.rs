@@ -5,8 +5,8 @@ use crate::{
     error::{At, ImageError},
     ext4, initrd, kernel,
     publish::{describe, inputs_of, publish, remove_tree},
-    recipe::{Install, Kind, Recipe, files_below},
-    stage::{CUSTOMISE, PACKAGES, Stage},
+    recipe::{Boot, Install, Kind, Recipe, files_below},
+    stage::{CUSTOMISE, FIRMWARE, PACKAGES, Stage},
     store::ImageStore,
     tools,
 };
@@ -265,7 +265,7 @@ impl Build<'_> {
                 ("INSTALL", if full { "full" } else { "unpack" }.into()),
                 ("BOOT", self.work.join("boot").display().to_string()),
                 ("RAW", self.work.join("disk.raw").display().to_string()),
-                ("DISK_MIB", self.recipe.disk_mib.to_string()),
+                ("DISK_MIB", self.file_system_mib().to_string()),
                 ("UUID", self.uuid()),
                 ("SOURCE_DATE_EPOCH", self.recipe.source_date_epoch.to_string()),
             ],
@@ -276,6 +276,45 @@ impl Build<'_> {
             let stage = if text.contains("file system") { "disk" } else { "customise" };
             Some(Progress::now(stage, text))
         })
+    }
+
+    /// What is left of the disk by partition table and firmware (see `firmware.sh`).
+    fn file_system_mib(&self) -> u32 {
+        match self.recipe.boot {
+            Boot::Direct => self.recipe.disk_mib,
+            Boot::Uefi => self.recipe.disk_mib - 66,
+        }
+    }
+
+    /// The disk with the file system `root` and what firmware starts.
+    fn firmware(
+        &self,
+        tar: &Path,
+        root: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<PathBuf, ImageError> {
+        let raw = self.work.join("partitions.raw");
+        let shown = |path: &Path| path.display().to_string();
+        let stage = Stage {
+            image: self.name(),
+            name: "firmware",
+            script: FIRMWARE,
+            env: vec![
+                ("TAR", shown(tar)),
+                ("KERNEL", shown(&self.work.join("boot/vmlinuz"))),
+                ("INITRD", shown(&self.out().join("initrd"))),
+                ("CMDLINE", self.recipe.cmdline.clone()),
+                ("ROOT", shown(root)),
+                ("ESP", shown(&self.work.join("esp"))),
+                ("RAW", shown(&raw)),
+                ("DISK_MIB", self.recipe.disk_mib.to_string()),
+                ("UUID", self.uuid()),
+                ("SOURCE_DATE_EPOCH", self.recipe.source_date_epoch.to_string()),
+            ],
+            log: self.cache.join(format!("{}-firmware.log", self.name())),
+        };
+        stage.run(progress, |line| Some(Progress::now("disk", line.strip_prefix("@ ")?)))?;
+        Ok(raw)
     }
 
     /// File system's id and hash seed: fixed by the image's name.
@@ -320,11 +359,14 @@ impl Build<'_> {
 
         progress(Progress::now("disk", "packing the disk"));
         let disk = out.join("disk.qcow2");
-        let raw = self.work.join("disk.raw");
+        let mut raw = self.work.join("disk.raw");
         let mut command = Command::new("qemu-img");
         command.env("PATH", tools::PATH);
         if self.recipe.install == Install::Full {
             ext4::set_change_times(&raw, self.recipe.source_date_epoch)?;
+            if self.recipe.boot == Boot::Uefi {
+                raw = self.firmware(tar, &raw, progress)?;
+            }
             // One coroutine: clusters lie in the order of the disk.
             command.args(["convert", "-m", "1", "-f", "raw", "-O", "qcow2"]).arg(&raw).arg(&disk);
         } else {
@@ -351,6 +393,7 @@ impl Build<'_> {
             kernel: describe(&out, "kernel")?,
             initrd: describe(&out, "initrd")?,
             cmdline: self.recipe.cmdline.clone(),
+            uefi: self.recipe.boot == Boot::Uefi,
             agent: self.recipe.agent,
             test_channel: self.recipe.test_channel,
             user: self.recipe.user.clone(),

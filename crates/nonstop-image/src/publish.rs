@@ -143,6 +143,7 @@ pub(crate) mod testing {
             name: "micro".parse().expect("a name"),
             disk: Some(describe(dir, "disk.qcow2").expect("describe")),
             disk_bytes: 4,
+            uefi: false,
             kernel: describe(dir, "kernel").expect("describe"),
             initrd: describe(dir, "initrd").expect("describe"),
             cmdline: "console=ttyS0".into(),

@@ -23,6 +23,18 @@ pub enum Install {
     Unpack,
 }
 
+/// What starts the image's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Boot {
+    /// The hypervisor: the disk is one file system, or empty.
+    #[default]
+    Direct,
+    /// UEFI firmware, from the disk: it has partitions, of which the first is the firmware's and
+    /// the second the file system. The hypervisor still can.
+    Uefi,
+}
+
 /// recipe.yaml.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +49,9 @@ pub struct Recipe {
     pub source_date_epoch: u32,
     /// How packages get in.
     pub install: Install,
+    /// What starts it.
+    #[serde(default)]
+    pub boot: Boot,
     /// Packages beside what the release calls required; recommended ones are not added.
     pub packages: Vec<String>,
     /// Path patterns (dpkg's `path-exclude`) left out of every package.
@@ -122,6 +137,12 @@ impl Recipe {
         if self.cmdline.chars().any(|c| c.is_control()) {
             return Err("cmdline has a control character; keep it on one line".into());
         }
+        if self.boot == Boot::Uefi && self.install == Install::Unpack {
+            return Err("boot: uefi needs install: full, the system that is on the disk".into());
+        }
+        if self.boot == Boot::Uefi && self.disk_mib < 256 {
+            return Err(format!("disk_mib {} is below 256, which boot: uefi needs", self.disk_mib));
+        }
         if self.agent != self.user.is_some() {
             return Err("user and agent go together: the agent sets the user's password".into());
         }
@@ -147,6 +168,9 @@ impl Recipe {
         let mut hash = Sha256::new();
         hash.update(format!("nonstop-image {BUILDER}\n"));
         hash.update(crate::stage::SCRIPTS);
+        if self.boot == Boot::Uefi {
+            hash.update(crate::stage::FIRMWARE);
+        }
         for file in files_below(dir)? {
             let content = match file.kind {
                 Kind::Folder => Vec::new(),
@@ -243,6 +267,9 @@ mod tests {
         assert!(refusal(&YAML.replace("tiny", "other")).contains("that of its folder"));
         assert!(refusal(&YAML.replace("disk_mib: 1", "disk_mib: 0")).contains("disk_mib 0"));
         assert!(refusal(&YAML.replace("unpack", "full")).contains("`customise`"));
+        let uefi = YAML.replace("install", "boot: uefi\ninstall");
+        assert!(refusal(&uefi).contains("needs install: full"));
+        assert!(refusal(&uefi.replace("unpack", "full")).contains("below 256"));
         let empty = tempfile::tempdir().expect("temp dir");
         let text = Recipe::read(empty.path()).expect_err("refused").to_string();
         assert!(text.contains("no recipe.yaml here"), "{text}");
@@ -270,7 +297,7 @@ mod tests {
     #[test]
     fn the_recipes_of_this_repository_are_read() {
         let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images");
-        for name in ["micro", "desktop"] {
+        for name in ["micro", "desktop", "debuggee"] {
             let recipe = Recipe::read(&images.join(name)).expect("a recipe");
             assert_eq!(recipe.name.as_str(), name);
         }

@@ -19,7 +19,9 @@ use std::{
 pub(crate) const PACKAGES: &str = include_str!("packages.sh");
 /// Customises the tree: leaves kernel, modules and the raw disk.
 pub(crate) const CUSTOMISE: &str = include_str!("customise.sh");
-/// All scripts, for the inputs' digest.
+/// Joins the tree's file system and what UEFI firmware starts to one disk.
+pub(crate) const FIRMWARE: &str = include_str!("firmware.sh");
+/// The scripts of all images, for the inputs' digest.
 pub(crate) const SCRIPTS: &str = concat!(include_str!("packages.sh"), include_str!("customise.sh"));
 
 /// A stage about to run.

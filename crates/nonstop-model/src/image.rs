@@ -85,6 +85,9 @@ pub struct ImageManifest {
     pub initrd: ImageFile,
     /// Kernel command line, without anything of one machine.
     pub cmdline: String,
+    /// Whether its disk starts by UEFI firmware too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub uefi: bool,
     /// Whether a qemu-guest-agent answers on the port `org.nonstop.agent.0`.
     pub agent: bool,
     /// Whether a root shell answers on the port `org.nonstop.test.0`: test images only.
@@ -96,6 +99,11 @@ pub struct ImageManifest {
     pub rdp_port: Option<u16>,
     /// Name and version of each package inside, sorted.
     pub packages: Vec<String>,
+}
+
+/// Left out where it says nothing, so that images built before keep their digests.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl ImageManifest {

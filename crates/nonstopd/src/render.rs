@@ -5,9 +5,12 @@
 
 use nonstop_host::{
     HostError,
-    domain::{Accelerator, Guest, domain_xml},
+    disks::{Disks, NotUefi, starts},
+    domain::{Accelerator, Guest, Uefi, domain_xml},
+    firmware::Firmware,
     images::Images,
     libvirt::{LabMark, network_xml},
+    tpm::Tpms,
 };
 use nonstop_model::{
     EnvironmentId, EnvironmentTemplate, Lab, MachineId, Power, RdpPolicy, Segment, SegmentKind,
@@ -31,6 +34,9 @@ pub enum RenderError {
     /// The template is not good.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// An image does not start by the machine's firmware.
+    #[error(transparent)]
+    NotUefi(#[from] NotUefi),
     /// An image is not built or not whole.
     #[error("{}", crate::status::chain(.0))]
     Image(#[from] HostError),
@@ -61,17 +67,23 @@ pub fn render(lab: &Lab, file: &Path) -> Result<String, RenderError> {
         let link = SegmentName::of_kind(SegmentKind::Link, E1);
         all += &format!("<!-- link {link}: a bridge of ours, of which libvirt knows nothing -->\n");
     }
-    let images = Images::new(lab.images());
+    let (images, firmware) = (Images::new(lab.images()), Firmware::of_debian());
     for (machine, role) in machines.iter().zip(template.machines.iter().map(|m| m.role)) {
         let (digest, _) = images.current(&machine.image)?;
         let (folder, manifest) = images.verified(&machine.image, &digest)?;
-        let disk = lab.machines().join(format!("{}/1/disk.qcow2", machine.id));
+        starts(machine.profile, &manifest)?;
+        let disks = Disks::new(lab.machines(), lab.quarantine(), 0);
+        let disk = disks.overlay(machine.id, machine.generation);
+        let nvram = disks.nvram(machine.id, machine.generation);
+        let tpm = Tpms::new(lab.run.join("tpm")).socket(machine.id);
+        let uefi = Uefi { code: &firmware.code, nvram: &nvram, tpm: &tpm };
         let xml = domain_xml(&Guest {
             lab: &mark,
             machine,
             image: &manifest,
             image_dir: &folder,
             disk: &disk,
+            uefi: machine.profile.boots_from_disk().then_some(uefi),
             agent_dir: &lab.run.join("agent"),
             accelerator: &Accelerator::Kvm,
         });

@@ -20,7 +20,7 @@ pub use watch::Wake;
 use crate::{
     HostError,
     access::open_to_others,
-    domain::{Accelerator, Guest, agent_socket, domain_xml, test_socket},
+    domain::{Accelerator, Guest, Uefi, agent_socket, domain_xml, test_socket},
 };
 use nonstop_model::{ImageManifest, MachineId, Segment, SegmentKind, SegmentName};
 use nonstop_plan::{DesiredMachine, EndReason, ObservedMachine, ObservedSegment, SegmentHost};
@@ -289,6 +289,12 @@ impl Libvirt {
         segment::remove_bare(segment).map_err(|e| HostError::new(doing(), e))
     }
 
+    /// Whether a guest of `machine` runs, of whatever generation.
+    pub fn runs(&self, machine: MachineId) -> Result<bool, HostError> {
+        let found = self.work.with(|link| Ok(self.domain(link, machine)?.is_some()));
+        found.map_err(|e| explain(format!("look for the guest of {machine}"), e))
+    }
+
     /// Starts the guest of `machine`. Repeatable; one that runs on the same generation already
     /// is left alone.
     ///
@@ -299,6 +305,7 @@ impl Libvirt {
         image: &ImageManifest,
         image_dir: &Path,
         disk: &Path,
+        uefi: Option<Uefi<'_>>,
     ) -> Result<(), HostError> {
         let doing = || format!("start {}", machine.id);
         let guest = Guest {
@@ -307,6 +314,7 @@ impl Libvirt {
             image,
             image_dir,
             disk,
+            uefi,
             agent_dir: &self.agent_dir,
             accelerator: &self.accelerator,
         };

@@ -144,6 +144,9 @@ impl Service {
             ("dnsmasq", "/usr/sbin/dnsmasq", "install dnsmasq-base"),
             ("qemu", "/usr/bin/qemu-system-x86_64", "install qemu-system-x86"),
             ("qemu-img", "/usr/bin/qemu-img", "install qemu-utils"),
+            ("UEFI firmware", "/usr/share/OVMF/OVMF_CODE_4M.fd", "install ovmf"),
+            ("swtpm", "/usr/bin/swtpm", "install swtpm"),
+            ("swtpm_setup", "/usr/bin/swtpm_setup", "install swtpm-tools"),
             ("PAM service", "/etc/pam.d/nonstop-sshd", "install systemd/pam.d/nonstop-sshd"),
         ];
         let ours = ["nonstop-gate", "nonstop-agent"].map(|program| {
