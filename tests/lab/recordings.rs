@@ -3,7 +3,7 @@
 use crate::portal::{NEAR, page, send};
 use anyhow::{Context, Result, ensure};
 use nonstop_testkit::{picture::Picture, place::wait_for, ssh::Forward};
-use nonstop_tests::World;
+use nonstop_tests::{GuestShell, World};
 use std::{fs, thread, time::Duration};
 
 /// Light text on black, as a screen in text mode has.
@@ -77,22 +77,51 @@ fn a_recording_is_begun_seen_and_ended_with_reasons_and_lies_encrypted() -> Resu
         let row = row.with_context(|| format!("{action} is not in the trace"))?;
         ensure!(reason.is_none_or(|reason| row["detail"]["reason"] == reason), "{row}");
     }
-    stopped_by_itself(&world, &begin)
+    falls(&world, &begin, &mut shell)
 }
 
-/// A recorder that ends although nobody asked is no recording that goes on.
-fn stopped_by_itself(world: &World, begin: &[&str]) -> Result<()> {
+fn recorders(world: &World) -> Result<String> {
+    let said = world.lab.enter(&["sh", "-c", "pgrep -f '[n]onstop-rdp recorder ' || true"])?;
+    Ok(said.trim().to_owned())
+}
+
+/// A recorder that is killed comes back, and the gap is told; one that cannot write ends its
+/// recording, which says so.
+fn falls(world: &World, begin: &[&str], shell: &mut GuestShell) -> Result<()> {
+    let newest = || Ok::<_, anyhow::Error>(world.lab.cli(&["desktop", "recordings"])?[0].clone());
     world.lab.cli(begin)?;
-    let recorder = wait_for("the recorder", Duration::from_secs(10), || {
-        let said = world.lab.enter(&["sh", "-c", "pgrep -f '[n]onstop-rdp recorder ' || true"])?;
-        Ok((!said.trim().is_empty()).then(|| said.trim().to_owned()))
-    })?;
-    world.lab.enter(&["kill", "-KILL", &recorder])?;
-    let ended = wait_for("the recording to be ended", Duration::from_secs(10), || {
-        let newest = world.lab.cli(&["desktop", "recordings"])?[0].clone();
+    let begun = |before: &str| {
+        wait_for("a recorder that has written", Duration::from_secs(15), || {
+            let recorder = recorders(world)?;
+            let writes = newest()?["bytes"].as_u64().unwrap_or(0) > 0;
+            Ok((!recorder.is_empty() && recorder != before && writes).then_some(recorder))
+        })
+    };
+    let killed = begun("")?;
+    world.lab.enter(&["kill", "-KILL", &killed])?;
+    begun(&killed)?;
+    thread::sleep(Duration::from_secs(3));
+    world.lab.cli(&["desktop", "stop", "2"])?;
+    let out = world.lab.dir().join("with-a-gap");
+    let folder = out.to_str().context("a path")?;
+    let said =
+        world.lab.cli_refuses(&["desktop", "play", "2", "--out", folder, "--reason", "a gap"])?;
+    ensure!(said.contains("not whole"), "{said}");
+    let moments = fs::read_to_string(out.join("moments.jsonl"))?;
+    ensure!(moments.contains("\"lost\""), "no gap is told: {moments}");
+
+    let recordings = world.lab.state().join("recordings");
+    let recordings = recordings.to_str().context("a path")?;
+    world.lab.enter(&["mount", "-t", "tmpfs", "-o", "size=4k", "none", recordings])?;
+    world.lab.enter(&["sh", "-c", &format!("head -c 4096 /dev/zero > {recordings}/full")])?;
+    world.lab.cli(begin)?;
+    shell.run("dmesg > /dev/tty0; true")?;
+    let ended = wait_for("the recording to be ended", Duration::from_secs(15), || {
+        let newest = newest()?;
         Ok(newest["ended_at"].is_string().then_some(newest))
     })?;
+    world.lab.enter(&["umount", recordings])?;
     let note = ended["note"].as_str().unwrap_or_default();
-    ensure!(ended["id"] == 2 && note.contains("by itself"), "{ended}");
+    ensure!(ended["id"] == 3 && note.contains("by itself"), "{ended}");
     Ok(())
 }

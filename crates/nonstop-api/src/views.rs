@@ -419,6 +419,9 @@ pub struct RecordingView {
     pub reason: String,
     /// Bytes that it takes so far.
     pub bytes: u64,
+    /// Bytes that its file had when it ended and has no more.
+    #[serde(default)]
+    pub missing_bytes: u64,
     /// The most bytes that it takes.
     pub max_bytes: u64,
     /// When it began.

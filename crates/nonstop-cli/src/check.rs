@@ -71,7 +71,7 @@ fn without_daemon(lab: &Lab, root: &Path) -> Vec<CheckItem> {
             file(what, path.into(), &format!("run `apt-get install {package}`"))
         })
         .collect();
-    for program in ["nonstopd", "nonstop-portal", "nonstop-gate", "nonstop-agent"] {
+    for program in ["nonstopd", "nonstop-portal", "nonstop-gate", "nonstop-agent", "nonstop-rdp"] {
         let help = "install our programs into `programs` of lab.yaml";
         items.push(file(program, lab.programs.join(program), help));
     }

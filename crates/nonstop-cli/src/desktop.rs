@@ -235,7 +235,7 @@ pub(crate) fn views(all: &[ViewGrantView], width: Option<usize>) -> String {
 /// Recordings as a table.
 pub(crate) fn recordings(all: &[RecordingView], width: Option<usize>) -> String {
     let mut table =
-        Table::new(["RECORDING", "MACHINE", "OF", "BY", "BEGUN", "ENDED", "BYTES", "WHY"]);
+        Table::new(["RECORDING", "MACHINE", "OF", "BY", "BEGUN", "ENDED", "BYTES", "WHY", "NOTE"]);
     for r in all {
         table.row([
             r.id.to_string(),
@@ -246,6 +246,7 @@ pub(crate) fn recordings(all: &[RecordingView], width: Option<usize>) -> String 
             r.ended_at.map_or("goes on".into(), time),
             r.bytes.to_string(),
             r.reason.clone(),
+            r.note.clone(),
         ]);
     }
     table.text(width)

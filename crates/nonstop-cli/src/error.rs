@@ -36,6 +36,9 @@ pub(crate) enum CliError {
     /// A recording cannot be read on.
     #[error("read recording {id}")]
     Recording { id: u64, source: nonstop_display::recording::RecordingError },
+    /// A recording is not whole.
+    #[error("recording {id} is not whole: {parts} parts and {bytes} bytes at its end are missing")]
+    Damaged { id: u64, parts: u64, bytes: u64 },
     /// A file cannot be read.
     #[error("read {path}")]
     Read { path: PathBuf, source: std::io::Error },

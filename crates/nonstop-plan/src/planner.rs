@@ -56,8 +56,12 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let granted = wanted_grants(desired, observed, now);
     let gates = wanted_gates(desired, &granted);
+    let (displays, viewers) = ended_displays(desired, observed, now);
+    // Viewers before their rights: the kernel lets through how their connections end, so that
+    // clients are told. An owner's session is ended with sshd's, and says its last figures.
+    plan.cut.extend(viewers);
     plan_cut(&mut plan, observed, &granted, &gates);
-    plan_displays(&mut plan, desired, observed, now);
+    plan.cut.extend(displays);
     plan_orphans(&mut plan, desired, observed);
     for environment in desired.environments.values() {
         plan_environment(&mut plan, desired, environment, observed, now);
@@ -182,24 +186,30 @@ fn plan_cut(
     }
 }
 
-/// Displays and viewers whose right has ended.
-fn plan_displays(plan: &mut Plan, desired: &Desired, observed: &Observed, now: Timestamp) {
+/// How displays, and viewers of others, end whose right has ended.
+fn ended_displays(
+    desired: &Desired,
+    observed: &Observed,
+    now: Timestamp,
+) -> (Vec<Step>, Vec<Step>) {
+    let (mut ended, mut ended_viewers) = (Vec::new(), Vec::new());
     for (id, seen) in &observed.displays {
         let wanted = desired.environments.values().find_map(|environment| {
             let machine = environment.machines.iter().find(|m| m.id == *id)?;
             serves_display(desired, environment, machine).then_some((environment, machine))
         });
         let Some((environment, machine)) = wanted else {
-            plan.cut.push(Step::CloseDisplay { machine: *id });
+            ended.push(Step::CloseDisplay { machine: *id });
             continue;
         };
         for (viewer, kind) in &seen.viewers {
             let still = viewers(desired, environment, machine, now);
             if !still.into_iter().any(|v| v.id == *viewer && v.kind == *kind) {
-                plan.cut.push(Step::CloseViewer { machine: *id, viewer: *viewer });
+                ended_viewers.push(Step::CloseViewer { machine: *id, viewer: *viewer });
             }
         }
     }
+    (ended, ended_viewers)
 }
 
 /// A display is served for as long as its owner may look at it.

@@ -28,7 +28,11 @@ impl Desktop {
         let desktop = machine.desktop.as_ref()?;
         let near = near_port(machine.id);
         let user = user(desktop);
-        let for_user = if user.is_empty() { String::new() } else { format!(" /u:{user}") };
+        // A display of the hypervisor asks for nobody; without both FreeRDP would.
+        let for_user = match user.is_empty() {
+            true => format!(" /u:{} /p:", environment.account),
+            false => format!(" /u:{user}"),
+        };
         Some(Desktop {
             ssh: ssh(
                 gateway,
@@ -38,7 +42,7 @@ impl Desktop {
             ),
             freerdp: format!(
                 "xfreerdp3 /v:localhost:{near}{for_user} {} /size:1280x800 \
-                 /dynamic-resolution /gfx /audio-mode:2 -clipboard",
+                 /dynamic-resolution /gfx +auto-reconnect /audio-mode:2 -clipboard",
                 certificate(desktop)
             ),
             file: format!("nonstop-{}-{}.rdp", environment.id, machine.role),
@@ -56,7 +60,9 @@ impl Desktop {
         Desktop {
             ssh: ssh(gateway, &view.account, near, &far),
             freerdp: format!(
-                "xfreerdp3 /v:localhost:{near} {} /gfx /audio-mode:2 -clipboard",
+                "xfreerdp3 /v:localhost:{near} /u:{} /p: {} /gfx +auto-reconnect /audio-mode:2 \
+                 -clipboard",
+                view.account,
                 certificate(&view.desktop)
             ),
             file: format!("nonstop-{}-{}-view.rdp", view.environment, view.role),
@@ -128,7 +134,8 @@ fn rdp_lines(desktop: &DesktopView, near: u16) -> String {
         "authentication level:i:2".into(),
         "enablecredsspsupport:i:0".into(),
         "negotiate security layer:i:1".into(),
-        "prompt for credentials on client:i:1".into(),
+        // A display of the hypervisor asks for nobody.
+        format!("prompt for credentials on client:i:{}", u8::from(!user.is_empty())),
         "promptcredentialonce:i:1".into(),
         "redirectclipboard:i:0".into(),
         "redirectdrives:i:0".into(),

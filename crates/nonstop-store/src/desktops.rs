@@ -362,6 +362,8 @@ impl Write<'_> {
         let Some(session) = self.open_desktop(id)? else { return Ok(()) };
         let (frames, bytes_out, keys_in) =
             figures.unwrap_or((session.frames, session.bytes_out, session.keys_in));
+        // Else they are those that were told last, up to five minutes before.
+        let exact = figures.is_some();
         self.tx.execute(
             "UPDATE desktop_sessions SET closed_at = ?2, frames = ?3, bytes_out = ?4, keys_in = ?5,
                  note = ?6 WHERE id = ?1",
@@ -378,7 +380,7 @@ impl Write<'_> {
         let detail = json!({
             "session": id.0, "account": session.account, "as": session.kind.as_str(),
             "lasted_seconds": lasted, "frames": frames, "bytes_out": bytes_out,
-            "keys_in": keys_in, "note": note,
+            "keys_in": keys_in, "exact": exact, "note": note,
         });
         self.trace("desktop.close", &session.machine, detail)
     }

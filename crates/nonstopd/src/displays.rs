@@ -75,7 +75,7 @@ fn record(
             let Some(recording) = recording else { return Ok(()) };
             warn!("recording {recording} of {} ended by itself", event.machine);
             let bytes = recorded_bytes(recordings, recording);
-            let note = "it ended by itself: it was full, or its file could not be written";
+            let note = "it ended by itself: it was full, its file could not be written, or its recorder failed again and again";
             db.write("nonstopd", clock.now(), |w| w.end_recording(recording, bytes, note))?;
         }
         DisplayHappening::OverBudget(meter) => {

@@ -46,7 +46,14 @@ pub(crate) fn images() -> Result<PathBuf> {
     let yaml = format!("version: 1\nname: images\nstate: {}\n", state.display());
     fs::write(&lab, yaml).with_context(|| format!("write {}", lab.display()))?;
     let mut build = Command::new(built_programs()?.join("nonstop"));
-    build.arg("--lab").arg(&lab).args(["image", "build", "micro", "desktop", "debuggee", "--recipes"]);
+    build.arg("--lab").arg(&lab).args([
+        "image",
+        "build",
+        "micro",
+        "desktop",
+        "debuggee",
+        "--recipes",
+    ]);
     run("building the images", build.arg(root()?.join("images")))?;
     Ok(state.join("images"))
 }

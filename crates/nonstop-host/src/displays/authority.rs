@@ -9,8 +9,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use nonstop_display::setup::WorkerSetup;
 use nonstop_model::MachineId;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -143,6 +143,15 @@ fn own_params(lab: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, format!("NONSTOP lab {lab}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    // Whoever installs it trusts it for the near ends of tunnels, and for no site of the world.
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: vec![
+            GeneralSubtree::DnsName("localhost".into()),
+            GeneralSubtree::DnsName("nonstop".into()),
+            GeneralSubtree::IpAddress(CidrSubnet::V4([127, 0, 0, 0], [255, 0, 0, 0])),
+        ],
+        excluded_subtrees: Vec::new(),
+    });
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     (params.not_before, params.not_after) = (date_time_ymd(2025, 1, 1), date_time_ymd(2055, 1, 1));
     params

@@ -35,6 +35,9 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How long a viewer that broke is left alone before it is started anew.
 const AGAIN: Duration = Duration::from_millis(300);
 
+/// How often a recorder that was killed is started again, in all.
+const RECORDER_AGAIN: u8 = 20;
+
 /// How often children are looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -80,6 +83,10 @@ struct Looker {
     broke: Instant,
     session: Option<Meter>,
     metered: Instant,
+    /// How often a recorder was started again.
+    again: u8,
+    /// Whether a recording has ended by itself: it is not begun anew in the same file.
+    done: bool,
 }
 
 pub(super) struct Keeper {
@@ -259,6 +266,8 @@ impl Keeper {
             broke: now,
             session: None,
             metered: now,
+            again: 0,
+            done: false,
         };
         served.viewers.insert(viewer, looker);
         self.start_viewer(machine, viewer)
@@ -368,12 +377,19 @@ impl Keeper {
         (self.told)(DisplayEvent { machine, viewer, what });
     }
 
-    /// A viewer ended, or must be, although nobody asked for it. A recording does not come back.
+    /// A viewer ended, or must be, although nobody asked for it. It comes back; a recorder does not
+    /// that is full or could not write, nor one that falls again and again.
     fn viewer_fell(&mut self, machine: MachineId, viewer: u8) {
-        let served = self.served.get(&machine);
-        let looker = served.and_then(|served| served.viewers.get(&viewer));
-        if looker.is_some_and(|looker| looker.kind == Kind::Recorder) {
-            self.tell(machine, viewer, DisplayHappening::RecordingStopped);
+        let served = self.served.get_mut(&machine);
+        if let Some(looker) = served.and_then(|served| served.viewers.get_mut(&viewer))
+            && looker.kind == Kind::Recorder
+        {
+            let by_itself = looker.process.as_mut().and_then(Process::code).is_some();
+            looker.done = by_itself || looker.again >= RECORDER_AGAIN;
+            looker.again += 1;
+            if looker.done {
+                self.tell(machine, viewer, DisplayHappening::RecordingStopped);
+            }
         }
         self.viewer_broke(machine, viewer);
     }
@@ -431,8 +447,7 @@ impl Keeper {
         match looker.process.as_mut().map(Process::runs) {
             Some(true) => {}
             Some(false) => self.viewer_fell(machine, viewer),
-            // A recording that has ended is not begun anew in the same file.
-            None if looker.broke.elapsed() > AGAIN && looker.listener.is_some() => {
+            None if looker.broke.elapsed() > AGAIN && !looker.done => {
                 if let Err(e) = self.start_viewer(machine, viewer) {
                     warn!("{e}: {}", e.source.as_ref().map_or(String::new(), |s| s.to_string()));
                 }

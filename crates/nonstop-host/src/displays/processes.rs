@@ -88,6 +88,11 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Its exit code, if it ended by itself and not by a signal.
+    pub(super) fn code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten()?.code()
+    }
+
     /// Ends it at once, whatever it does; its user is free again.
     pub(super) fn end(mut self, users: &mut Users) {
         let _already_gone = self.child.kill();

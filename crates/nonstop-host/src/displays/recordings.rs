@@ -90,7 +90,10 @@ impl Players {
             return Err(HostError::new(doing(), why).help("try again in a moment"));
         }
         let file = fs::File::open(file(config, recording))
-            .map_err(|e| failed(e).help("nothing has been recorded into it yet"))?;
+            .map_err(|e| failed(e).help(
+                "nothing has been recorded into it yet, or its file is gone: the list says how many \
+                 bytes it had",
+            ))?;
         let identity = fs::read_to_string(key_file(config)).map_err(failed)?;
         let setup = PlayerSetup { identity: identity.trim().into() };
         let setup = serde_json::to_vec(&setup).map_err(|e| failed(e.into()))?;

@@ -70,6 +70,11 @@ impl Chunks {
         Ok(Self { file, recipient, size, max_bytes, plain: Vec::new() })
     }
 
+    /// Whether another recorder wrote to the file before.
+    pub(super) fn goes_on(&self) -> bool {
+        self.size > 0
+    }
+
     /// Whether records wait to be written.
     pub(super) fn is_empty(&self) -> bool {
         self.plain.is_empty()

@@ -143,6 +143,10 @@ impl Recorder {
     }
 
     fn work(&mut self) -> Result<(), RecorderError> {
+        if self.chunks.goes_on() {
+            // Whatever was shown since the recorder before this one ended.
+            self.chunks.add(&Record::Lost)?;
+        }
         loop {
             self.wait()?;
             let gone = !self.hear()?;

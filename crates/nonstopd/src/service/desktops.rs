@@ -73,6 +73,10 @@ impl Service {
             return Err(ApiError::new(ErrorCode::Invalid, "the end lies in the past")
                 .help("choose a later time"));
         }
+        let views = self.db.read(|read| read.view_grants(Some(id), self.now())).map_err(refusal)?;
+        if let Some(given) = views.iter().find(|v| v.machine == machine && v.account == *account) {
+            must_be_theirs(caller, given)?;
+        }
         let until = until.min(environment.period.until());
         self.commit(caller, |w| w.open_view(machine, account, &reason, until))?;
         Ok(Reply::Done)
@@ -83,6 +87,7 @@ impl Service {
         let looks = caller.account().is_some_and(|account| account.name == grant.account);
         if !looks {
             caller.must_own(&grant.owner, &format!("view {id}"))?;
+            must_be_theirs(caller, &grant)?;
         }
         let reason = format!("ended by {}", caller.actor());
         self.commit(caller, |w| w.end_view(id, &reason))?;
@@ -123,6 +128,15 @@ fn may_let(caller: &Caller, owner: &AccountName, account: &AccountName) -> Resul
             Err(ApiError::new(ErrorCode::Forbidden, message))
         }
     }
+}
+
+/// What staff opened for a reason of theirs, the owner neither ends nor replaces.
+fn must_be_theirs(caller: &Caller, grant: &ViewGrant) -> Result<(), ApiError> {
+    if caller.is_staff() || grant.granted_by == caller.actor() {
+        return Ok(());
+    }
+    let message = format!("view {} was opened by {}", grant.id, grant.granted_by);
+    Err(ApiError::new(ErrorCode::Forbidden, message).help("staff end it"))
 }
 
 fn session_view(session: DesktopSession) -> DesktopSessionView {
@@ -212,5 +226,28 @@ mod tests {
             let own = may_let(caller, &alice, &alice).expect_err("hers already");
             assert_eq!(own.code, ErrorCode::Conflict);
         }
+    }
+
+    #[test]
+    fn what_staff_opened_the_owner_neither_ends_nor_replaces() {
+        let grant = |by: &str| ViewGrant {
+            id: 7,
+            environment: EnvironmentId(1),
+            owner: "alice".parse().expect("a name"),
+            machine: MachineId(1),
+            role: MachineRole::Analyst,
+            viewer: 1,
+            account: "sato".parse().expect("a name"),
+            granted_by: by.into(),
+            reason: "to see".into(),
+            from: Timestamp::UNIX_EPOCH,
+            until: Timestamp::MAX,
+            ended_at: None,
+        };
+        let (owner, staff) = (person("alice", Role::Researcher), person("sato", Role::Staff));
+        let refused = must_be_theirs(&owner, &grant(&staff.actor())).expect_err("staff's");
+        assert_eq!(refused.code, ErrorCode::Forbidden);
+        assert!(must_be_theirs(&owner, &grant(&owner.actor())).is_ok());
+        assert!(must_be_theirs(&staff, &grant(&owner.actor())).is_ok());
     }
 }

@@ -97,9 +97,10 @@ impl Service {
     }
 
     fn recording_view(&self, recording: Recording) -> RecordingView {
-        let bytes = match recording.ended_at {
-            Some(_) => recording.bytes,
-            None => self.recorded_bytes(recording.id),
+        let there = self.recorded_bytes(recording.id);
+        let (bytes, missing_bytes) = match recording.ended_at {
+            Some(_) => (recording.bytes, recording.bytes.saturating_sub(there)),
+            None => (there, 0),
         };
         RecordingView {
             id: recording.id,
@@ -110,6 +111,7 @@ impl Service {
             wanted_by: recording.wanted_by,
             reason: recording.reason,
             bytes,
+            missing_bytes,
             max_bytes: recording.max_bytes,
             begun_at: recording.begun_at,
             ended_at: recording.ended_at,
