@@ -129,6 +129,11 @@ impl<'a> Host<'a> {
         self.behind.get(interface).cloned().unwrap_or_else(Ranges::empty)
     }
 
+    /// Whether `interface` has an IPv4 address.
+    pub fn has_address(&self, interface: &str) -> bool {
+        self.types.contains_key(&(fib::LOCAL, value::name(interface)))
+    }
+
     /// All addresses with a route.
     pub fn routed(&self) -> &Ranges {
         &self.routed

@@ -310,8 +310,11 @@ impl<'a> Walk<'a> {
         let start = Self::put(start, Field::Oif, &to);
         let start = self.hook(&[Family::Bridge], Hook::Forward, None, start);
         let start = self.as_routed(bridge, start, &[Hook::Forward, Hook::Postrouting], true);
+        // There the kernel no longer tells where a frame came in.
+        let came_by = Ranges::one(value::name(&from.name));
+        let start = Self::put(start, Field::Iif, &Ranges::one(0));
         let start = self.hook(&[Family::Bridge], Hook::Postrouting, None, start);
-        self.leave(start);
+        self.leave(Self::put(start, Field::Iif, &came_by));
     }
 
     /// Out of the ports in `Oif`.
@@ -413,6 +416,8 @@ impl<'a> Walk<'a> {
         }
         let expected = match host.kernel.strictest(interface, "rp_filter") {
             Some(1) => host.behind(interface),
+            // Without an address of its own an interface is as strict.
+            Some(2) if !host.has_address(interface) => host.behind(interface),
             Some(2) => host.routed().clone(),
             _ => return start,
         };

@@ -77,6 +77,11 @@ impl Lab {
     }
 
     pub(crate) fn nft(&self, script: &str) {
+        self.try_nft(script).unwrap_or_else(|said| panic!("{said}\n{script}"));
+    }
+
+    /// Loads `script`, or returns what nft has against it.
+    pub(crate) fn try_nft(&self, script: &str) -> Result<(), String> {
         let net = format!("--net=/proc/{}/ns/net", self.host.holder());
         let mut child = Command::new("nsenter")
             .args([&net, "--", "nft", "-f", "-"])
@@ -86,8 +91,10 @@ impl Lab {
             .expect("nft");
         child.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
         let output = child.wait_with_output().expect("nft ends");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}\n{script}");
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
     }
 
     /// A bridge on which the host says nothing.
