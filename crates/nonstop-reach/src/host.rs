@@ -6,6 +6,7 @@ use crate::{
     kernel::{Kernel, Link},
     listing::{self, NoListing},
     operand::fib,
+    packets::Field,
     rules::Ruleset,
     value::{self, Ranges},
 };
@@ -36,19 +37,22 @@ pub struct Host<'a> {
     pub policy_routing: bool,
 }
 
+const ALWAYS_BROADCAST: [(u128, u128); 2] = [(0, 0x00ff_ffff), (0xffff_ffff, 0xffff_ffff)];
+
 impl LocalTypes for Host<'_> {
     fn addresses(&self, kind: u128, interface: Option<u128>) -> Ranges {
-        let of = match interface {
-            Some(interface) => self.types.get(&(kind, interface)),
-            None => self.all_types.get(&kind),
+        // The kernel takes these for broadcast and multicast without a route.
+        let always = match kind {
+            fib::BROADCAST => Ranges::of(ALWAYS_BROADCAST),
+            fib::MULTICAST => return Ranges::between(0xe000_0000, 0xefff_ffff),
+            _ => Ranges::empty(),
         };
-        let listed = of.cloned().unwrap_or_else(Ranges::empty);
-        match kind {
-            // The kernel takes these for broadcast and multicast without a route.
-            fib::BROADCAST => listed
-                .or(&Ranges::of([(0, 0x00ff_ffff), (u128::from(u32::MAX), u128::from(u32::MAX))])),
-            fib::MULTICAST => Ranges::between(0xe000_0000, 0xefff_ffff),
-            _ => listed,
+        match interface {
+            Some(interface) => match self.types.get(&(kind, interface)) {
+                Some(listed) => listed.or(&always),
+                None => always,
+            },
+            None => self.all_types.get(&kind).cloned().unwrap_or(always),
         }
     }
 }
@@ -81,6 +85,7 @@ impl<'a> Host<'a> {
         for ((kind, _), ranges) in &listed {
             all.entry(*kind).or_default().extend(ranges);
         }
+        all.entry(fib::BROADCAST).or_default().extend(ALWAYS_BROADCAST);
         let routes = routes(kernel);
         let mut behind: HashMap<&str, Vec<(u128, u128)>> = HashMap::new();
         for (first, last, interface) in &routes {
@@ -184,6 +189,17 @@ pub fn group_macs() -> Ranges {
     let below = 1u128 << 40;
     let make = || Ranges::of((0..128).map(|n| ((2 * n + 1) * below, (2 * n + 2) * below - 1)));
     GROUPS.get_or_init(make).clone()
+}
+
+/// MACs without it.
+pub fn single_macs() -> Ranges {
+    static SINGLE: std::sync::OnceLock<Ranges> = std::sync::OnceLock::new();
+    SINGLE.get_or_init(|| Field::TargetMac.any().minus(&group_macs())).clone()
+}
+
+/// MACs but those of groups that no bridge passes on.
+pub fn passed_on_macs() -> Ranges {
+    Ranges::of([(0, 0x0180_c1ff_ffff), (0x0180_c200_0010, Field::TargetMac.greatest())])
 }
 
 /// First and last address of a network.

@@ -4,7 +4,7 @@
 use crate::{
     evaluate::LocalTypes,
     extent::Extent,
-    host::{Host, group_macs},
+    host::{Host, passed_on_macs, single_macs},
     operand::fib,
     packets::{Field, Packets, ethertype, track},
     question::{self, Sender, What},
@@ -131,12 +131,12 @@ struct Row {
 
 /// What came of one of its cards.
 struct Part {
-    /// By its own address and MAC.
-    sender: Sender,
     /// Where it all ended.
     ends: Vec<End>,
     /// What each kind is about, in the order of [`What::ALL`].
     questions: Vec<Vec<Packets>>,
+    /// Those of them that somebody who means it would send.
+    typical: Vec<Vec<Packets>>,
 }
 
 impl Row {
@@ -145,10 +145,12 @@ impl Row {
         from: String,
         parts: impl IntoIterator<Item = (Sender, Vec<End>)>,
     ) -> Row {
-        let parts = parts.into_iter().map(|(sender, ends)| Part {
-            sender,
-            ends,
-            questions: What::ALL.map(|what| question::packets(what, sender, host)).into(),
+        let parts = parts.into_iter().map(|(sender, ends)| {
+            let questions = What::ALL.map(|what| question::packets(what, sender, host));
+            let typical = What::ALL.map(|what| {
+                questions[what as usize].iter().map(|q| typical(q, what, sender)).collect()
+            });
+            Part { ends, questions: questions.into(), typical: typical.into() }
         });
         Row { from, parts: parts.collect() }
     }
@@ -160,9 +162,9 @@ impl Row {
     /// The same sender with those ends alone that `wanted` keeps.
     fn only(&self, wanted: impl Fn(&Part, &End) -> bool) -> Row {
         let parts = self.parts.iter().map(|part| Part {
-            sender: part.sender,
             ends: part.ends.iter().filter(|end| wanted(part, end)).cloned().collect(),
             questions: part.questions.clone(),
+            typical: part.typical.clone(),
         });
         Row { from: self.from.clone(), parts: parts.collect() }
     }
@@ -564,10 +566,15 @@ impl<'a> Making<'a> {
         // kernel does by itself.
         for distance in [Distance::Routed, Distance::Bridged, Distance::Kernel] {
             for part in &row.parts {
-                let questions: Vec<Packets> = part.questions[what as usize]
+                let questions: Vec<Packets> = part.typical[what as usize]
                     .iter()
-                    .map(|question| typical(question, what, part.sender, &addresses))
-                    .map(|question| question.with(Field::Oif, &interfaces))
+                    .map(|question| {
+                        let mut question = question.clone().with(Field::Oif, &interfaces);
+                        if question.get(Field::EtherType).single() == Some(ethertype::IP) {
+                            question.narrow(Field::Target, &addresses);
+                        }
+                        question
+                    })
                     .collect();
                 let stopped = part.ends.iter().filter(|end| end.fate == Fate::Stopped);
                 for end in stopped.filter(|end| self.distance(&end.by) == distance) {
@@ -729,22 +736,20 @@ enum Distance {
 
 /// Those of `question` that somebody who means it would send: whole packets under the own
 /// address, not to a group where one target is meant.
-fn typical(question: &Packets, what: What, sender: Sender, address: &Ranges) -> Packets {
+fn typical(question: &Packets, what: What, sender: Sender) -> Packets {
     let mut typical = question.clone();
-    if question.get(Field::EtherType).single() == Some(ethertype::IP) {
-        typical.narrow(Field::Target, address);
-        if let Some(own) = sender.address.map(|own| u128::from(u32::from(own)))
-            && question.get(Field::Source).contains(own)
-        {
-            typical.narrow(Field::Source, &Ranges::one(own));
-        }
+    if let Some(own) = sender.address.map(|own| u128::from(u32::from(own)))
+        && question.get(Field::EtherType).single() == Some(ethertype::IP)
+        && question.get(Field::Source).contains(own)
+    {
+        typical.narrow(Field::Source, &Ranges::one(own));
     }
     typical.narrow(Field::LaterFragment, &Ranges::one(0));
-    let link_local = Ranges::between(0x0180_c200_0000, 0x0180_c200_000f);
-    typical.narrow(Field::TargetMac, &Field::TargetMac.any().minus(&link_local));
-    if !matches!(what, What::Broadcast | What::Arp) {
-        typical.narrow(Field::TargetMac, &Field::TargetMac.any().minus(&group_macs()));
-    }
+    let macs = match what {
+        What::Broadcast | What::Arp => passed_on_macs(),
+        _ => single_macs(),
+    };
+    typical.narrow(Field::TargetMac, &macs);
     typical
 }
 

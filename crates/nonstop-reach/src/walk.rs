@@ -359,18 +359,40 @@ impl<'a> Walk<'a> {
     }
 
     fn ip(&mut self, interface: &str, start: Vec<Passed>, prerouted: bool) {
-        const LOOPBACK: (u128, u128) = (0x7f00_0000, 0x7fff_ffff);
-        const NOBODY: (u128, u128) = (0, 0x00ff_ffff);
-        let everybody = Ranges::one(u32::MAX.into());
+        // Target addresses one by one: so many are a machine's own way.
+        const FEW: usize = 64;
         let families = [Family::Inet, Family::Ip];
         let start = self.joined(start);
         let start = match prerouted {
             true => start,
             false => self.hook(&families, Hook::Prerouting, None, start),
         };
+        let (few, many): (Vec<Passed>, Vec<Passed>) =
+            start.into_iter().partition(|p| p.packets.get(Field::Target).each(FEW).is_some());
+        let own = self.host.own();
+        let few = self.checked(interface, few);
+        let (local, onward) = Self::split(few, Field::Target, own);
+        let local = self.hook(&families, Hook::Input, None, local);
+        self.arrive(Fate::Host, local);
+        self.forward(interface, onward, true);
+        // Rules and the kernel's own checks only take away, in whatever order. Where the target is
+        // wide open rules come first: they usually leave nothing, and a fleet's addresses are
+        // then not gone through for each machine.
+        let local = self.hook(&families, Hook::Input, None, many.clone());
+        let local = self.checked(interface, local);
+        let (local, _) = Self::split(local, Field::Target, own);
+        self.arrive(Fate::Host, local);
+        self.forward(interface, many, false);
+    }
+
+    /// What the kernel checks about addresses before it routes.
+    fn checked(&mut self, interface: &str, start: Vec<Passed>) -> Vec<Passed> {
+        const LOOPBACK: (u128, u128) = (0x7f00_0000, 0x7fff_ffff);
+        const NOBODY: (u128, u128) = (0, 0x00ff_ffff);
         if start.is_empty() {
-            return;
+            return start;
         }
+        let everybody = Ranges::one(u32::MAX.into());
         let host = self.host;
         let conf = |key| host.kernel.conf("ipv4", interface, key).unwrap_or(0) != 0;
         let groups = host.addresses(fib::MULTICAST, None);
@@ -396,10 +418,7 @@ impl<'a> Walk<'a> {
         start.extend(to_everybody);
         let mut start = self.source_checks(interface, start);
         start.extend(from_nobody);
-        let (local, onward) = Self::split(start, Field::Target, host.own());
-        let local = self.hook(&families, Hook::Input, None, local);
-        self.arrive(Fate::Host, local);
-        self.forward(interface, onward);
+        start
     }
 
     /// What the kernel checks about a sender's address.
@@ -427,20 +446,30 @@ impl<'a> Walk<'a> {
         expected
     }
 
-    fn forward(&mut self, interface: &str, start: Vec<Passed>) {
+    fn forward(&mut self, interface: &str, start: Vec<Passed>, checked: bool) {
         let host = self.host;
+        if start.is_empty() {
+            return;
+        }
         if host.kernel.conf("ipv4", interface, "forwarding").unwrap_or(1) == 0 {
             return self.stop(&format!("forwarding is off on {interface}"), start);
         }
         let (to_group, start) = Self::split(start, Field::TargetMac, &host::group_macs());
         self.stop("frames to a group are not routed", to_group);
-        let (routed, unrouted) = match host.policy_routing {
-            true => (doubted(start, "routing tables chosen by more than the target"), Vec::new()),
-            false => Self::split(start, Field::Target, host.routed()),
+        let start = Self::put(start, Field::Oif, &Ranges::between(1, u128::MAX));
+        let families = [Family::Inet, Family::Ip];
+        let start = match checked {
+            true => {
+                let routed = self.with_route(start);
+                self.hook(&families, Hook::Forward, None, routed)
+            }
+            false => {
+                let passed = self.hook(&families, Hook::Forward, None, start);
+                let passed = self.checked(interface, passed);
+                let (_, onward) = Self::split(passed, Field::Target, host.own());
+                self.with_route(onward)
+            }
         };
-        self.stop("there is no route", unrouted);
-        let routed = Self::put(routed, Field::Oif, &Ranges::between(1, u128::MAX));
-        let start = self.hook(&[Family::Inet, Family::Ip], Hook::Forward, None, routed);
         for one in start {
             let targets = one.packets.get(Field::Target).clone();
             let interfaces = match host.policy_routing {
@@ -461,6 +490,15 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+    }
+
+    fn with_route(&mut self, start: Vec<Passed>) -> Vec<Passed> {
+        if self.host.policy_routing {
+            return doubted(start, "routing tables chosen by more than the target");
+        }
+        let (routed, unrouted) = Self::split(start, Field::Target, self.host.routed());
+        self.stop("there is no route", unrouted);
+        routed
     }
 
     /// Out by the one interface in `Oif`, after the routing decision.

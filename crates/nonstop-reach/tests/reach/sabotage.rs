@@ -1,8 +1,6 @@
 //! A lab with every template, as it should be, and sabotaged in every way that must be found.
 
-mod lab;
-
-use lab::pair::Pair;
+use crate::lab::pair::Pair;
 
 #[test]
 fn what_is_allowed_gets_through_and_nothing_else() {

@@ -4,9 +4,7 @@
 //! by one machine; what arrives is captured at every other end, and at the host by a last chain
 //! that remembers the packet's identification.
 
-mod lab;
-
-use lab::Lab;
+use crate::lab::Lab;
 use nonstop_reach::{
     host::Host,
     packets::{Field, NO_OWNER, Packets, ethertype, track},
