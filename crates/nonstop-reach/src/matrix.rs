@@ -117,8 +117,14 @@ struct Making<'a> {
     /// Machines by the link bridge they stand on.
     on_link: HashMap<&'a str, Vec<usize>>,
     segments: HashMap<&'a str, Option<Ipv4Addr>>,
-    /// The host's addresses on access segments.
-    gates: Ranges,
+    /// The host's addresses on access segments, and those of groups.
+    at_gates: Ranges,
+    /// Its other addresses.
+    at_host: Ranges,
+    /// Addresses of neither the host nor a machine.
+    at_others: Ranges,
+    /// The names of taps.
+    tap_names: Ranges,
     /// The addresses of machines.
     addresses: Ranges,
 }
@@ -184,7 +190,10 @@ impl<'a> Making<'a> {
             taps: HashMap::new(),
             by_address: BTreeMap::new(),
             on_link: HashMap::new(),
-            gates: Ranges::values(segments.values().flatten().map(|a| u32::from(*a).into())),
+            at_gates: Ranges::empty(),
+            at_host: Ranges::empty(),
+            at_others: Ranges::empty(),
+            tap_names: Ranges::empty(),
             addresses: Ranges::empty(),
             segments,
         };
@@ -200,6 +209,12 @@ impl<'a> Making<'a> {
             }
         }
         making.addresses = Ranges::values(making.by_address.keys().copied());
+        making.tap_names = Ranges::values(making.taps.keys().copied());
+        let gates = making.segments.values().flatten();
+        let gates = Ranges::values(gates.map(|address| u32::from(*address).into()));
+        making.at_gates = gates.or(host.many());
+        making.at_host = host.addresses(fib::LOCAL, None).minus(&gates);
+        making.at_others = Field::Target.any().minus(&host.own().or(&making.addresses));
         making
     }
 
@@ -403,8 +418,7 @@ impl<'a> Making<'a> {
             (Target::Gate, Fate::Host) => self.at_gate(end).then(|| packets.clone()),
             (Target::Host, Fate::Host) => (!self.at_gate(end)).then(|| packets.clone()),
             (Target::Elsewhere, Fate::Ports) => {
-                let ours = Ranges::values(self.taps.keys().copied());
-                let others = oif.minus(&ours);
+                let others = oif.minus(&self.tap_names);
                 let there = packets.clone().with(Field::Oif, &others);
                 (!there.is_empty()).then(|| self.not_servers(there, end)).flatten()
             }
@@ -453,15 +467,9 @@ impl<'a> Making<'a> {
                 let server = &self.wanted.servers[number];
                 (address(server.address), names(&mut std::iter::once(&*server.interface)))
             }
-            Target::Gate => (self.gates.or(self.host.many()), Field::Oif.any()),
-            Target::Host => {
-                let own = self.host.addresses(fib::LOCAL, None).minus(&self.gates);
-                (own, Field::Oif.any())
-            }
-            Target::Elsewhere => {
-                let known = self.host.own().or(&self.addresses);
-                (Field::Target.any().minus(&known), Field::Oif.any())
-            }
+            Target::Gate => (self.at_gates.clone(), Field::Oif.any()),
+            Target::Host => (self.at_host.clone(), Field::Oif.any()),
+            Target::Elsewhere => (self.at_others.clone(), Field::Oif.any()),
         }
     }
 

@@ -134,6 +134,13 @@ impl Ranges {
         if let ([(a, b)], [(c, d)]) = (few, many) {
             return Ranges::between(*a.max(c), *b.min(d));
         }
+        // All of the longer one: shared, not copied.
+        if let ([(first, last)], [(a, _), .., (_, z)]) = (few, many)
+            && first <= a
+            && z <= last
+        {
+            return if self.parts().len() > 1 { self.clone() } else { other.clone() };
+        }
         let mut both = Vec::new();
         for (first, last) in few {
             let at = many.partition_point(|(_, end)| end < first);
