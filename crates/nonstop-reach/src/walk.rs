@@ -86,10 +86,13 @@ pub fn from_host(host: &Host<'_>, interface: &str, packets: Packets) -> Vec<End>
         .having(Field::Iif, 0)
         .having(Field::Oif, value::name(interface))
         .having(Field::EtherType, ethertype::IP)
-        .with(Field::Source, &host.addresses(fib::LOCAL, None))
         .having(Field::LaterFragment, 0);
-    let sent =
-        walk.hook(&[Family::Inet, Family::Ip], Hook::Output, None, vec![Passed::fresh(start)]);
+    let fresh = vec![Passed::fresh(start)];
+    let mut sent = walk.hook(&[Family::Inet, Family::Ip], Hook::Output, None, fresh);
+    // Programs send under the host's own addresses. All of a fleet's are not gone through for each
+    // target: who meets one of them may stay whole.
+    let own = host.addresses(fib::LOCAL, None);
+    sent.retain(|one| one.packets.get(Field::Source).meets(&own));
     walk.routed(sent);
     walk.finish()
 }
