@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The image `debuggee`, with the shell that tests need.
+/// The image `debuggee`, with the shell that tests need, and an address of the lab's so that no
+/// debugger need be there.
 const TEMPLATE: &str = "version: 1\ntitle: firmware\nrdp: none\nmachines:\n\
-    - {role: debuggee, image: debuggee-test, profile: uefi, memory_mib: 384}\n";
+    - {role: analyst, image: debuggee-test, profile: uefi, memory_mib: 384}\n";
 
 const VARIABLE: &str = "/sys/firmware/efi/efivars/Implant-7a0e0b5e-5e0c-4c0e-9d0a-6d616c776172";
 
@@ -48,10 +49,11 @@ fn infect(shell: &mut GuestShell) -> Result<()> {
         format!("printf '\\007\\000\\000\\000implant' >{VARIABLE}"),
         "tpm2_nvdefine 0x1500016 -C o -s 7 -a 'ownerread|ownerwrite'".into(),
         "printf implant >/run/word; tpm2_nvwrite 0x1500016 -C o -i /run/word".into(),
-        "printf implant | dd of=/dev/vda bs=7 count=1 conv=notrunc,fsync".into(),
         "modprobe -a vfat nls_ascii; mount -t vfat /dev/vda1 /mnt && \
          printf implant >/mnt/EFI/BOOT/extra.efi && umount /mnt"
             .into(),
+        // Last: its flush takes all that came before to the host.
+        "printf implant | dd of=/dev/vda bs=7 count=1 conv=notrunc,fsync".into(),
     ] {
         let said = shell.run(&format!("{{ {line}; }} && echo 'it is done'"))?;
         assert!(said.ends_with("it is done"), "{line}: {said}");
