@@ -11,10 +11,13 @@ use std::{
 };
 
 /// What a lab needs on its host: name, where it lies, Debian package.
-const PROGRAMS: [(&str, &str, &str); 8] = [
+const PROGRAMS: [(&str, &str, &str); 11] = [
     ("libvirtd", "/usr/sbin/libvirtd", "libvirt-daemon-system"),
     ("qemu", "/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "/usr/bin/qemu-img", "qemu-utils"),
+    ("UEFI firmware", "/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    ("swtpm", "/usr/bin/swtpm", "swtpm"),
+    ("swtpm_setup", "/usr/bin/swtpm_setup", "swtpm-tools"),
     ("nft", "/usr/sbin/nft", "nftables"),
     ("dnsmasq", "/usr/sbin/dnsmasq", "dnsmasq-base"),
     ("sshd", "/usr/sbin/sshd", "openssh-server"),
