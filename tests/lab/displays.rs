@@ -68,7 +68,7 @@ const LAST: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/displays-last.png");
 
 /// Light text on black, as a screen in text mode has.
 fn has_text(picture: &Picture) -> bool {
-    picture.count(|[r, g, b]| r > 100 && g > 100 && b > 100) > 300
+    picture.count(|[r, g, b]| r > 100 && g > 100 && b > 100) > 2000
 }
 
 fn pids(world: &World, role: &str) -> Result<Vec<u32>> {
@@ -109,12 +109,11 @@ fn a_screen_is_seen_typed_at_counted_and_cut() -> Result<()> {
     see(&mut looking, "text of the guest's screen", has_text)?;
 
     // Keys arrive as the guest's keyboard's.
-    shell.run("(timeout 20 head -c 3 /dev/tty1 > /tmp/typed &) ; sleep 0.2")?;
     looking.session.tool(&["mousemove", "200", "200", "click", "1"])?;
-    looking.session.tool(&["type", "--delay", "60", "ab"])?;
+    looking.session.tool(&["type", "--delay", "60", "echo ab >/tmp/typed"])?;
     looking.session.tool(&["key", "Return"])?;
     wait_for("what was typed to arrive", Duration::from_secs(20), || {
-        Ok(shell.run("cat /tmp/typed")?.starts_with("ab").then_some(()))
+        Ok(shell.run("cat /tmp/typed 2>&1 || true")?.starts_with("ab").then_some(()))
     })?;
 
     // A viewer whose right has ended gets no further frame: its connection is gone at once.
@@ -371,11 +370,11 @@ fn who_may_look_sees_types_nothing_and_is_cut_when_that_ends() -> Result<()> {
     let mut shell = world.shell(&environment)?;
     shell.run("for i in 1 2 3 4 5 6 7 8 9; do echo WWWWWWWWWWWWWWWWWWWWW; done > /dev/tty0")?;
     see(&mut looking, "text of alice's screen", has_text)?;
-    shell.run("(timeout 20 head -c 3 /dev/tty1 > /tmp/typed &) ; sleep 0.2")?;
-    looking.session.tool(&["type", "--delay", "60", "ab"])?;
+    looking.session.tool(&["type", "--delay", "60", "echo ab >/tmp/typed"])?;
     looking.session.tool(&["key", "Return"])?;
     thread::sleep(Duration::from_secs(2));
-    assert_eq!(shell.run("cat /tmp/typed")?.trim(), "", "bob typed into alice's machine");
+    let typed = shell.run("cat /tmp/typed 2>/dev/null || true")?;
+    assert_eq!(typed.trim(), "", "bob typed into alice's machine");
     world.lab.cli(&["desktop", "unview", &id.to_string()])?;
     let asked = Instant::now();
     wait_for("bob's worker to be gone", Duration::from_secs(2), || {

@@ -8,7 +8,7 @@ use std::{fs, thread, time::Duration};
 
 /// Light text on black, as a screen in text mode has.
 fn has_text(picture: &Picture) -> bool {
-    picture.count(|[r, g, b]| r > 100 && g > 100 && b > 100) > 300
+    picture.count(|[r, g, b]| r > 100 && g > 100 && b > 100) > 2000
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A lab with people in it: what they ask for, and what they get.
 
-use crate::{GuestShell, built_images, disguised};
+use crate::{GuestShell, built_images, disguised, disguised_from};
 use anyhow::{Context, Result, bail};
 use nonstop_testkit::{lab::Lab, pc::Pc, place::wait_for};
 use serde_json::Value;
@@ -37,9 +37,10 @@ const PROBE_PORT: u16 = 3389;
 const PROBE: &str = "version: 1\ntitle: probe\nrdp: guest\nrdp_reason: a test\nmachines:\n\
     - {role: analyst, image: probe, memory_mib: 96}\n";
 
-/// `micro` with its screen served by the hypervisor.
+/// A machine whose screen shows its kernel's text, served by the hypervisor. (`micro` has no driver
+/// for its card: all that is seen of it is what the firmware says.)
 const SCREEN: &str = "version: 1\ntitle: screen\nrdp: console\nmachines:\n\
-    - {role: analyst, image: micro, memory_mib: 96}\n";
+    - {role: analyst, image: screen, profile: uefi, memory_mib: 256}\n";
 
 impl World {
     /// A lab that is switched on.
@@ -62,6 +63,9 @@ impl World {
         fs::write(templates.join("probe.yaml"), PROBE)?;
         fs::write(templates.join("screen.yaml"), SCREEN)?;
         disguised(&lab, "probe", |manifest| manifest["rdp_port"] = PROBE_PORT.into())?;
+        disguised_from(&lab, "debuggee", "screen", |manifest| {
+            manifest["test_channel"] = true.into();
+        })?;
         Ok(World { lab: lab.templates(templates).yaml(yaml) })
     }
 

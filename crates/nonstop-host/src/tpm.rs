@@ -100,7 +100,7 @@ impl Tpms {
         DirBuilder::new().recursive(true).mode(0o711).create(&self.dir)?;
         fs::set_permissions(&self.dir, Permissions::from_mode(0o711))?;
         match DirBuilder::new().mode(0o700).create(folder) {
-            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
             _ => chown(folder, Some(uid), Some(uid)),
         }
     }
