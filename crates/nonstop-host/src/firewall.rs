@@ -1,4 +1,4 @@
-//! The kernel's word on who reaches what: tables `inet nonstop` and `bridge nonstop`.
+//! The kernel's word on who reaches what: tables `inet`, `bridge` and `arp nonstop`.
 //!
 //! The rules are fixed and closed; what is let through are elements of sets, so a packet costs
 //! the same whatever the number of environments, and taking an element out cuts an open flow at
@@ -89,7 +89,7 @@ impl Firewall {
         Firewall { rules: rules::render(&config), expected: Mutex::new(None) }
     }
 
-    /// The closed ruleset as a script for `nft -f`, which replaces both tables in one
+    /// The closed ruleset as a script for `nft -f`, which replaces our tables in one
     /// transaction. Also for loading before the network comes up.
     pub fn rules(&self) -> &str {
         &self.rules
@@ -105,7 +105,7 @@ impl Firewall {
         let doing = |e| HostError::new("list our nft tables", e).help(HELP);
         let mut reading = Reading::default();
         let mut listed = Vec::new();
-        for family in ["inet", "bridge"] {
+        for family in ["inet", "bridge", "arp"] {
             match nft::list(family).map_err(doing)? {
                 Some(table) => listed.extend(elements::split(table, &mut reading)),
                 None => return Ok(FirewallState::default()),

@@ -463,6 +463,31 @@ fn a_machine_speaks_as_itself_or_not_at_all() {
     assert!(!dns(), "revoked");
 }
 
+/// A bridge hands frames to this address up as packets of the port they came by, past its hooks.
+#[test]
+fn what_is_addressed_to_the_bridge_itself_reaches_the_host_neither_as_ip_nor_as_arp() {
+    let host = Host::new();
+    let guest = host.guest(7, "10.77.0");
+    host.net.sh("ip link add lan type bridge; ip addr add 192.0.2.1/24 dev lan; ip link set lan up
+         for i in all default nst00007; do echo 0 > /proc/sys/net/ipv4/conf/$i/rp_filter; done
+         ip route add 10.77.0.2/32 dev nst00007");
+    guest.sh(
+        "ip neigh add 192.0.2.1 lladdr 01:80:c2:00:00:0e dev eth0; ip route add 192.0.2.1 dev eth0",
+    );
+    let server = host.net.inside(|| UdpSocket::bind("192.0.2.1:7").expect("bound"));
+    server.set_read_timeout(Some(Duration::from_millis(500))).expect("set");
+    let heard = || {
+        let socket = guest.inside(|| UdpSocket::bind("10.77.0.2:0").expect("bound"));
+        socket.send_to(b"out", "192.0.2.1:7").expect("sent");
+        server.recv(&mut [0; 16]).is_ok()
+    };
+    assert!(!heard(), "a datagram past the bridge");
+    host.net.sh("nft flush chain inet nonstop input");
+    assert!(heard(), "without our rule it gets through, so the rule is what stops it");
+    let arp = || host.net.sh("nft list chain arp nonstop input");
+    assert!(arp().contains("nst*") && arp().contains("drop"), "{}", arp());
+}
+
 #[test]
 fn two_machines_of_one_segment_do_not_meet() {
     let host = Host::new();

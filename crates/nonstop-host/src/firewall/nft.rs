@@ -48,11 +48,11 @@ pub(super) fn list(family: &str) -> Result<Option<Value>, NftError> {
     }
 }
 
-/// Both tables as they are listed after `rules` is loaded into an empty network namespace,
+/// Our tables as they are listed after `rules` is loaded into an empty network namespace,
 /// which is gone afterwards.
 pub(super) fn list_elsewhere(rules: &str) -> Result<Vec<Value>, NftError> {
-    const LOAD_AND_LIST: &str =
-        "nft -f - && nft -j list table inet nonstop && nft -j list table bridge nonstop";
+    const LOAD_AND_LIST: &str = "nft -f - && for family in inet bridge arp; do \
+         nft -j list table $family nonstop || exit 1; done";
     let json = output("unshare", &["--net", "--", "sh", "-c", LOAD_AND_LIST], rules)?;
     serde_json::Deserializer::from_slice(&json)
         .into_iter()

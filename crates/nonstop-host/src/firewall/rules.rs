@@ -5,7 +5,7 @@ use super::FirewallConfig;
 use nonstop_model::network::{ACCOUNT_NET, DESKTOP_NET};
 use std::collections::BTreeSet;
 
-/// The script that replaces both tables by closed ones.
+/// The script that replaces our tables by closed ones.
 pub(super) fn render(config: &FirewallConfig) -> String {
     let closed = closed_uids(config);
     let dhcp_uids: BTreeSet<u32> =
@@ -149,6 +149,9 @@ table inet nonstop {
 
 	chain input {
 		type filter hook input priority filter; policy accept;
+		# Frames to 01:80:c2:00:00:0e come up as the tap's own, past every hook of the bridge.
+		iifname "nst*" drop
+		iifname "nsk*" drop
 		iifname "nsb*" goto from_segment
 		iifname "nsl*" drop
 		iifname @domains drop
@@ -170,6 +173,8 @@ table inet nonstop {
 
 	chain forward {
 		type filter hook forward priority filter; policy accept;
+		iifname "nst*" drop
+		iifname "nsk*" drop
 		iifname "nsb*" goto to_server
 		oifname "nsb*" goto from_server
 		iifname "nsl*" drop
@@ -196,6 +201,16 @@ table inet nonstop {
 	chain refuse_flow {
 		meta l4proto tcp ct state established reject with tcp reset
 		drop
+	}
+}
+table arp nonstop
+delete table arp nonstop
+table arp nonstop {
+	# Such frames as above.
+	chain input {
+		type filter hook input priority filter; policy accept;
+		iifname "nst*" drop
+		iifname "nsk*" drop
 	}
 }
 table bridge nonstop
