@@ -53,7 +53,14 @@ impl FirewallConfig {
     pub fn of(lab: &Lab, portal_uid: u32, agent_uid: u32) -> FirewallConfig {
         FirewallConfig {
             pool: lab.network.pool,
-            domains: BTreeMap::new(),
+            domains: lab
+                .data_domains
+                .values()
+                .map(|domain| {
+                    let servers = domain.servers.values().map(|server| server.address);
+                    (domain.interface.clone(), servers.collect())
+                })
+                .collect(),
             portal_uid,
             agent_uid,
             dnsmasq_uids: dnsmasq_uids(),

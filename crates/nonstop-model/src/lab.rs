@@ -1,13 +1,16 @@
 //! `lab.yaml`: the one file that describes a lab.
 
 use crate::{
-    network::{ACCOUNT_NET, slots},
+    data_domain::{self, DataDomain},
+    network::{ACCOUNT_NET, Segment, slots},
+    reach::{AIRLOCK, Protocol, ReachTarget},
     yaml::{self, ConfigError},
 };
 use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
@@ -43,6 +46,12 @@ pub struct Lab {
     /// Addresses of the segments.
     #[serde(default)]
     pub network: Network,
+    /// Closed networks of data servers, by name. A template names the one it belongs to.
+    #[serde(default, deserialize_with = "data_domain::each_once")]
+    pub data_domains: BTreeMap<String, DataDomain>,
+    /// Where machines give exports and take imports.
+    #[serde(default)]
+    pub airlock: Airlock,
     /// What may run at once.
     #[serde(default)]
     pub capacity: Capacity,
@@ -99,6 +108,20 @@ pub struct Network {
     /// Cut into one /28 for each segment.
     #[schemars(with = "String")]
     pub pool: Ipv4Net,
+}
+
+/// The service that takes exports from machines and gives them imports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Airlock {
+    /// TCP port, at the host's address of each machine's own segment.
+    pub port: u16,
+}
+
+impl Default for Airlock {
+    fn default() -> Self {
+        Airlock { port: 8443 }
+    }
 }
 
 /// What may run at once.
@@ -211,7 +234,11 @@ impl Lab {
     pub fn parse(file: &str, text: &str) -> Result<Lab, ConfigError> {
         let lab: Lab = yaml::parse(file, text)?;
         lab.check().map_err(|(key, message)| yaml::error_at_key(file, text, key, message))?;
-        Ok(lab)
+        let (pool, gateway) = (lab.network.pool, lab.gateway.address);
+        match data_domain::fault(&lab.data_domains, pool, gateway) {
+            Some((path, message)) => Err(yaml::error_at_path(file, text, &path, message)),
+            None => Ok(lab),
+        }
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
@@ -286,6 +313,10 @@ impl Lab {
                 "the portal's `port` must be at least 1024: it runs without rights".into(),
             ));
         }
+        if [0, 53, 67].contains(&self.airlock.port) {
+            let message = "the airlock's `port` must not be 0, 53 or 67: DNS and DHCP answer there";
+            return Err(("port", message.into()));
+        }
         if self.capacity.machines == 0 {
             return Err(("machines", "`machines` must be at least 1".into()));
         }
@@ -293,6 +324,25 @@ impl Lab {
             return Err(("lease_seconds", "`lease_seconds` must be at least 2".into()));
         }
         Ok(())
+    }
+
+    /// What a machine on `segment`, whose template names data domain `domain`, may connect to that
+    /// reaches `server`; None if there is no such server.
+    pub fn targets(
+        &self,
+        domain: Option<&str>,
+        server: &str,
+        segment: &Segment,
+    ) -> Option<Vec<ReachTarget>> {
+        if server != AIRLOCK {
+            return self.data_domains.get(domain?)?.targets(server);
+        }
+        Some(vec![ReachTarget {
+            server: server.into(),
+            address: segment.host(),
+            protocol: Protocol::Tcp,
+            port: self.airlock.port,
+        }])
     }
 
     /// How long a right in the kernel outlives a dead daemon.
@@ -376,6 +426,82 @@ mod tests {
         assert!(e.message.contains("use 10.77.0.0/16"), "{}", e.message);
         let e = problem("version: 2\nname: lab\n");
         assert_eq!(e.line, 1);
+    }
+
+    const DOMAINS: &str = "\
+version: 1
+name: lab
+data_domains:
+  intermediate:
+    interface: nsd0
+    network: 10.80.0.0/24
+    servers:
+      pcap: {address: 10.80.0.2, tcp: [80]}
+      live: {address: 10.80.0.3, tcp: [7000], udp: [7001]}
+  mws:
+    interface: eth1
+    network: 10.81.0.0/24
+    host: 10.81.0.9
+    here: false
+    servers:
+      pcap:
+        address: 10.81.0.2
+        tcp: [80, 443]
+";
+
+    #[test]
+    fn a_machine_reaches_servers_of_its_own_data_domain_by_name() {
+        let lab = Lab::parse("lab.yaml", DOMAINS).expect("valid");
+        let environment = crate::EnvironmentId(3);
+        let segment = Segment::new(environment, lab.network.pool, crate::Slot(2)).expect("in it");
+        let shown = |domain, server| {
+            let targets = lab.targets(domain, server, &segment)?;
+            Some(targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        };
+        let expected = "live (10.80.0.3:7000/tcp), live (10.80.0.3:7001/udp)";
+        assert_eq!(shown(Some("intermediate"), "live").as_deref(), Some(expected));
+        let expected = "pcap (10.81.0.2:80/tcp), pcap (10.81.0.2:443/tcp)";
+        assert_eq!(shown(Some("mws"), "pcap").as_deref(), Some(expected));
+        assert_eq!(shown(Some("mws"), "live"), None);
+        assert_eq!(shown(None, "airlock").as_deref(), Some("airlock (10.77.0.33:8443/tcp)"));
+        let hosts = lab.data_domains.values().map(|d| d.host().to_string());
+        assert_eq!(hosts.collect::<Vec<_>>(), ["10.80.0.1", "10.81.0.9"]);
+    }
+
+    #[test]
+    fn a_data_domain_that_cannot_be_is_refused_where_it_stands() {
+        for (from, to, line, column, says) in [
+            ("10.81.0.0/24", "10.80.0.0/16", 12, 5, "overlaps 10.80.0.0/24 of data domain `inter"),
+            ("10.80.0.0/24", "10.77.4.0/24", 6, 5, "overlaps the segments' `pool` 10.77.0.0/16"),
+            ("10.80.0.0/24", "10.80.0.7/24", 6, 5, "use 10.80.0.0/24"),
+            ("10.80.0.0/24", "8.8.8.0/24", 6, 5, "not private"),
+            (
+                "address: 10.81.0.2",
+                "address: 10.82.0.2",
+                17,
+                9,
+                "lies outside of the data domain's",
+            ),
+            ("address: 10.80.0.2", "address: 10.80.0.1", 8, 14, "is the host's own"),
+            ("address: 10.80.0.2", "address: 10.80.0.255", 8, 14, "lies outside"),
+            ("tcp: [80, 443]", "tcp: [80, 80]", 18, 9, "is `pcap` already"),
+            ("tcp: [7000]", "tcp: [0]", 9, 34, "port 0"),
+            ("interface: eth1", "interface: nsb00001", 11, 5, "taken by the host or by machines"),
+            ("interface: eth1", "interface: nsd0", 11, 5, "leads to data domain `intermediate`"),
+            ("interface: nsd0", "interface: br0", 5, 5, "must begin with `nsd`"),
+            ("      live:", "      dns:", 9, 7, "a service of the lab itself"),
+            ("  mws:", "  MWS:", 10, 3, "no name of a data domain"),
+            ("host: 10.81.0.9", "host: 10.80.0.9", 13, 5, "none of 10.81.0.0/24"),
+        ] {
+            let text = DOMAINS.replacen(from, to, 1);
+            assert_ne!(text, DOMAINS, "{from}");
+            let e = problem(&text);
+            assert!(e.message.contains(says), "{to}: {}", e.message);
+            assert_eq!((e.line, e.column), (line, column), "{to}: {}", e.message);
+        }
+        let twice = problem(&DOMAINS.replace("      live:", "      pcap:"));
+        assert!(twice.message.contains("`pcap` stands here twice"), "{}", twice.message);
+        assert!((8..=9).contains(&twice.line), "line {}", twice.line);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod capacity;
+pub mod data_domain;
 pub mod environment;
 pub mod ids;
 pub mod image;
@@ -18,6 +19,7 @@ pub mod time;
 pub mod yaml;
 
 pub use account::{Account, AccountName, AccountState, PublicKey, Role};
+pub use data_domain::{DataDomain, Server};
 pub use environment::{
     Environment, EnvironmentState, Machine, Password, Power, Request, RequestState,
 };
