@@ -6,13 +6,16 @@
 //! nobody renews it. The tables are replaced whole, in one transaction, and never mended.
 
 mod elements;
+mod netlink;
 mod nft;
 mod rules;
 
+pub use netlink::NetlinkError;
 pub use nft::NftError;
 
 use crate::HostError;
 use elements::Reading;
+use netlink::Batch;
 use nonstop_model::{
     Lab,
     lab::{ACCOUNT_UIDS, DISPLAY_UIDS, LAST_MACHINE_UID, MACHINE_UIDS},
@@ -23,7 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     ops::RangeInclusive,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -81,12 +84,13 @@ fn dnsmasq_uids() -> Vec<u32> {
     passwd.lines().filter_map(uid).collect()
 }
 
-/// Our tables. All calls run `nft` and wait for it: a few milliseconds each.
+/// Our tables. Loading and observing run `nft` and wait for it; granting and revoking talk to the
+/// kernel themselves, and take well under a millisecond.
 #[derive(Debug)]
 pub struct Firewall {
     rules: String,
     /// How this host's nft lists the rules of this version; made when first needed. Also the
-    /// lock that lets one `nft` at a time change our tables.
+    /// lock that lets one caller at a time change our tables.
     expected: Mutex<Option<Vec<Value>>>,
 }
 
@@ -108,7 +112,7 @@ impl Firewall {
     /// loads, or a set holds something that no grant of ours could have put there; then no
     /// grant is listed either, since loading drops them all.
     pub fn observe(&self) -> Result<FirewallState, HostError> {
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expected = self.lock();
         let doing = |e| HostError::new("list our nft tables", e).help(HELP);
         let mut reading = Reading::default();
         let mut listed = Vec::new();
@@ -138,7 +142,8 @@ impl Firewall {
 
     /// Replaces our tables by those of this version, without any grant, in one transaction.
     pub fn load(&self) -> Result<(), HostError> {
-        self.run(&self.rules).map_err(|e| HostError::new("load our nft tables", e).help(HELP))
+        let _one_at_a_time = self.lock();
+        nft::run(&self.rules).map_err(|e| HostError::new("load our nft tables", e).help(HELP))
     }
 
     /// Lets `grant` through, for `lease` from now; None for as long as the tables stand.
@@ -150,10 +155,10 @@ impl Firewall {
 
     /// Lets all of `grants` through in one transaction, each for its lease.
     pub fn grant_all(&self, grants: &[(Grant, Option<Duration>)]) -> Result<(), HostError> {
-        let script: String =
-            grants.iter().map(|(grant, lease)| elements::add(grant, *lease)).collect();
+        let mut batch = Batch::default();
+        grants.iter().for_each(|(grant, lease)| batch.add(grant, *lease));
         let what = one_or_many("grant", grants.iter().map(|(grant, _)| grant));
-        self.run(&script).map_err(|e| HostError::new(what, e).help(HELP))
+        self.commit(batch).map_err(|e| HostError::new(what, e).help(HELP))
     }
 
     /// Takes `grant` out: an open flow of its ends at its next packet. Repeatable.
@@ -163,14 +168,19 @@ impl Firewall {
 
     /// Takes all of `grants` out in one transaction. Repeatable.
     pub fn revoke_all(&self, grants: &[Grant]) -> Result<(), HostError> {
-        let script: String = grants.iter().map(elements::remove).collect();
+        let mut batch = Batch::default();
+        grants.iter().for_each(|grant| batch.remove(grant));
         let what = one_or_many("revoke", grants.iter());
-        self.run(&script).map_err(|e| HostError::new(what, e).help(HELP))
+        self.commit(batch).map_err(|e| HostError::new(what, e).help(HELP))
     }
 
-    fn run(&self, script: &str) -> Result<(), NftError> {
-        let _one_at_a_time = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        if script.is_empty() { Ok(()) } else { nft::run(script) }
+    fn commit(&self, batch: Batch) -> Result<(), NetlinkError> {
+        let _one_at_a_time = self.lock();
+        batch.commit()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Value>>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

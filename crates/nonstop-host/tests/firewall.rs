@@ -1,13 +1,15 @@
 //! The firewall as the kernel holds it: real nft, bridges and sockets of the uids in question.
 
 mod net;
+mod reach;
 
 use insta::assert_snapshot;
 use net::Net;
 use nonstop_host::firewall::{Firewall, FirewallConfig};
-use nonstop_model::{Mac, MachineId, network};
+use nonstop_model::{Mac, MachineId, NetworkLimits, network};
 use nonstop_plan::Grant;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
@@ -25,7 +27,10 @@ const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 fn firewall() -> Firewall {
     Firewall::new(FirewallConfig {
         pool: "10.77.0.0/16".parse().expect("a network"),
-        domains: Default::default(),
+        domains: BTreeMap::from([
+            ("nsd0".into(), BTreeSet::from([ip("10.80.0.2"), ip("10.80.0.3")])),
+            ("nsd1".into(), BTreeSet::from([ip("10.81.0.2")])),
+        ]),
         portal_uid: PORTAL,
         agent_uid: AGENT,
         dnsmasq_uids: vec![DNSMASQ],
@@ -45,6 +50,10 @@ fn portal_of(uid: u32) -> Grant {
 
 fn desktop(uid: u32) -> Grant {
     Grant::Desktop { uid, address: ip("10.77.0.2"), port: 3389 }
+}
+
+fn port(machine: MachineId, address: Ipv4Addr) -> Grant {
+    Grant::Port { machine, address, limits: NetworkLimits::default() }
 }
 
 /// A host whose firewall is loaded.
@@ -164,7 +173,7 @@ fn a_host_without_our_tables_lists_nothing() {
 #[test]
 fn grants_are_listed_with_the_time_they_have_left_and_are_renewed_by_granting_again() {
     let host = Host::new();
-    let port = Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") };
+    let port = port(MachineId(7), ip("10.77.0.2"));
     host.grant(&portal_of(ALICE), Some(Duration::from_secs(20)));
     host.grant(&desktop(ALICE), HOUR);
     host.grant(&port, None);
@@ -301,7 +310,7 @@ fn our_own_programs_and_qemu_open_no_connection_anywhere() {
 fn a_desktop_is_reached_by_its_persons_uid_alone_and_cut_on_revoke() {
     let host = Host::new();
     let guest = host.guest(7, "10.77.0");
-    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
+    host.grant(&port(MachineId(7), ip("10.77.0.2")), None);
     let server = listen(&guest, 0, "0.0.0.0:3389");
     let _ssh = listen(&guest, 0, "0.0.0.0:22");
     assert!(connect(&host.net, ALICE, "10.77.0.2:3389").is_err(), "not granted yet");
@@ -361,8 +370,8 @@ fn a_machine_reaches_dns_of_its_own_segment_and_nothing_else() {
     let host = Host::new();
     let guest = host.guest(7, "10.77.0");
     let other = host.guest(8, "10.77.1");
-    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
-    host.grant(&Grant::Port { machine: MachineId(8), address: ip("10.77.1.2") }, None);
+    host.grant(&port(MachineId(7), ip("10.77.0.2")), None);
+    host.grant(&port(MachineId(8), ip("10.77.1.2")), None);
     host.net.sh("sysctl -q net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=1
         ip link add outside type bridge; ip link set outside up; ip addr add 192.0.2.1/24 dev outside");
     let _dns = listen(&host.net, 0, "0.0.0.0:53");
@@ -414,8 +423,8 @@ fn a_machine_reaches_dns_of_its_own_segment_and_nothing_else() {
 fn a_machine_that_floods_dns_fills_no_table_and_disturbs_no_neighbour() {
     let host = Host::new();
     let (guest, other) = (host.guest(7, "10.77.0"), host.guest(8, "10.77.1"));
-    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
-    host.grant(&Grant::Port { machine: MachineId(8), address: ip("10.77.1.2") }, None);
+    host.grant(&port(MachineId(7), ip("10.77.0.2")), None);
+    host.grant(&port(MachineId(8), ip("10.77.1.2")), None);
     let server = host.net.inside(|| UdpSocket::bind("0.0.0.0:53")).expect("a socket");
     server.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
     let mut heard = 0;
@@ -445,7 +454,7 @@ fn a_machine_speaks_as_itself_or_not_at_all() {
     let dns = || connect(&guest, 0, "10.77.0.1:53").is_ok();
     let heard = || reached(&guest, 0, "10.77.0.1:53");
     assert!(!dns(), "a port that is not granted is dead");
-    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
+    host.grant(&port(MachineId(7), ip("10.77.0.2")), None);
     assert!(heard());
     guest.sh("ip addr flush dev eth0; ip addr add 10.77.0.3/28 dev eth0");
     assert!(!dns(), "another address of the segment");
@@ -459,7 +468,7 @@ fn a_machine_speaks_as_itself_or_not_at_all() {
     guest
         .sh(&format!("ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up"));
     assert!(heard());
-    host.revoke(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") });
+    host.revoke(&port(MachineId(7), ip("10.77.0.2")));
     assert!(!dns(), "revoked");
 }
 
@@ -501,7 +510,7 @@ fn two_machines_of_one_segment_do_not_meet() {
     ));
     second.sh("ip link set eth0 up; ip addr add 10.77.0.3/28 dev eth0");
     for (machine, address) in [(7, "10.77.0.2"), (8, "10.77.0.3")] {
-        host.grant(&Grant::Port { machine: MachineId(machine), address: ip(address) }, None);
+        host.grant(&port(MachineId(machine), ip(address)), None);
     }
     let _dns = listen(&host.net, 0, "0.0.0.0:53");
     let _server = listen(&second, 0, "0.0.0.0:3389");
@@ -524,7 +533,7 @@ fn two_machines_of_one_segment_do_not_meet() {
 fn nobody_outside_reaches_a_segment_or_an_accounts_address() {
     let host = Host::new();
     let guest = host.guest(7, "10.77.0");
-    host.grant(&Grant::Port { machine: MachineId(7), address: ip("10.77.0.2") }, None);
+    host.grant(&port(MachineId(7), ip("10.77.0.2")), None);
     let outside = Net::new();
     host.net.sh(&format!(
         "ip link add up0 type veth peer name eth0 netns {}
@@ -558,11 +567,12 @@ fn nobody_outside_reaches_a_segment_or_an_accounts_address() {
 }
 
 #[test]
-fn an_error_of_nft_is_told_in_its_own_words() {
+fn an_error_of_the_kernel_is_told_in_its_own_words() {
     let net = Net::new();
     let e = net.inside(|| firewall().grant(&portal_of(ALICE), HOUR)).expect_err("no table");
     assert_eq!(e.to_string(), "grant uid 70001 to the portal at 127.64.0.1:8080");
-    let cause = e.source.expect("a cause").to_string();
+    let refused = e.source.expect("a cause");
+    let cause = std::error::Error::source(&*refused).expect("its cause").to_string();
     assert!(cause.contains("No such file or directory"), "{cause}");
 }
 
@@ -578,7 +588,7 @@ fn a_hundred_environments_cost_little_more_than_one() {
                 [
                     (Grant::Portal { uid, address: account, port: 8080 }, HOUR),
                     (Grant::Desktop { uid, address, port: 3389 }, HOUR),
-                    (Grant::Port { machine: MachineId(n), address }, None),
+                    (port(MachineId(n), address), None),
                 ]
             })
             .collect();

@@ -29,6 +29,6 @@ pub use lab::Lab;
 pub use limits::Limits;
 pub use network::{Mac, Segment, SegmentKind, SegmentName, Slot};
 pub use profile::MachineProfile;
-pub use reach::{Protocol, ReachTarget};
+pub use reach::{ConnectionLimit, NetworkLimits, Protocol, ReachTarget};
 pub use template::{EnvironmentTemplate, MachineRole, RdpPolicy, RevertPolicy, TemplateName};
 pub use time::Period;

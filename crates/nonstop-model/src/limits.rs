@@ -1,5 +1,6 @@
 //! What one machine may use up, so that it starves no other.
 
+use crate::reach::NetworkLimits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -12,7 +13,7 @@ pub struct Limits {
     pub cpu_weight: u32,
     /// Reads and writes of its disk a second.
     pub iops: u32,
-    /// Connections that it may hold open at once.
+    /// Connections that it may hold open at once; rounded up to a power of two.
     pub connections: u32,
     /// Connections that it may open a second.
     pub new_connections_a_second: u32,
@@ -28,6 +29,16 @@ impl Default for Limits {
             connections: 1000,
             new_connections_a_second: 100,
             broadcasts_a_second: 50,
+        }
+    }
+}
+
+impl From<&Limits> for NetworkLimits {
+    fn from(limits: &Limits) -> NetworkLimits {
+        NetworkLimits {
+            connections: limits.connections.into(),
+            new_connections_a_second: limits.new_connections_a_second,
+            broadcasts_a_second: limits.broadcasts_a_second,
         }
     }
 }

@@ -193,6 +193,11 @@ impl Mac {
         let [a, b, c, d] = machine.0.to_be_bytes();
         Mac([0x56, 0x54, a, b, c, d])
     }
+
+    /// Its bytes, in the order of the wire.
+    pub fn octets(&self) -> [u8; 6] {
+        self.0
+    }
 }
 
 impl fmt::Display for Mac {

@@ -86,10 +86,10 @@ fn wanted_grants(desired: &Desired, observed: &Observed, now: Timestamp) -> Gran
                 continue;
             }
             if let Some(address) = machine.address {
-                grants.insert(Grant::Port { machine: machine.id, address }, None);
+                grants.insert(port_grant(machine, address), None);
             }
             if machine.networks.contains(&SegmentKind::Link) {
-                grants.insert(Grant::Link { machine: machine.id }, None);
+                grants.insert(link_grant(machine), None);
             }
             // What follows is the person's: it goes with the account.
             let Some(gate) = desired.accounts.get(&environment.account) else { continue };
@@ -123,6 +123,17 @@ fn wanted_grants(desired: &Desired, observed: &Observed, now: Timestamp) -> Gran
         }
     }
     grants
+}
+
+/// The right of `machine` to speak as `address` on its access segment.
+pub fn port_grant(machine: &DesiredMachine, address: Ipv4Addr) -> Grant {
+    Grant::Port { machine: machine.id, address, limits: (&machine.limits).into() }
+}
+
+/// The right of `machine` to speak on its link segment.
+pub fn link_grant(machine: &DesiredMachine) -> Grant {
+    let broadcasts_a_second = machine.limits.broadcasts_a_second;
+    Grant::Link { machine: machine.id, broadcasts_a_second }
 }
 
 /// The right of `machine`, at its address `source`, to connect to `target`.

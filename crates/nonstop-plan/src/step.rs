@@ -2,7 +2,7 @@
 
 use crate::desired::{AccountGate, DesiredMachine, Viewer};
 use nonstop_model::{
-    AccountName, EnvironmentId, MachineId, Protocol, Segment, SegmentName,
+    AccountName, EnvironmentId, MachineId, NetworkLimits, Protocol, Segment, SegmentName,
     network::{DESKTOP_NET, RDP_PORT},
 };
 use serde::Serialize;
@@ -36,6 +36,8 @@ pub enum Grant {
         machine: MachineId,
         /// Its address.
         address: Ipv4Addr,
+        /// How many of them.
+        limits: NetworkLimits,
     },
     /// A machine's connections to one port of one server, or of a service of the lab at the
     /// host's address of its segment.
@@ -57,6 +59,8 @@ pub enum Grant {
     Link {
         /// The machine; its link tap and MAC derive from it.
         machine: MachineId,
+        /// How many broadcasts a second.
+        broadcasts_a_second: u32,
     },
 }
 
@@ -86,11 +90,11 @@ impl fmt::Display for Grant {
             Grant::Desktop { uid, address, port } => {
                 write!(f, "uid {uid} to the desktop at {address}:{port}")
             }
-            Grant::Port { machine, address } => write!(f, "{machine} as {address}"),
+            Grant::Port { machine, address, .. } => write!(f, "{machine} as {address}"),
             Grant::Reach { machine, source, address, protocol, port, .. } => {
                 write!(f, "{machine} at {source} to {address}:{port}/{protocol}")
             }
-            Grant::Link { machine } => write!(f, "{machine} on its link"),
+            Grant::Link { machine, .. } => write!(f, "{machine} on its link"),
         }
     }
 }

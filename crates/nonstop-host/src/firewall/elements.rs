@@ -1,27 +1,98 @@
 //! Grants as elements of sets, in both directions.
 
-use nftables::expr::{Expression, NamedExpression};
 use nonstop_model::{
-    Mac, MachineId, SegmentName,
+    ConnectionLimit, Mac, MachineId, NetworkLimits, Protocol, SegmentName,
     network::{self, SEGMENT_PREFIX},
 };
 use nonstop_plan::Grant;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::Ipv4Addr,
     time::Duration,
 };
 
-/// An element: its table's family, its set, and its fields joined by ` . `.
-type Element = (&'static str, &'static str, String);
+/// One field of an element's key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Field {
+    Interface(String),
+    Address(Ipv4Addr),
+    Mac(Mac),
+    Uid(u32),
+    Protocol(Protocol),
+    Port(u16),
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Field::Interface(name) => f.write_str(name),
+            Field::Address(address) => address.fmt(f),
+            Field::Mac(mac) => mac.fmt(f),
+            Field::Uid(uid) => uid.fmt(f),
+            Field::Protocol(protocol) => protocol.fmt(f),
+            Field::Port(port) => port.fmt(f),
+        }
+    }
+}
+
+/// An element of a set of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Element {
+    /// Its table's: `inet` or `bridge`.
+    pub(super) family: &'static str,
+    pub(super) set: &'static str,
+    pub(super) key: Vec<Field>,
+    /// Where its set holds limits: packets a second, and as many at once, before it matches.
+    pub(super) rate: Option<u32>,
+}
+
+/// Family, set, and the fields joined by ` . `.
+type Name = (String, String, String);
+
+impl Element {
+    fn name(&self) -> Name {
+        let fields: Vec<String> = self.key.iter().map(Field::to_string).collect();
+        (self.family.into(), self.set.into(), fields.join(" . "))
+    }
+}
+
+fn element(family: &'static str, set: &'static str, key: impl Into<Vec<Field>>) -> Element {
+    Element { family, set, key: key.into(), rate: None }
+}
+
+fn limit(family: &'static str, set: &'static str, key: Field, rate: u32) -> Element {
+    Element { family, set, key: vec![key], rate: Some(rate) }
+}
+
+/// The set of the machines that may hold so many connections open.
+pub(super) fn connections(limit: ConnectionLimit) -> &'static str {
+    const SETS: [&str; 13] = [
+        "connections_16",
+        "connections_32",
+        "connections_64",
+        "connections_128",
+        "connections_256",
+        "connections_512",
+        "connections_1024",
+        "connections_2048",
+        "connections_4096",
+        "connections_8192",
+        "connections_16384",
+        "connections_32768",
+        "connections_65536",
+    ];
+    SETS[limit.number().trailing_zeros() as usize - 4]
+}
 
 /// The elements that make up `grant`; the first one names it.
-fn elements(grant: &Grant) -> Vec<Element> {
-    let flow = |kind, replies, uid: u32, address: Ipv4Addr, port: u16| {
+pub(super) fn elements(grant: &Grant) -> Vec<Element> {
+    use Field::{Address, Interface, Port, Protocol, Uid};
+    let flow = |set, replies, uid, address, port| {
         vec![
-            ("inet", kind, format!("{uid} . {address} . {port}")),
-            ("inet", replies, format!("{address} . {port}")),
+            element("inet", set, [Uid(uid), Address(address), Port(port)]),
+            element("inet", replies, [Address(address), Port(port)]),
         ]
     };
     match *grant {
@@ -31,28 +102,38 @@ fn elements(grant: &Grant) -> Vec<Element> {
         Grant::Desktop { uid, address, port } => {
             flow("desktop", "desktop_replies", uid, address, port)
         }
-        Grant::Port { machine, address } => {
-            let (tap, mac) = (network::tap(machine), Mac::of(machine));
-            let host = host_beside(address);
+        Grant::Port { machine, address, limits } => {
+            let (tap, mac) = (Interface(network::tap(machine)), Field::Mac(Mac::of(machine)));
+            let host = Address(host_beside(address));
+            let address = Address(address);
             vec![
-                ("bridge", "ports", format!("{tap} . {mac} . {address}")),
-                ("bridge", "cards", format!("{tap} . {mac}")),
-                ("bridge", "neighbours", format!("{tap} . {address}")),
-                ("bridge", "neighbours", format!("{tap} . {host}")),
+                element("bridge", "ports", [tap.clone(), mac.clone(), address.clone()]),
+                element("bridge", "cards", [tap.clone(), mac]),
+                element("bridge", "neighbours", [tap.clone(), address.clone()]),
+                element("bridge", "neighbours", [tap.clone(), host]),
+                limit("bridge", "broadcasts", tap, limits.broadcasts_a_second),
+                limit("inet", "new_connections", address.clone(), limits.new_connections_a_second),
+                element("inet", connections(limits.connections), [address]),
             ]
         }
         Grant::Reach { machine, environment, source, address, protocol, port } => {
-            let (bridge, tap) = (SegmentName::of(environment), network::tap(machine));
-            let server = format!("{address} . {protocol} . {port}");
+            let segment = Interface(SegmentName::of(environment).to_string());
+            let tap = Interface(network::tap(machine));
+            let flow = [Address(source), Address(address), Protocol(protocol), Port(port)];
+            let behind = |first: Field| [&[first], &flow[..]].concat();
             vec![
-                ("inet", "reach", format!("{bridge} . {source} . {server}")),
-                ("bridge", "reach", format!("{tap} . {source} . {server}")),
-                ("inet", "reach_replies", format!("{source} . {server}")),
+                element("inet", "reach", behind(segment)),
+                element("bridge", "reach", behind(tap)),
+                element("inet", "reach_replies", flow),
             ]
         }
-        Grant::Link { machine } => {
-            let (tap, mac) = (network::link_tap(machine), Mac::of_link(machine));
-            vec![("bridge", "links", format!("{tap} . {mac}"))]
+        Grant::Link { machine, broadcasts_a_second } => {
+            let tap = Interface(network::link_tap(machine));
+            let mac = Field::Mac(Mac::of_link(machine));
+            vec![
+                element("bridge", "links", [tap.clone(), mac]),
+                limit("bridge", "broadcasts", tap, broadcasts_a_second),
+            ]
         }
     }
 }
@@ -63,36 +144,17 @@ fn host_beside(address: Ipv4Addr) -> Ipv4Addr {
     Ipv4Addr::from((u32::from(address) & !behind) + 1)
 }
 
-/// Adds `grant` for `lease`, or renews it.
-pub(super) fn add(grant: &Grant, lease: Option<Duration>) -> String {
-    let timeout = match lease.map(|lease| lease.as_millis()) {
-        None => String::new(),
-        // To nft, no time at all would mean for ever.
-        Some(0) => return remove(grant),
-        Some(ms) => format!(" timeout {ms}ms"),
-    };
-    let add = |(family, set, key): Element| {
-        format!("add element {family} nonstop {set} {{ {key}{timeout} }}\n")
-    };
-    // Adding an element that is there already does not renew it on kernel 6.1.
-    remove(grant) + &elements(grant).into_iter().map(add).collect::<String>()
-}
-
-/// Removes `grant`. Each element is added first, since removing one that is absent fails.
-pub(super) fn remove(grant: &Grant) -> String {
-    let remove = |(family, set, key): Element| {
-        format!(
-            "add element {family} nonstop {set} {{ {key} }}\n\
-             delete element {family} nonstop {set} {{ {key} }}\n"
-        )
-    };
-    elements(grant).into_iter().map(remove).collect()
+/// What a listing says of an element beside its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    left: Option<Duration>,
+    rate: Option<u32>,
 }
 
 /// The elements of a listing.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    elements: BTreeMap<(String, String, String), Option<Duration>>,
+    elements: BTreeMap<Name, Found>,
     /// What could not be read as an element of ours.
     strange: bool,
 }
@@ -103,7 +165,7 @@ impl Reading {
         let mut grants = BTreeMap::new();
         for grant in self.named() {
             let parts: Option<Vec<Option<Duration>>> =
-                elements(&grant).into_iter().map(|part| self.get(part)).collect();
+                elements(&grant).iter().map(|part| self.get(part)).collect();
             if let Some(parts) = parts {
                 grants.insert(grant, parts.into_iter().flatten().min());
             }
@@ -113,16 +175,17 @@ impl Reading {
 
     /// Whether something is there that no grant explains.
     pub(super) fn has_strangers(&self) -> bool {
-        let explained: BTreeSet<_> = self.named().flat_map(|g| elements(&g)).map(owned).collect();
-        // The two elements of a flow end in the same millisecond, but the listing of their sets
-        // does not happen in the same: the second one of a flow that has just ended is no stranger.
-        let ending = |left: &Option<Duration>| left.is_some_and(|left| left.as_secs() < 2);
+        let explained: BTreeSet<Name> =
+            self.named().flat_map(|g| elements(&g)).map(|e| e.name()).collect();
+        // The elements of a flow end in the same millisecond, but the listing of their sets does
+        // not happen in the same: the second one of a flow that has just ended is no stranger.
+        let ending = |found: &Found| found.left.is_some_and(|left| left.as_secs() < 2);
         self.strange
-            || self.elements.iter().any(|(key, left)| !explained.contains(key) && !ending(left))
+            || self.elements.iter().any(|(name, found)| !explained.contains(name) && !ending(found))
     }
 
     fn named(&self) -> impl Iterator<Item = Grant> {
-        // The tap stands in one half of a reach, the bridge in the other.
+        // The tap stands in one half of a reach, the segment in the other.
         let halves = self
             .elements
             .keys()
@@ -132,87 +195,110 @@ impl Reading {
             .collect();
         self.elements.keys().filter_map(move |(family, set, key)| {
             let tap = key.split_once(" . ").and_then(|(_, flow)| taps.get(flow).copied());
-            parse(family, set, key, tap)
+            self.parse(family, set, key, tap)
         })
     }
 
-    fn get(&self, element: Element) -> Option<Option<Duration>> {
-        self.elements.get(&owned(element)).copied()
+    /// The grant that the element `key` of `set` names; None if it names none. `tap` is that of
+    /// the other half of a reach.
+    fn parse(&self, family: &str, set: &str, key: &str, tap: Option<&str>) -> Option<Grant> {
+        let fields: Vec<&str> = key.split(" . ").collect();
+        let machine =
+            |tap: &str, prefix| Some(MachineId(tap.strip_prefix::<&str>(prefix)?.parse().ok()?));
+        let grant = match (family, set, &fields[..]) {
+            ("inet", "portal", [uid, address, port]) => Grant::Portal {
+                uid: uid.parse().ok()?,
+                address: address.parse().ok()?,
+                port: port.parse().ok()?,
+            },
+            ("inet", "desktop", [uid, address, port]) => Grant::Desktop {
+                uid: uid.parse().ok()?,
+                address: address.parse().ok()?,
+                port: port.parse().ok()?,
+            },
+            ("bridge", "ports", [tap, _, address]) => Grant::Port {
+                machine: machine(tap, "nst")?,
+                address: address.parse().ok()?,
+                limits: NetworkLimits {
+                    connections: self.connections(address)?,
+                    new_connections_a_second: self.rate("inet", "new_connections", address)?,
+                    broadcasts_a_second: self.rate("bridge", "broadcasts", tap)?,
+                },
+            },
+            ("inet", "reach", [segment, source, address, protocol, port]) => Grant::Reach {
+                machine: machine(tap?, "nst")?,
+                environment: segment.parse::<SegmentName>().ok()?.environment(),
+                source: source.parse().ok()?,
+                address: address.parse().ok()?,
+                protocol: protocol.parse().ok()?,
+                port: port.parse().ok()?,
+            },
+            ("bridge", "links", [tap, _]) => Grant::Link {
+                machine: machine(tap, "nsk")?,
+                broadcasts_a_second: self.rate("bridge", "broadcasts", tap)?,
+            },
+            _ => return None,
+        };
+        // Read back the same, so that no foreign MAC hides behind a known tap.
+        (elements(&grant).first()?.name().2 == key).then_some(grant)
     }
 
-    /// Reads the elements of `set`. Not the set by the crate's type: that knows no `uid`.
+    fn rate(&self, family: &str, set: &str, key: &str) -> Option<u32> {
+        self.elements.get(&(family.into(), set.into(), key.into()))?.rate
+    }
+
+    fn connections(&self, address: &str) -> Option<ConnectionLimit> {
+        let holds = |limit: &ConnectionLimit| {
+            let name = ("inet".into(), connections(*limit).into(), address.into());
+            self.elements.contains_key(&name)
+        };
+        ConnectionLimit::all().find(holds)
+    }
+
+    fn get(&self, element: &Element) -> Option<Option<Duration>> {
+        let found = self.elements.get(&element.name())?;
+        (found.rate == element.rate).then_some(found.left)
+    }
+
     fn read(&mut self, set: &Value) -> Option<()> {
         let [family, name] = ["family", "name"].map(|field| set[field].as_str().map(str::to_owned));
         let (family, name) = (family?, name?);
-        let elements: Vec<Expression<'_>> = match set.get("elem") {
-            Some(elements) => serde_json::from_value(elements.clone()).ok()?,
-            None => Vec::new(),
-        };
-        for element in &elements {
-            let (value, left) = match element {
-                Expression::Named(NamedExpression::Elem(elem)) => {
-                    (&*elem.val, elem.expires.map(|s| Duration::from_secs(s.into())))
-                }
-                value => (value, None),
+        let none = Vec::new();
+        let elements = set.get("elem").map_or(Some(&none), Value::as_array)?;
+        for listed in elements {
+            let value = listed["elem"].get("val").unwrap_or(listed);
+            let fields = match value.get("concat") {
+                Some(fields) => fields.as_array()?.iter().map(field).collect::<Option<Vec<_>>>()?,
+                None => vec![field(value)?],
             };
-            let Expression::Named(NamedExpression::Concat(fields)) = value else { return None };
-            let fields: Option<Vec<String>> = fields.iter().map(field).collect();
-            self.elements.insert((family.clone(), name.clone(), fields?.join(" . ")), left);
+            let found = Found {
+                left: listed["elem"]["expires"].as_u64().map(Duration::from_secs),
+                rate: rate_of(&listed["elem"])?,
+            };
+            self.elements.insert((family.clone(), name.clone(), fields.join(" . ")), found);
         }
         Some(())
     }
 }
 
-fn owned((family, set, key): Element) -> (String, String, String) {
-    (family.into(), set.into(), key)
-}
-
-fn field(value: &Expression<'_>) -> Option<String> {
+fn field(value: &Value) -> Option<String> {
     match value {
-        Expression::String(text) => Some(text.to_string()),
-        Expression::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
 }
 
-/// The grant that the element `key` of `set` names; None if it names none. `tap` is that of the
-/// other half of a reach.
-fn parse(family: &str, set: &str, key: &str, tap: Option<&str>) -> Option<Grant> {
-    let fields: Vec<&str> = key.split(" . ").collect();
-    let grant = match (family, set, &fields[..]) {
-        ("inet", "portal", [uid, address, port]) => Grant::Portal {
-            uid: uid.parse().ok()?,
-            address: address.parse().ok()?,
-            port: port.parse().ok()?,
-        },
-        ("inet", "desktop", [uid, address, port]) => Grant::Desktop {
-            uid: uid.parse().ok()?,
-            address: address.parse().ok()?,
-            port: port.parse().ok()?,
-        },
-        ("bridge", "ports", [tap, _, address]) => Grant::Port {
-            machine: MachineId(tap.strip_prefix("nst")?.parse().ok()?),
-            address: address.parse().ok()?,
-        },
-        ("inet", "reach", [bridge, source, address, protocol, port]) => Grant::Reach {
-            machine: MachineId(tap?.strip_prefix("nst")?.parse().ok()?),
-            environment: bridge.parse::<SegmentName>().ok()?.environment(),
-            source: source.parse().ok()?,
-            address: address.parse().ok()?,
-            protocol: protocol.parse().ok()?,
-            port: port.parse().ok()?,
-        },
-        ("bridge", "links", [tap, _]) => {
-            Grant::Link { machine: MachineId(tap.strip_prefix("nsk")?.parse().ok()?) }
-        }
-        _ => return None,
-    };
-    // Read back the same, so that no foreign MAC hides behind a known tap.
-    (elements(&grant).first()?.2 == key).then_some(grant)
+/// The limit of a listed element; outer None for one that we would not have set.
+fn rate_of(listed: &Value) -> Option<Option<u32>> {
+    let Some(limit) = listed.get("limit") else { return Some(None) };
+    let rate = u32::try_from(limit["rate"].as_u64()?).ok()?;
+    let ours = limit["inv"] == true && limit["per"] == "second" && limit["burst"] == rate;
+    ours.then_some(Some(rate))
 }
 
-/// The set in which the kernel counts by itself: it holds no rights.
-const COUNTS: &str = "dns_flows";
+/// The sets in which the kernel counts by itself: they hold no rights.
+const COUNTS: [&str; 2] = ["dns_flows", "open_flows"];
 
 /// The objects of a listing without what differs from load to load; elements go to `reading`.
 pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {
@@ -223,7 +309,7 @@ pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {
             continue;
         }
         if let Some(set) = object.get_mut("set").filter(|set| !is_constant(set)) {
-            if set["name"] != COUNTS {
+            if !COUNTS.iter().any(|name| set["name"] == *name) {
                 reading.strange |= reading.read(set).is_none();
             }
             set.as_object_mut().map(|set| set.remove("elem"));

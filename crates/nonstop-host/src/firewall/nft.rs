@@ -1,8 +1,5 @@
-//! Running `nft`, with what it says on stderr kept.
-//!
-//! The crate `nftables` writes rules as JSON, in which timeouts are whole seconds (a lease
-//! would outlive its period by up to one), and it loses nft's complaint when a change fails. So
-//! changes are text, and the crate's types are used where they fit: to read elements.
+//! Running `nft`, with what it says on stderr kept: the crate `nftables` loses its complaint when a
+//! change fails, and its types know neither `uid` nor an element's limit.
 
 use serde_json::Value;
 use std::{

@@ -1,8 +1,11 @@
 //! The rules, as text. They match only our interfaces, our addresses and our uids, since a
 //! lab's host may run other things, and end in a refusal wherever they match.
 
-use super::FirewallConfig;
-use nonstop_model::network::{ACCOUNT_NET, DESKTOP_NET};
+use super::{FirewallConfig, elements::connections};
+use nonstop_model::{
+    ConnectionLimit,
+    network::{ACCOUNT_NET, DESKTOP_NET},
+};
 use std::collections::BTreeSet;
 
 /// The script that replaces our tables by closed ones.
@@ -15,6 +18,17 @@ pub(super) fn render(config: &FirewallConfig) -> String {
         .replace("@ACCOUNT_NET@", &ACCOUNT_NET.to_string())
         .replace("@DESKTOP_NET@", &DESKTOP_NET.to_string())
         .replace("@POOL@", &config.pool.to_string())
+        .replace(
+            "@CONNECTION_SETS@",
+            &each(|set, _| format!("\tset {set} {{ type ipv4_addr; }}\n")),
+        )
+        .replace(
+            "@CONNECTION_RULES@",
+            &each(|set, most| {
+                let count = format!("add @open_flows {{ ip saddr ct count over {most} }}");
+                format!("\t\tip saddr @{set} {count} drop\n")
+            }),
+        )
         .replace("@SERVERS@", &servers(config))
         .replace("@DOMAINS@", &domains(config))
         .replace("@DHCP_UIDS@", &dhcp_uids.join(", "))
@@ -35,6 +49,12 @@ fn closed_uids(config: &FirewallConfig) -> String {
     let single = single.iter().map(u32::to_string);
     let ranges = ranges.iter().map(|range| format!("{}-{}", range.start(), range.end()));
     single.chain(ranges).collect::<Vec<_>>().join(", ")
+}
+
+/// Lines for all limits of connections. An element with a count of its own would be collected by
+/// the kernel as soon as it counts none.
+fn each(line: impl Fn(&str, u32) -> String) -> String {
+    ConnectionLimit::all().map(|limit| line(connections(limit), limit.number())).collect()
 }
 
 /// The data domains' servers, each with the interface that leads to it.
@@ -77,7 +97,12 @@ table inet nonstop {
 	# Of lab.yaml: the interfaces of data domains, and which server lies behind which.
 	set domains { type ifname; flags constant;@DOMAINS@ }
 	set servers { type ifname . ipv4_addr; flags constant;@SERVERS@ }
-	# Not rights: open DNS flows by segment, so that none fills the host's table of connections.
+	# Limits: an element holds how many connections a second its machine may open, and matches the
+	# rest. How many it may hold open is said by the set that it is in.
+	set new_connections { type ipv4_addr; limit rate over 1/second burst 1 packets; }
+@CONNECTION_SETS@	# Not rights: open flows by machine, and of DNS by segment, so that none fills the host's table
+	# of connections.
+	set open_flows { type ipv4_addr; size 65535; flags dynamic; }
 	set dns_flows { type ifname; size 65535; flags dynamic; }
 
 	chain output {
@@ -163,6 +188,7 @@ table inet nonstop {
 	# and replies of desktops.
 	chain from_segment {
 		udp sport 68 udp dport 67 fib daddr . iif type { local, broadcast } accept
+		ct state new jump limit_flows
 		meta l4proto { tcp, udp } th dport 53 ct state new add @dns_flows { iifname ct count over 500 } drop
 		udp dport 53 fib daddr . iif type local accept
 		tcp dport 53 fib daddr . iif type local accept
@@ -171,12 +197,20 @@ table inet nonstop {
 		goto refuse_flow
 	}
 
+	# Where br_netfilter shows bridged frames to this table too, what two machines say to each other
+	# on their link is counted nowhere; the other table judges it, and lets none of it to the host.
+	chain links {
+		type filter hook prerouting priority raw; policy accept;
+		iifname "nsl*" notrack
+	}
+
 	chain forward {
 		type filter hook forward priority filter; policy accept;
 		iifname "nst*" drop
 		iifname "nsk*" drop
 		iifname "nsb*" goto to_server
 		oifname "nsb*" goto from_server
+		iifname "nsl*" oifname "nsl*" accept
 		iifname "nsl*" drop
 		oifname "nsl*" drop
 		iifname @domains drop
@@ -187,6 +221,7 @@ table inet nonstop {
 
 	# From a machine to a server of its reach, by the interface behind which that server lies.
 	chain to_server {
+		ct state new jump limit_flows
 		iifname . ip saddr . ip daddr . meta l4proto . th dport @reach oifname . ip daddr @servers accept
 		goto refuse_flow
 	}
@@ -197,7 +232,12 @@ table inet nonstop {
 		goto refuse_flow
 	}
 
-	# Who is in an open connection is told that it is over; who only tries hears nothing.
+	# More connections, or faster, than this machine may open.
+	chain limit_flows {
+		ip saddr @new_connections drop
+@CONNECTION_RULES@	}
+
+	# A server whose connection is over is told; a machine hears nothing, nor does who only tries.
 	chain refuse_flow {
 		meta l4proto tcp ct state established reject with tcp reset
 		drop
@@ -224,6 +264,8 @@ table bridge nonstop {
 	set reach { type ifname . ipv4_addr . ipv4_addr . inet_proto . inet_service; flags timeout; }
 	# A machine's tap and MAC on its link segment.
 	set links { type ifname . ether_addr; flags timeout; }
+	# How much a tap may send to everybody, or ask of ARP and DHCP; an element matches the rest.
+	set broadcasts { type ifname; limit rate over 1/second burst 1 packets; }
 
 	chain prerouting {
 		type filter hook prerouting priority dstnat; policy accept;
@@ -245,6 +287,9 @@ table bridge nonstop {
 	}
 
 	chain from_machine {
+		meta pkttype { broadcast, multicast } iifname @broadcasts drop
+		ether type arp meta pkttype != broadcast iifname @broadcasts drop
+		udp dport 67 meta pkttype != broadcast iifname @broadcasts drop
 		ether type ip iifname . ether saddr . ip saddr @ports goto as_itself
 		ether type ip iifname . ether saddr @cards ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
 		ether type arp iifname . ether saddr . arp saddr ip @ports iifname . arp saddr ether @cards iifname . arp daddr ip @neighbours accept
@@ -261,6 +306,8 @@ table bridge nonstop {
 
 	# On a link segment: whatever the two machines have to say to each other, each from its own MAC.
 	chain from_link {
+		meta pkttype { broadcast, multicast } iifname @broadcasts drop
+		ether type arp meta pkttype != broadcast iifname @broadcasts drop
 		iifname . ether saddr @links accept
 		drop
 	}

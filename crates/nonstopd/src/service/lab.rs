@@ -7,7 +7,9 @@ use nonstop_api::{
     TraceVerification, TraceView,
 };
 use nonstop_model::{AccountState, EnvironmentState, SegmentKind, SegmentName};
-use nonstop_plan::{DesiredEnvironment, DesiredMachine, Desktop, Grant, plan, reach_grant};
+use nonstop_plan::{
+    DesiredEnvironment, DesiredMachine, Desktop, Grant, link_grant, plan, port_grant, reach_grant,
+};
 
 impl Service {
     pub(super) fn lab_view(&self) -> LabView {
@@ -207,7 +209,7 @@ fn rows_of(
     let mut rows = Vec::new();
     if let Some(address) = machine.address {
         let by = format!("udp {}:67, 53", environment.segment.host());
-        let grant = Grant::Port { machine: machine.id, address };
+        let grant = port_grant(machine, address);
         rows.push((from.clone(), "dhcp, dns".into(), by, grant));
     }
     for target in &machine.reach {
@@ -220,7 +222,7 @@ fn rows_of(
         let peers = peers.filter(|m| m.id != machine.id && m.networks.contains(&SegmentKind::Link));
         let by = SegmentName::of_kind(SegmentKind::Link, environment.id);
         rows.extend(peers.map(|peer| {
-            let grant = Grant::Link { machine: machine.id };
+            let grant = link_grant(machine);
             (from.clone(), peer.id.to_string(), format!("link {by}"), grant)
         }));
     }
