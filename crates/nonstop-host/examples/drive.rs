@@ -160,8 +160,12 @@ impl Lab {
     fn one_guest(&self) -> Tried {
         let (m, segment) = self.machine(7);
         let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
-        timed("create segment", || self.libvirt.create_segment(&segment, &self.hosts(&m)))?;
-        timed("create it again", || self.libvirt.create_segment(&segment, &self.hosts(&m)))?;
+        timed("create segment", || {
+            self.libvirt.create_segment(&segment, &self.hosts(&m), &Default::default())
+        })?;
+        timed("create it again", || {
+            self.libvirt.create_segment(&segment, &self.hosts(&m), &Default::default())
+        })?;
         timed("create disk", || self.disks.create(&m, &image, &dir))?;
         timed("create it again", || self.disks.create(&m, &image, &dir))?;
         check(self.disks.observe()?.get(&(m.id, 1)) == Some(&Disk::Whole), "the disk is whole")?;
@@ -237,7 +241,7 @@ impl Lab {
     fn boots(&self) -> Tried {
         let (m, segment) = self.machine(5);
         let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
-        self.libvirt.create_segment(&segment, &self.hosts(&m))?;
+        self.libvirt.create_segment(&segment, &self.hosts(&m), &Default::default())?;
         self.disks.create(&m, &image, &dir)?;
         for _ in 0..5 {
             timed("start", || self.start(&m))?;
@@ -256,7 +260,7 @@ impl Lab {
     fn starves(&self, state: &Path) -> Tried {
         let (m, segment) = self.machine(6);
         let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
-        self.libvirt.create_segment(&segment, &self.hosts(&m))?;
+        self.libvirt.create_segment(&segment, &self.hosts(&m), &Default::default())?;
         self.disks.create(&m, &image, &dir)?;
         self.start(&m)?;
         thread::scope(|scope| {
@@ -285,7 +289,7 @@ impl Lab {
     fn libvirtd_dies(&self) -> Tried {
         let (m, segment) = self.machine(9);
         let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
-        self.libvirt.create_segment(&segment, &self.hosts(&m))?;
+        self.libvirt.create_segment(&segment, &self.hosts(&m), &Default::default())?;
         self.disks.create(&m, &image, &dir)?;
         self.start(&m)?;
         self.ask(&m, "true")?;
@@ -333,7 +337,7 @@ impl Lab {
             });
             let work = || -> Result<(), nonstop_host::HostError> {
                 self.libvirt.remove_segment(&segment.name)?;
-                self.libvirt.create_segment(&segment, &self.hosts(&m))?;
+                self.libvirt.create_segment(&segment, &self.hosts(&m), &Default::default())?;
                 self.start(&m)?;
                 self.libvirt.stop_machine(m.id)
             };
@@ -386,7 +390,11 @@ impl Lab {
                         };
                         let made = || -> Result<(), nonstop_host::HostError> {
                             let (dir, image) = self.images.verified(&m.image, &m.image_digest)?;
-                            self.libvirt.create_segment(segment, &self.hosts(m))?;
+                            self.libvirt.create_segment(
+                                segment,
+                                &self.hosts(m),
+                                &Default::default(),
+                            )?;
                             self.disks.create(m, &image, &dir)?;
                             self.start(m)
                         };

@@ -12,6 +12,7 @@ pub mod firmware;
 pub mod gate;
 pub mod images;
 pub mod libvirt;
+pub mod network;
 mod real;
 pub mod sessions;
 pub mod sim;

@@ -12,6 +12,7 @@ use crate::{
     gate::{Gate, GateConfig},
     images::Images,
     libvirt::{LabMark, Libvirt, Wake},
+    network::{Beside, Network},
     tpm::Tpms,
 };
 use nonstop_model::{ImageName, Lab, MachineId};
@@ -27,6 +28,7 @@ pub struct RealHost {
     disks: Disks,
     tpms: Tpms,
     firewall: Firewall,
+    network: Network,
     gate: Gate,
     agent: AgentRunner,
     displays: Displays,
@@ -69,6 +71,7 @@ impl RealHost {
             disks: Disks::new(lab.machines(), lab.quarantine(), lab.capacity.reserve_mib << 20),
             tpms: Tpms::new(lab.run.join("tpm")),
             firewall: Firewall::new(FirewallConfig::of(lab, users.portal, users.agent)),
+            network: Network::of(lab),
             gate,
             displays: Displays::start(DisplayConfig::of(lab), wake_displays, told)?,
             agent: AgentRunner::new(&lab.programs, &agent_dir, users.agent, users.agent),
@@ -155,7 +158,13 @@ impl Host for RealHost {
         let firewall = self.firewall.observe()?;
         let disks = self.disks.observe()?;
         let listing = self.libvirt.observe()?;
+        let drift = self.network.look(Beside {
+            segments: &listing.segments.keys().cloned().collect(),
+            machines: &listing.machines,
+            firewall: &firewall,
+        })?;
         Ok(Observed {
+            drift,
             run: self.run.clone(),
             segments: listing.segments,
             machines: listing.machines,
@@ -193,8 +202,10 @@ impl Host for RealHost {
                 self.disks.destroy(*machine, *generation)?;
             }
             Step::CreateLink { segment } => self.libvirt.create_link(segment)?,
-            Step::CreateSegment { segment, hosts } => {
-                self.libvirt.create_segment(segment, hosts)?;
+            Step::CreateSegment { segment, hosts, names } => {
+                self.libvirt.create_segment(segment, hosts, names)?;
+                let routed = names.values().any(|address| *address != segment.host());
+                self.network.made(segment, routed);
             }
             Step::CreateDisk { machine } => self.create_disk(machine)?,
             Step::StartMachine { machine } => self.start_machine(machine)?,

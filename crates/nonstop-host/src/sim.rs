@@ -180,6 +180,7 @@ impl Host for SimHost {
         let ended = std::mem::take(&mut world.volatile.ended);
         let whole = |name: &SegmentName| (name.clone(), ObservedSegment { whole: true });
         Ok(Observed {
+            drift: Vec::new(),
             run: HostRun(world.run.to_string()),
             segments: world.volatile.segments.iter().map(whole).collect(),
             machines: world.volatile.machines.clone(),

@@ -143,9 +143,10 @@ fn interface_fault(domain: &DataDomain) -> Option<String> {
     if name == "lo" || ["nsb", "nst", "nsl", "nsk"].iter().any(|own| name.starts_with(own)) {
         return Some(format!("`{name}` is taken by the host or by machines: use another"));
     }
-    if domain.here && !name.starts_with("nsd") {
+    if domain.here && (!name.starts_with("nsd") || name.len() > 14) {
         return Some(format!(
-            "`{name}` would be a bridge of ours and must begin with `nsd`, such as `nsd0`; for an \
+            "`{name}` would be a bridge of ours and must begin with `nsd`, such as `nsd0`, and \
+             have at most 14 bytes; for an \
              interface of the host say `here: false`"
         ));
     }

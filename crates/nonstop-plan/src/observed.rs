@@ -31,6 +31,8 @@ pub struct Observed {
     pub firewall: FirewallState,
     /// What sshd sees.
     pub gate: GateState,
+    /// What somebody had changed by hand, each in a sentence; it is put right already.
+    pub drift: Vec<String>,
 }
 
 /// A bridge.

@@ -354,6 +354,7 @@ fn build(
             SegmentKind::Access => Step::CreateSegment {
                 segment: environment.segment.clone(),
                 hosts: hosts(environment),
+                names: names(&environment.machines),
             },
             SegmentKind::Link => Step::CreateLink { segment },
         });
@@ -421,6 +422,12 @@ fn show(
 fn hosts(environment: &DesiredEnvironment) -> Vec<SegmentHost> {
     let machines = environment.machines.iter();
     machines.filter_map(|m| Some(SegmentHost { machine: m.id, address: m.address? })).collect()
+}
+
+/// The names that `machines` resolve: of what they reach.
+pub fn names(machines: &[DesiredMachine]) -> BTreeMap<String, Ipv4Addr> {
+    let targets = machines.iter().flat_map(|machine| &machine.reach);
+    targets.map(|target| (target.server.clone(), target.address)).collect()
 }
 
 fn power_off(machine: &DesiredMachine, now: Timestamp) -> Step {

@@ -6,7 +6,7 @@ use nonstop_model::{
     network::{DESKTOP_NET, RDP_PORT},
 };
 use serde::Serialize;
-use std::{fmt, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, time::Duration};
 
 /// Something that the kernel lets through.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -169,6 +169,8 @@ pub enum Step {
         segment: Segment,
         /// Its machines.
         hosts: Vec<SegmentHost>,
+        /// What its DNS answers: the servers that they reach, and nothing else.
+        names: BTreeMap<String, Ipv4Addr>,
     },
     /// Make the overlay of a machine's generation, backed by its image.
     CreateDisk {

@@ -60,6 +60,26 @@ pub struct Lab {
     temporary: bool,
 }
 
+/// The data domains of every lab: what the shipped templates reach.
+const DATA_DOMAINS: &str = "\
+data_domains:
+  intermediate:
+    interface: nsd0
+    network: 10.80.0.0/24
+    servers:
+      live: { address: 10.80.0.2, tcp: [7000] }
+      pcap: { address: 10.80.0.3, tcp: [80] }
+      rdb: { address: 10.80.0.4, tcp: [5432] }
+      samples: { address: 10.80.0.5, tcp: [80] }
+      reports: { address: 10.80.0.6, tcp: [80] }
+  mws:
+    interface: nsd1
+    network: 10.81.0.0/24
+    servers:
+      pcap: { address: 10.81.0.3, tcp: [80] }
+      rdb: { address: 10.81.0.4, tcp: [5432] }
+";
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Lab {
@@ -206,7 +226,8 @@ impl Lab {
         format!(
             "version: 1\nname: {}\nstate: {}\ntemplates: {}\nprograms: {PROGRAMS}\n\
              gateway:\n  address: {}\n  port: 22\nnetwork:\n  pool: 10.77.0.0/16\n\
-             capacity:\n  memory_mib: {}\n  machines: {}\n  reserve_mib: {}\nsoftware_keys: true\n{}",
+             capacity:\n  memory_mib: {}\n  machines: {}\n  reserve_mib: {}\nsoftware_keys: true\n\
+             {DATA_DOMAINS}{}",
             self.name,
             self.state().display(),
             self.templates.display(),

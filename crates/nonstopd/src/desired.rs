@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use nonstop_model::{
     AccountState, Environment, EnvironmentState, Lab, Limits, Machine, MachineId, MachineProfile,
-    RdpPolicy, network::display_address,
+    RdpPolicy, ReachTarget, Segment, network::display_address, template::MachineTemplate,
 };
 use nonstop_plan::{
     AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase, Viewer, ViewerKind,
@@ -31,7 +31,7 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
         accounts: accounts.collect(),
         environments: environments
             .into_iter()
-            .map(|e| (e.id, environment(e, &mut viewers, now)))
+            .map(|e| (e.id, environment(e, lab, &mut viewers, now)))
             .collect(),
         lease: lab.lease(),
         portal_port: lab.portal.port,
@@ -57,6 +57,7 @@ fn viewers(read: &Read<'_>, now: Timestamp) -> Result<Viewers, StoreError> {
 
 fn environment(
     environment: Environment,
+    lab: &Lab,
     viewers: &mut Viewers,
     now: Timestamp,
 ) -> DesiredEnvironment {
@@ -70,7 +71,8 @@ fn environment(
         EnvironmentState::Ended { destroy_at } => (Phase::Destroy, Some(destroy_at)),
         EnvironmentState::Gone => (Phase::Destroy, None),
     };
-    let machines = environment.machines.iter().map(|m| machine(m, &environment, viewers)).collect();
+    let machines =
+        environment.machines.iter().map(|m| machine(m, &environment, lab, viewers)).collect();
     DesiredEnvironment {
         id: environment.id,
         account: environment.account.clone(),
@@ -92,7 +94,24 @@ pub fn desktop(machine: &Machine, environment: &Environment) -> Option<Desktop> 
     Some(Desktop { console, address, port })
 }
 
-fn machine(machine: &Machine, environment: &Environment, viewers: &mut Viewers) -> DesiredMachine {
+/// What a machine of `template` on `segment` may connect to. A server that `lab.yaml` does not
+/// name any more is left out: nothing of it can be reached.
+pub fn reach(
+    lab: &Lab,
+    domain: Option<&str>,
+    template: &MachineTemplate,
+    segment: &Segment,
+) -> Vec<ReachTarget> {
+    let targets = template.reach.iter().filter_map(|name| lab.targets(domain, name, segment));
+    targets.flatten().collect()
+}
+
+fn machine(
+    machine: &Machine,
+    environment: &Environment,
+    lab: &Lab,
+    viewers: &mut Viewers,
+) -> DesiredMachine {
     let preparation = match &machine.guest_user {
         Some(user) if !machine.prepared => Some((user.clone(), machine.password.clone())),
         _ => None,
@@ -108,7 +127,9 @@ fn machine(machine: &Machine, environment: &Environment, viewers: &mut Viewers) 
         uid: machine.uid(),
         address: machine.address,
         networks: template.map_or_else(Vec::new, |t| t.networks.clone()),
-        reach: Vec::new(),
+        reach: template.map_or_else(Vec::new, |t| {
+            reach(lab, environment.template.domain.as_deref(), t, &environment.segment)
+        }),
         limits: template.map_or_else(Limits::default, |t| t.limits.clone()),
         memory_mib: machine.memory_mib,
         vcpus: machine.vcpus,

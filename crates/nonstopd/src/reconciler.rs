@@ -74,6 +74,7 @@ pub struct Reconciler {
     busy: Mutex<BTreeSet<EnvironmentId>>,
     ended: Mutex<BTreeMap<MachineId, EndReason>>,
     rules_were_right: Mutex<bool>,
+    drift_told: Mutex<BTreeSet<String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,6 +101,7 @@ impl Reconciler {
             busy: Mutex::default(),
             ended: Mutex::default(),
             rules_were_right: Mutex::default(),
+            drift_told: Mutex::default(),
         }
     }
 
@@ -131,8 +133,9 @@ impl Reconciler {
         self.absorb(&observed, now)?;
         let desired = self.db.read(|read| desired(read, &self.lab, now))?;
         let plan = plan(&desired, &observed, now);
+        let drift = observed.drift.clone();
         self.status.saw(observed, plan.clone());
-        self.tell_of_drift(&plan, now)?;
+        self.tell_of_drift(&plan, &drift, now)?;
         // One thing that cannot be cut must not keep the others open.
         let mut failed = None;
         for step in &plan.cut {
@@ -167,8 +170,23 @@ impl Reconciler {
         Ok(plan)
     }
 
-    /// Rules that were right at an earlier pass and are not now: somebody changed them by hand.
-    fn tell_of_drift(&self, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
+    /// What somebody changed by hand: interfaces and switches, and rules that were right at an
+    /// earlier pass and are not now.
+    fn tell_of_drift(
+        &self,
+        plan: &Plan,
+        drift: &[String],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut told = lock(&self.drift_told);
+        // What cannot be put right is found at every pass, and told once.
+        for what in drift.iter().filter(|what| !told.contains(*what)) {
+            warn!("somebody changed the network: {what}");
+            self.db.write("nonstopd", now, |w| {
+                w.trace("network.drift", &"network", serde_json::json!({ "found": what }))
+            })?;
+        }
+        *told = drift.iter().cloned().collect();
         let mut were_right = lock(&self.rules_were_right);
         let wrong = plan.cut.contains(&Step::LoadFirewall);
         if wrong && *were_right {

@@ -20,7 +20,7 @@ use nonstop_model::{
     template::{Known, MachineTemplate},
     yaml::ConfigError,
 };
-use nonstop_plan::{DesiredMachine, Desktop, SegmentHost};
+use nonstop_plan::{DesiredMachine, Desktop, SegmentHost, names};
 use std::path::Path;
 
 const E1: EnvironmentId = EnvironmentId(1);
@@ -54,13 +54,13 @@ pub fn render(lab: &Lab, file: &Path) -> Result<String, RenderError> {
     let mark = LabMark::of(&lab.name);
     let machines: Vec<DesiredMachine> = (1..)
         .zip(&template.machines)
-        .map(|(number, machine)| machine_of(number, machine, &template, &segment))
+        .map(|(number, machine)| machine_of(lab, number, machine, &template, &segment))
         .collect();
     let mut all = String::new();
     let host = |m: &DesiredMachine| Some(SegmentHost { machine: m.id, address: m.address? });
     let hosts: Vec<SegmentHost> = machines.iter().filter_map(host).collect();
     if !hosts.is_empty() {
-        let xml = network_xml(&mark, &segment, &hosts);
+        let xml = network_xml(&mark, &segment, &hosts, &names(&machines));
         all += &format!("<!-- segment {} -->\n{xml}", segment.name);
     }
     if template.has_link() {
@@ -93,6 +93,7 @@ pub fn render(lab: &Lab, file: &Path) -> Result<String, RenderError> {
 }
 
 fn machine_of(
+    lab: &Lab,
     number: u8,
     machine: &MachineTemplate,
     template: &EnvironmentTemplate,
@@ -110,7 +111,7 @@ fn machine_of(
         uid: MACHINE_UIDS + id.0,
         address,
         networks: machine.networks.clone(),
-        reach: Vec::new(),
+        reach: crate::desired::reach(lab, template.domain.as_deref(), machine, segment),
         limits: machine.limits.clone(),
         memory_mib: machine.memory_mib,
         vcpus: machine.vcpus,

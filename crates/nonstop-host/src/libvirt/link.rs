@@ -26,7 +26,7 @@ pub(super) fn create(lab: &LabMark, link: &SegmentName) -> io::Result<()> {
              in a box of its own"
         )));
     }
-    segment::harden(link)?;
+    segment::harden(link, false)?;
     ip(&["link", "set", "dev", link.as_str(), "up"])
 }
 

@@ -15,6 +15,7 @@ mod watch;
 
 pub use mark::{LabMark, domain_name};
 pub use segment::network_xml;
+pub(crate) use segment::switches;
 pub use watch::Wake;
 
 use crate::{
@@ -28,6 +29,7 @@ use pool::{Failure, Link, Pool};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
+    net::Ipv4Addr,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::{
@@ -236,11 +238,13 @@ impl Libvirt {
         Ok(segments)
     }
 
-    /// Makes `segment` exist: its bridge is up, with DHCP for `hosts` alone. Repeatable.
+    /// Makes `segment` exist: its bridge is up, with DHCP for `hosts` and
+    /// DNS for `names` alone, and from it is routed if one of them lies elsewhere. Repeatable.
     pub fn create_segment(
         &self,
         segment: &Segment,
         hosts: &[SegmentHost],
+        names: &BTreeMap<String, Ipv4Addr>,
     ) -> Result<(), HostError> {
         let name = &segment.name;
         let doing = || format!("create segment {name} ({})", segment.net);
@@ -251,12 +255,13 @@ impl Libvirt {
                 if let Err(e) = segment::remove_bare(name) {
                     return Ok(Err(e));
                 }
-                let xml = segment::network_xml(&self.lab, segment, hosts);
+                let xml = segment::network_xml(&self.lab, segment, hosts, names);
                 link.connect.create_network_xml(&xml).map(|_| Ok(()))
             }
         });
         created.map_err(|e| explain(doing(), e))?.map_err(|e| HostError::new(doing(), e))?;
-        segment::harden(name).map_err(|e| HostError::new(doing(), e))
+        let routed = names.values().any(|address| *address != segment.host());
+        segment::harden(name, routed).map_err(|e| HostError::new(doing(), e))
     }
 
     /// Makes the link `segment` exist: a bridge that is up and has nothing of the host on it.

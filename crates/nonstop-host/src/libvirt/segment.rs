@@ -1,16 +1,24 @@
 //! A segment as libvirt's network XML, and what of a bridge libvirt does not look after.
 
 use super::mark::LabMark;
+use crate::xml::Escaped;
 use nonstop_model::{Mac, Segment, SegmentName};
 use nonstop_plan::SegmentHost;
 use rustix::process::Pid;
-use std::{fmt::Write, fs, io, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap, fmt::Write, fs, io, net::Ipv4Addr, path::PathBuf, process::Command,
+};
 
 /// The network XML of `segment` with fixed addresses for `hosts` and nobody else.
 ///
 /// DHCP has no range, only entries: a stranger gets no address, and dnsmasq offers at once
-/// instead of first asking whether an address is in use. DNS knows no name and asks nobody.
-pub fn network_xml(lab: &LabMark, segment: &Segment, hosts: &[SegmentHost]) -> String {
+/// instead of first asking whether an address is in use. DNS knows `names` and asks nobody.
+pub fn network_xml(
+    lab: &LabMark,
+    segment: &Segment,
+    hosts: &[SegmentHost],
+    names: &BTreeMap<String, Ipv4Addr>,
+) -> String {
     let mut entries = String::new();
     for host in hosts {
         let _ = writeln!(
@@ -30,7 +38,7 @@ pub fn network_xml(lab: &LabMark, segment: &Segment, hosts: &[SegmentHost]) -> S
   </metadata>
   <forward mode='open'/>
   <bridge name='{name}' stp='off' delay='0'/>
-  <ip address='{address}' prefix='{prefix}'>
+{dns}  <ip address='{address}' prefix='{prefix}'>
     <dhcp>
 {entries}    </dhcp>
   </ip>
@@ -41,12 +49,33 @@ pub fn network_xml(lab: &LabMark, segment: &Segment, hosts: &[SegmentHost]) -> S
   </dnsmasq:options>
 </network>
 ",
+        dns = dns(names),
         name = segment.name,
         uuid = lab.segment(&segment.name),
         mark = lab.segment_element(&segment.name),
         address = segment.host(),
         prefix = segment.net.prefix_len(),
     )
+}
+
+/// What DNS answers: libvirt wants each address once, with all its names.
+fn dns(names: &BTreeMap<String, Ipv4Addr>) -> String {
+    let mut by_address = BTreeMap::<Ipv4Addr, String>::new();
+    for (name, address) in names {
+        let _ = write!(
+            by_address.entry(*address).or_default(),
+            "<hostname>{}</hostname>",
+            Escaped(name)
+        );
+    }
+    if by_address.is_empty() {
+        return String::new();
+    }
+    let mut dns = "  <dns>\n".to_string();
+    for (address, names) in by_address {
+        let _ = writeln!(dns, "    <host ip='{address}'>{names}</host>");
+    }
+    dns + "  </dns>\n"
 }
 
 /// Whether the bridge is there and up.
@@ -59,18 +88,22 @@ pub(super) fn is_up(segment: &SegmentName) -> bool {
 
 /// The host answers on a segment for its address there and no other, and takes no packet from it
 /// that claims to come from elsewhere.
-pub(super) fn harden(segment: &SegmentName) -> io::Result<()> {
-    // libvirt switches forwarding on for the whole host; from a segment nothing is routed, also
-    // while somebody has flushed our rules.
-    for (key, value) in
-        [("forwarding", "0"), ("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")]
-    {
+pub(super) fn harden(segment: &SegmentName, routed: bool) -> io::Result<()> {
+    // libvirt switches forwarding on for the whole host; from a segment whose machines reach
+    // nothing elsewhere nothing is routed, also while somebody has flushed our rules.
+    for (key, value) in switches(routed) {
         fs::write(format!("/proc/sys/net/ipv4/conf/{segment}/{key}"), value)?;
     }
     fs::write(format!("/proc/sys/net/ipv6/conf/{segment}/disable_ipv6"), "1").or_else(|e| {
         // A kernel without IPv6 has nothing to switch off.
         if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
     })
+}
+
+/// The switches of the kernel that matter on an interface of ours.
+pub(crate) fn switches(routed: bool) -> [(&'static str, &'static str); 4] {
+    let forwarding = if routed { "1" } else { "0" };
+    [("forwarding", forwarding), ("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")]
 }
 
 /// Bridges named as segments are: what libvirt leaves when it dies while making or removing one.
@@ -134,6 +167,20 @@ mod tests {
         let host =
             |n, index| SegmentHost { machine: MachineId(n), address: segment.machine(index) };
         let hosts = [host(7, 0), host(8, 1)];
-        insta::assert_snapshot!(network_xml(&LabMark::of("lab"), &segment, &hosts));
+        insta::assert_snapshot!(network_xml(
+            &LabMark::of("lab"),
+            &segment,
+            &hosts,
+            &BTreeMap::new()
+        ));
+        let reach = [
+            ("pcap".into(), "10.80.0.2".parse().expect("an address")),
+            ("reports".into(), "10.80.0.2".parse().expect("an address")),
+            ("airlock".into(), segment.host()),
+        ];
+        insta::assert_snapshot!(
+            "a_segment_whose_machines_reach_servers",
+            network_xml(&LabMark::of("lab"), &segment, &hosts[..1], &reach.into())
+        );
     }
 }

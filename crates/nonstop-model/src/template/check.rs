@@ -1,7 +1,7 @@
 //! What can be wrong with a template: each rule once, with the place that it is about.
 
 use super::{EnvironmentTemplate, MachineRole, MachineTemplate, RdpPolicy};
-use crate::{image::ImageName, lab::Lab, network::SegmentKind};
+use crate::{data_domain::DataDomain, image::ImageName, lab::Lab, network::SegmentKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something wrong with a template.
@@ -31,8 +31,9 @@ pub struct Known {
 impl Known {
     /// What `lab.yaml` says; it does not say which images are built.
     pub fn of(lab: &Lab) -> Known {
-        let _ = lab;
-        Known::default()
+        let servers = |domain: &DataDomain| domain.servers.keys().cloned().collect();
+        let domains = lab.data_domains.iter().map(|(name, d)| (name.clone(), servers(d)));
+        Known { domains: domains.collect(), images: None }
     }
 }
 
