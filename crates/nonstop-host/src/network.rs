@@ -86,10 +86,11 @@ impl Network {
         let mut found = Vec::new();
         let mut known = self.known();
         for (name, domain) in &self.domains {
+            let was_whole = known.whole.contains(name);
             match domains::make(name, domain, &interfaces) {
                 Ok(Made::Nothing) => {}
                 Ok(Made::Something(what)) => {
-                    if known.whole.contains(name) {
+                    if was_whole {
                         found.push(format!("data domain {name}: {what}"));
                     }
                     interfaces = show::interfaces().map_err(doing)?;
@@ -105,7 +106,8 @@ impl Network {
             let own_ports = [domains::port(&domain.interface)];
             let port = |port: &str| !domain.here || own_ports.iter().any(|own| own == port);
             found.extend(link.into_iter().flat_map(|link| expel(link, &interfaces, &port)));
-            found.extend(set_switches(&domain.interface, true, false));
+            let set = set_switches(&domain.interface, true, false);
+            found.extend(set.into_iter().filter(|_| was_whole));
         }
         known.segments.retain(|name, _| beside.segments.contains(name));
         for name in beside.segments {

@@ -1,5 +1,6 @@
 //! The firewall as the kernel holds it: real nft, bridges and sockets of the uids in question.
 
+mod drift;
 mod net;
 mod reach;
 

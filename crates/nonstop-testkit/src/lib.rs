@@ -24,5 +24,6 @@ pub mod screen;
 pub mod services;
 pub mod spec;
 pub mod ssh;
+pub mod stand_in;
 mod supervisor;
 mod world;

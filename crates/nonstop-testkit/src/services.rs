@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::{fs, path::Path};
 
 /// All services of a lab, in starting order.
-pub const ALL: [&str; 4] = ["libvirtd", "nonstopd", "portal", "sshd"];
+pub const ALL: [&str; 5] = ["libvirtd", "nonstopd", "portal", "sshd", "stand-in"];
 
 /// System users of ours in a box; on a real host they come from `systemd/sysusers.d`.
 pub const USERS: [(&str, u32); 2] = [("nonstop-portal", PORTAL_UID), ("nonstop-agent", 64102)];
@@ -55,6 +55,16 @@ pub fn all(lab_file: &Path, enabled: &[&str]) -> Vec<ServiceSpec> {
             ready: Ready::Listens(22),
             needs: vec!["nonstopd".into()],
             kill_group: false,
+            enabled: true,
+        },
+        // Until the servers of data domains and the airlock are built.
+        ServiceSpec {
+            name: "stand-in".into(),
+            argv: ours("nonstop-stand-in"),
+            uid: None,
+            ready: Ready::Listens(8443),
+            needs: vec!["nonstopd".into()],
+            kill_group: true,
             enabled: true,
         },
     ];

@@ -18,7 +18,7 @@ impl Net {
     /// An empty one with its loopback up.
     pub(crate) fn new() -> Net {
         let holder = Command::new("unshare")
-            .args(["--net", "--", "sleep", "300"])
+            .args(["--net", "--", "sleep", "900"])
             .stdin(Stdio::null())
             .spawn()
             .expect("unshare runs");
