@@ -151,6 +151,9 @@ impl<'a> Reader<'a> {
                 Some(statement) => statements.push(statement),
                 None => continue,
             }
+            if self.counts(body, expression) {
+                statements.push(Statement::Perhaps);
+            }
         }
         let decides = statements.iter().any(|statement| match statement {
             Statement::Verdict(Verdict::Continue) | Statement::Test(_) | Statement::Perhaps => {
@@ -160,6 +163,14 @@ impl<'a> Reader<'a> {
         });
         let rule = Rule { statements, text: text::rule(&body["expr"]), decides };
         self.ruleset.chains[chain].rules.push(rule);
+    }
+
+    /// Whether `expression` looks into a set whose elements have limits: one that is there matches
+    /// some packets and not others.
+    fn counts(&self, rule: &Value, expression: &Value) -> bool {
+        let set = expression["match"]["right"].as_str().and_then(|right| right.strip_prefix('@'));
+        let set = set.and_then(|set| self.listed.get(&name(rule, set)));
+        set.is_some_and(|set| set["stmt"].as_array().is_some_and(|limits| !limits.is_empty()))
     }
 
     /// None for what changes nothing about where a packet goes.
@@ -183,7 +194,7 @@ impl<'a> Reader<'a> {
         }
         match kind.as_str() {
             "match" => Some(Statement::Test(self.test(family, rule, body))),
-            "counter" | "log" | "last" | "comment" => None,
+            "counter" | "log" | "last" | "comment" | "notrack" => None,
             // Rewrites where it comes from; where it goes stays.
             "masquerade" | "snat" => Some(Statement::Verdict(Verdict::Accept)),
             "limit" | "quota" | "ct count" | "connlimit" => Some(Statement::Perhaps),

@@ -287,9 +287,8 @@ table bridge nonstop {
 	}
 
 	chain from_machine {
-		meta pkttype { broadcast, multicast } iifname @broadcasts drop
-		ether type arp meta pkttype != broadcast iifname @broadcasts drop
-		udp dport 67 meta pkttype != broadcast iifname @broadcasts drop
+		ether type arp iifname @broadcasts drop
+		udp dport 67 iifname @broadcasts drop
 		ether type ip iifname . ether saddr . ip saddr @ports goto as_itself
 		ether type ip iifname . ether saddr @cards ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
 		ether type arp iifname . ether saddr . arp saddr ip @ports iifname . arp saddr ether @cards iifname . arp daddr ip @neighbours accept
@@ -306,8 +305,8 @@ table bridge nonstop {
 
 	# On a link segment: whatever the two machines have to say to each other, each from its own MAC.
 	chain from_link {
-		meta pkttype { broadcast, multicast } iifname @broadcasts drop
-		ether type arp meta pkttype != broadcast iifname @broadcasts drop
+		ether daddr { 01:00:00:00:00:00-01:ff:ff:ff:ff:ff, 33:33:00:00:00:00-33:33:ff:ff:ff:ff, ff:ff:ff:ff:ff:ff } iifname @broadcasts drop
+		ether daddr != ff:ff:ff:ff:ff:ff ether type arp iifname @broadcasts drop
 		iifname . ether saddr @links accept
 		drop
 	}
