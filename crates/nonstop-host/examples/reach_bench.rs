@@ -163,7 +163,7 @@ impl Lab {
             }
             Rules::List => {
                 let mut rules = String::from(
-                    "table inet list {\nchain forward {\ntype filter hook forward priority \
+                    "table inet peer {\nchain forward {\ntype filter hook forward priority \
                      filter; policy drop;\niifname \"nsd0\" ct state established accept\n",
                 );
                 for n in 1..=ENVIRONMENTS {
