@@ -46,16 +46,10 @@ fn qemu(world: &World, machine: &str) -> Result<String> {
     Ok(world.lab.enter(&["sh", "-c", &line])?.trim().into())
 }
 
-/// On a kernel that shows bridged packets to the rules for routed ones, these drop them yet.
-fn open_bridges(world: &World) -> Result<()> {
-    world.lab.enter(&["sysctl", "-w", "net.bridge.bridge-nf-call-iptables=0"]).map(drop)
-}
-
 /// Both machines' shells, once the debuggee has its address from the debugger.
 fn shells(world: &World, shown: &Value) -> Result<(GuestShell, GuestShell)> {
     let mut debugger = GuestShell::connect(&world.lab, &id_of(shown, "debugger")?)?;
     let mut debuggee = GuestShell::connect(&world.lab, &id_of(shown, "debuggee")?)?;
-    open_bridges(world)?;
     let said = debugger.run(SERVE)?;
     assert!(said.contains("served"), "{said}");
     has_address(&mut debuggee).with_context(|| {
@@ -227,7 +221,6 @@ fn the_debugger_of_the_desktop_image_serves_addresses_and_names_on_the_link() ->
     let pair = PAIR.replacen("image: micro, memory_mib: 96", "image: desktop, memory_mib: 768", 1);
     fs::write(world.lab.dir().join("templates/pair.yaml"), pair)?;
     world.lab.start()?;
-    open_bridges(&world)?;
     world.lab.researcher("alice", 10)?;
     let id = world.grant("alice", "pair")?;
     let shown = world.in_state(&id, "ready")?;

@@ -233,6 +233,11 @@ impl Lab {
         server.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         let client = self.machine.inside(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
         client.connect((SERVER, 9)).expect("connected");
+        // Answered once: a flow that nobody answers is a new one at each packet.
+        client.send(&[7; 64]).expect("sent");
+        let (_, back) = server.recv_from(&mut [0; 64]).expect("it arrives");
+        server.send_to(&[7; 64], back).expect("sent");
+        client.recv(&mut [0; 64]).expect("answered");
         let (over, heard) = (AtomicBool::new(false), AtomicU64::new(0));
         let begun = Instant::now();
         thread::scope(|scope| {

@@ -26,6 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     ops::RangeInclusive,
+    os::fd::OwnedFd,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -89,15 +90,22 @@ fn dnsmasq_uids() -> Vec<u32> {
 #[derive(Debug)]
 pub struct Firewall {
     rules: String,
-    /// How this host's nft lists the rules of this version; made when first needed. Also the
-    /// lock that lets one caller at a time change our tables.
-    expected: Mutex<Option<Vec<Value>>>,
+    /// Also lets one caller at a time change our tables.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How this host's nft lists the rules of this version; made when first needed.
+    expected: Option<Vec<Value>>,
+    /// To nf_tables, for elements.
+    socket: Option<OwnedFd>,
 }
 
 impl Firewall {
     /// The firewall that `config` describes; touches nothing.
     pub fn new(config: FirewallConfig) -> Firewall {
-        Firewall { rules: rules::render(&config), expected: Mutex::new(None) }
+        Firewall { rules: rules::render(&config), state: Mutex::default() }
     }
 
     /// The closed ruleset as a script for `nft -f`, which replaces our tables in one
@@ -112,7 +120,7 @@ impl Firewall {
     /// loads, or a set holds something that no grant of ours could have put there; then no
     /// grant is listed either, since loading drops them all.
     pub fn observe(&self) -> Result<FirewallState, HostError> {
-        let mut expected = self.lock();
+        let mut state = self.lock();
         let doing = |e| HostError::new("list our nft tables", e).help(HELP);
         let mut reading = Reading::default();
         let mut listed = Vec::new();
@@ -122,7 +130,7 @@ impl Firewall {
                 None => return Ok(FirewallState::default()),
             }
         }
-        let expected = match &mut *expected {
+        let expected = match &mut state.expected {
             Some(expected) => expected,
             none => none.insert(self.as_listed().map_err(doing)?),
         };
@@ -175,12 +183,11 @@ impl Firewall {
     }
 
     fn commit(&self, batch: Batch) -> Result<(), NetlinkError> {
-        let _one_at_a_time = self.lock();
-        batch.commit()
+        batch.commit(&mut self.lock().socket)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<Value>>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,16 +7,6 @@ use std::{
     net::Ipv4Addr,
 };
 
-/// Frames to 01:80:c2:00:00:0e come up as packets of the tap, past all rules of bridges.
-const GUARD: &str = r#"
-table inet guard {
-	chain input { type filter hook input priority filter; iifname "nst*" drop; iifname "nsk*" drop; }
-	chain forward { type filter hook forward priority filter; iifname "nst*" drop; iifname "nsk*" drop; }
-}
-table arp guard {
-	chain input { type filter hook input priority filter; iifname "nst*" drop; iifname "nsk*" drop; }
-}"#;
-
 pub(crate) struct Pair {
     pub(crate) lab: Lab,
     pub(crate) wanted: Wanted,
@@ -95,7 +85,6 @@ impl Pair {
         }
         lab.card("nsd0", "10.99.0.1/24", "02:00:00:00:00:99");
         lab.nft(&our_rules());
-        lab.nft(GUARD);
         wanted.rules = Some(lab.ours());
         wanted.sets = sets(&wanted);
         for set in &wanted.sets {
