@@ -63,6 +63,18 @@ pub struct Evaluator<'a> {
     cases: usize,
 }
 
+/// Where those that are in a chain go on.
+struct Onward<'p> {
+    /// Accepted in the hook's chain.
+    passed: &'p mut Vec<Passed>,
+    /// To the next rule.
+    next: Vec<Passed>,
+    /// Back to the chain that this one was called from.
+    returned: Vec<Passed>,
+    /// How many chains deep this one is.
+    depth: usize,
+}
+
 impl<'a> Evaluator<'a> {
     /// An evaluator of `rules`.
     pub fn new(rules: &'a Ruleset, local: &'a dyn LocalTypes) -> Evaluator<'a> {
@@ -137,7 +149,7 @@ impl<'a> Evaluator<'a> {
         passed: &mut Vec<Passed>,
         depth: usize,
     ) -> Vec<Passed> {
-        let mut returned = Vec::new();
+        let mut onward = Onward { passed, next: Vec::new(), returned: Vec::new(), depth };
         let mut here = input;
         let rules = self.rules;
         for (at, rule) in rules.chains[number].rules.iter().enumerate() {
@@ -148,7 +160,6 @@ impl<'a> Evaluator<'a> {
                 continue;
             }
             let place = Place { chain: number as u32, rule: Some(at as u32) };
-            let mut next = Vec::new();
             let mut matched = here;
             for statement in &rule.statements {
                 if matched.is_empty() {
@@ -158,15 +169,14 @@ impl<'a> Evaluator<'a> {
                     Statement::Test(test) => {
                         let mut yes = Vec::new();
                         for one in matched {
-                            self.test(one, test, &mut yes, &mut next);
+                            self.test(one, test, &mut yes, &mut onward.next);
                         }
                         matched = yes;
                     }
-                    Statement::Perhaps => next.extend(matched.iter().cloned()),
+                    Statement::Perhaps => onward.next.extend(matched.iter().cloned()),
                     Statement::Verdict(verdict) => {
                         let all = std::mem::take(&mut matched);
-                        let verdict = *verdict;
-                        self.act(verdict, place, all, passed, &mut next, &mut returned, depth);
+                        self.act(*verdict, place, all, &mut onward);
                     }
                     Statement::Choose(choices) => {
                         for (test, verdict) in choices {
@@ -174,8 +184,7 @@ impl<'a> Evaluator<'a> {
                             for one in matched {
                                 self.test(one, test, &mut yes, &mut no);
                             }
-                            let verdict = *verdict;
-                            self.act(verdict, place, yes, passed, &mut next, &mut returned, depth);
+                            self.act(*verdict, place, yes, &mut onward);
                             matched = no;
                         }
                     }
@@ -190,23 +199,20 @@ impl<'a> Evaluator<'a> {
                     }
                 }
             }
-            next.extend(matched);
+            onward.next.extend(matched);
+            let next = std::mem::take(&mut onward.next);
             here = self.bounded(next);
         }
-        returned.extend(here);
-        returned
+        onward.returned.extend(here);
+        onward.returned
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn act(
         &mut self,
         verdict: Verdict,
         place: Place,
         matched: Vec<Passed>,
-        passed: &mut Vec<Passed>,
-        next: &mut Vec<Passed>,
-        returned: &mut Vec<Passed>,
-        depth: usize,
+        onward: &mut Onward<'_>,
     ) {
         if matched.is_empty() {
             return;
@@ -214,20 +220,27 @@ impl<'a> Evaluator<'a> {
         match verdict {
             Verdict::Accept => {
                 let by = Some(place);
-                passed.extend(matched.into_iter().map(|p| Passed { packets: p.packets, by }));
+                let accepted = matched.into_iter().map(|p| Passed { packets: p.packets, by });
+                onward.passed.extend(accepted);
             }
             Verdict::Drop => self.stopped.extend(matched.into_iter().map(|p| Stopped {
                 packets: p.packets,
                 by: place,
                 unknown: None,
             })),
-            Verdict::Return => returned.extend(matched),
-            Verdict::Continue => next.extend(matched),
-            Verdict::Jump(_) | Verdict::Goto(_) if depth >= DEEPEST => next.extend(
+            Verdict::Return => onward.returned.extend(matched),
+            Verdict::Continue => onward.next.extend(matched),
+            Verdict::Jump(_) | Verdict::Goto(_) if onward.depth >= DEEPEST => onward.next.extend(
                 matched.into_iter().map(|p| doubted(p, "chains lead to each other too deeply")),
             ),
-            Verdict::Jump(to) => next.extend(self.chain(to, matched, passed, depth + 1)),
-            Verdict::Goto(to) => returned.extend(self.chain(to, matched, passed, depth + 1)),
+            Verdict::Jump(to) => {
+                let back = self.chain(to, matched, onward.passed, onward.depth + 1);
+                onward.next.extend(back);
+            }
+            Verdict::Goto(to) => {
+                let back = self.chain(to, matched, onward.passed, onward.depth + 1);
+                onward.returned.extend(back);
+            }
         }
     }
 
