@@ -192,7 +192,7 @@ impl Firewall {
 }
 
 const HELP: &str = "`nft list ruleset` as root must work on this host: install nftables, and \
-     a kernel with nf_tables for inet and bridge";
+     a kernel with nf_tables for inet, bridge and arp";
 
 fn one_or_many<'a>(verb: &str, mut grants: impl ExactSizeIterator<Item = &'a Grant>) -> String {
     match (grants.len(), grants.next()) {
