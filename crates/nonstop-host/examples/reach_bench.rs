@@ -1,6 +1,7 @@
 //! What the rules cost a packet, and what a change of rights costs, with 10,000 environments; beside
-//! no rules, and beside a list of as many rules. Run by `cargo xtask bench reach`, as root, in
-//! network namespaces of its own. One JSON line a comparison on stdout; talk goes to stderr.
+//! no rules, and beside a list of as many rules: `cargo run --release -p nonstop-host --example
+//! reach_bench`, as root, in network namespaces of its own. One JSON line a comparison on stdout;
+//! talk goes to stderr.
 
 #[path = "../tests/net/mod.rs"]
 mod net;

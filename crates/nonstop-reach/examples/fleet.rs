@@ -47,7 +47,7 @@ fn main() {
     }
 }
 
-/// Our rules, closed, as nft lists them, with a guard of taps beside them.
+/// Our rules, closed, as nft lists them.
 fn listing() -> Value {
     let servers = SERVERS.map(|(_, address, _)| Ipv4Addr::from(address));
     let config = FirewallConfig {
@@ -60,7 +60,7 @@ fn listing() -> Value {
         machine_uids: 70_000..=79_999,
         account_uids: 20_000..=29_999,
     };
-    let rules = Firewall::new(config).rules().to_string() + GUARD;
+    let rules = Firewall::new(config).rules().to_string();
     let mut child = Command::new("unshare")
         .args(["--net", "--", "sh", "-c", "nft -f - && nft -j list ruleset"])
         .stdin(Stdio::piped())
@@ -71,14 +71,6 @@ fn listing() -> Value {
     let output = child.wait_with_output().expect("nft ends");
     serde_json::from_slice(&output.stdout).expect("a listing")
 }
-
-const GUARD: &str = r#"
-table inet guard {
-	chain input { type filter hook input priority filter; iifname "nst*" drop; iifname "nsk*" drop; }
-}
-table arp guard {
-	chain input { type filter hook input priority filter; iifname "nst*" drop; iifname "nsk*" drop; }
-}"#;
 
 /// Half of the environments are macros, half are pairs of debugger and debuggee.
 fn fleet(environments: u32, mut rules: Value) -> (Kernel, Wanted) {
