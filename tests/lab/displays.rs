@@ -8,7 +8,7 @@ use nonstop_testkit::{
     rdp::{Desktop, Session},
     ssh::{Forward, Tunnel},
 };
-use nonstop_tests::{Environment, World};
+use nonstop_tests::{Environment, World, has_text};
 use serde_json::Value;
 use std::{
     path::Path,
@@ -65,11 +65,6 @@ fn see(
 
 /// The last picture that was not as wanted.
 const LAST: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/displays-last.png");
-
-/// Light text on black, as a screen in text mode has.
-fn has_text(picture: &Picture) -> bool {
-    picture.count(|[r, g, b]| r > 100 && g > 100 && b > 100) > 2000
-}
 
 fn pids(world: &World, role: &str) -> Result<Vec<u32>> {
     let line = format!("pgrep -f '[n]onstop-rdp {role} ' || true");

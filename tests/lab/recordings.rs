@@ -3,13 +3,8 @@
 use crate::portal::{NEAR, page, send};
 use anyhow::{Context, Result, ensure};
 use nonstop_testkit::{picture::Picture, place::wait_for, ssh::Forward};
-use nonstop_tests::{GuestShell, World};
+use nonstop_tests::{GuestShell, World, has_text};
 use std::{fs, thread, time::Duration};
-
-/// Light text on black, as a screen in text mode has.
-fn has_text(picture: &Picture) -> bool {
-    picture.count(|[r, g, b]| r > 100 && g > 100 && b > 100) > 2000
-}
 
 #[test]
 fn a_recording_is_begun_seen_and_ended_with_reasons_and_lies_encrypted() -> Result<()> {
@@ -30,8 +25,7 @@ fn a_recording_is_begun_seen_and_ended_with_reasons_and_lies_encrypted() -> Resu
     thread::sleep(Duration::from_secs(3));
     world.lab.cli(&["desktop", "stop", "1"])?;
     wait_for("the recorder to be gone", Duration::from_secs(5), || {
-        let said = world.lab.enter(&["sh", "-c", "pgrep -f '[n]onstop-rdp recorder ' || true"])?;
-        Ok(said.trim().is_empty().then_some(()))
+        Ok(recorders(&world)?.is_empty().then_some(()))
     })?;
     let ended = list()?[0].clone();
     ensure!(ended["ended_at"].is_string(), "{ended}");

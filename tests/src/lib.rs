@@ -7,6 +7,14 @@ mod guest;
 mod images;
 mod people;
 
+use nonstop_testkit::picture::Picture;
+
 pub use guest::GuestShell;
 pub use images::{built_images, disguised, disguised_from};
 pub use people::{Environment, World};
+
+/// Whether lines of text are shown, light on black, as a screen in text mode has; more than what
+/// QEMU itself says of a display that its guest does not drive.
+pub fn has_text(picture: &Picture) -> bool {
+    picture.count(|[r, g, b]| r > 100 && g > 100 && b > 100) > 2000
+}
