@@ -109,6 +109,27 @@ fn the_picture_changes_its_size() {
 }
 
 #[test]
+fn a_picture_of_the_same_size_takes_the_place_of_the_one_before() {
+    let mut watch = Watch::new(640, 480);
+    let mut piped = Eyes::open(&watch, &["/gfx", "/size:640x480"]);
+    piped.await_same(&mut watch);
+    watch.picture(640, 480, |x, y| motley(y, x));
+    piped.await_same(&mut watch);
+    drop(piped);
+    watch.await_closed();
+    let mut plain = Eyes::open(&watch, &["-gfx", "/size:640x480"]);
+    plain.await_same(&mut watch);
+    watch.picture(640, 480, |x, y| motley(x + 9, y));
+    plain.await_same(&mut watch);
+    drop(plain);
+    watch.await_closed();
+    let mut iron = Iron::plain(&watch, 640, 480);
+    iron.await_same(&mut watch);
+    watch.picture(640, 480, |x, y| motley(y, x));
+    iron.await_same(&mut watch);
+}
+
+#[test]
 fn a_client_asks_for_the_size_of_its_window_once() {
     let mut watch = Watch::new(720, 400);
     let mut eyes = Eyes::open(&watch, &["/gfx", "/size:1000x700", "/dynamic-resolution"]);

@@ -15,6 +15,9 @@ pub(super) struct Screen {
     /// Pixels; 0 before the first picture.
     pub(super) width: u16,
     pub(super) height: u16,
+    /// Counts pictures that took the place of the one before: each is to be shown whole, of
+    /// whatever size.
+    pub(super) pictures: u64,
     /// What is to be shown, with the number that the broker waits for.
     pub(super) damage: Option<(u64, Vec<Rect>)>,
     pub(super) cursor: Option<Cursor>,
@@ -46,6 +49,7 @@ impl Screen {
         }
         self.memory = Some(memory);
         (self.width, self.height, self.stride) = (width, height, stride);
+        self.pictures += 1;
         self.damage = None;
         Ok(())
     }

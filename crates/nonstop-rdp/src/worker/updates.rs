@@ -52,6 +52,8 @@ pub(super) struct Updates {
     hidden_since: Option<Instant>,
     /// What was given out last: once it is asked for more, the client has taken it.
     taken: Option<u64>,
+    /// The last picture and pointer that were looked at.
+    seen: u64,
     cursors: u64,
     queue: VecDeque<DisplayUpdate>,
 }
@@ -74,6 +76,7 @@ impl Updates {
             shown: false,
             hidden_since: None,
             taken: None,
+            seen: 0,
             cursors: 0,
             queue: VecDeque::new(),
         }
@@ -99,6 +102,7 @@ impl Updates {
             self.fresh = true;
         }
         self.fresh |= self.pictures.resize(screen.width, screen.height)?;
+        self.fresh |= std::mem::replace(&mut self.seen, screen.pictures) != screen.pictures;
         if screen.cursors != self.cursors {
             self.cursors = screen.cursors;
             self.queue.push_back(pointer::update(screen.cursor.as_ref()));
@@ -129,6 +133,7 @@ impl Updates {
         if screen.width == 0 {
             return;
         }
+        self.fresh |= std::mem::replace(&mut self.seen, screen.pictures) != screen.pictures;
         let size = (screen.width, screen.height);
         if self.size.replace(size).is_some_and(|before| before != size) {
             self.copy = Copy::default();
