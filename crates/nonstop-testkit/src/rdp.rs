@@ -168,7 +168,7 @@ impl Session {
     /// The client's last words if it has ended.
     pub fn ended(&mut self) -> Result<Option<String>> {
         let ended = self.client.child.try_wait()?;
-        Ok(ended.map(|status| format!("{status}: {}", tail(&self.client.log, 12))))
+        Ok(ended.map(|status| format!("{status}: {}", tail(&self.client.log, 40))))
     }
 
     /// The screen that it draws on.
@@ -178,7 +178,7 @@ impl Session {
 
     /// The client's last words.
     pub fn said(&self) -> String {
-        tail(&self.client.log, 12)
+        tail(&self.client.log, 40)
     }
 
     /// The client's process.
