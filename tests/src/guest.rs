@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, bail};
 use nonstop_testkit::{lab::Lab, place::wait_for};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -16,13 +17,23 @@ pub struct GuestShell {
     count: u32,
 }
 
+/// Without waiting: a QEMU that hangs takes nobody, and a test must say so.
+fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 impl GuestShell {
     /// Connects to the guest of `machine` ("m1"); returns when its shell answers.
     pub fn connect(lab: &Lab, machine: &str) -> Result<GuestShell> {
         let root = PathBuf::from(format!("/proc/{}/root", lab.lab_box()?.init()));
         let path = root.join(format!("run/nonstop/agent/{machine}.test.sock"));
         wait_for("the shell of the guest", Duration::from_secs(90), || {
-            let socket = UnixStream::connect(&path).context("connect to the guest")?;
+            let socket = connect_at_once(&path).context("connect to the guest")?;
             socket.set_read_timeout(Some(Duration::from_secs(2)))?;
             let mut shell = GuestShell { socket, count: 0 };
             shell.run("echo hello").map(|_| Some(shell))

@@ -38,9 +38,11 @@ const PROBE: &str = "version: 1\ntitle: probe\nrdp: guest\nrdp_reason: a test\nm
     - {role: analyst, image: probe, memory_mib: 96}\n";
 
 /// A machine whose screen shows its kernel's text, served by the hypervisor. (`micro` has no driver
-/// for its card: all that is seen of it is what the firmware says.)
+/// for its card: all that is seen of it is what the firmware says.) Started without its UEFI:
+/// QEMU 10.0 without KVM can hang for ever when a guest resets a card that UEFI has left in a
+/// graphics mode.
 const SCREEN: &str = "version: 1\ntitle: screen\nrdp: console\nmachines:\n\
-    - {role: analyst, image: screen, profile: uefi, memory_mib: 256}\n";
+    - {role: analyst, image: screen, memory_mib: 256}\n";
 
 impl World {
     /// A lab that is switched on.

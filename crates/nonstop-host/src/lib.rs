@@ -16,6 +16,7 @@ pub mod network;
 mod real;
 pub mod sessions;
 pub mod sim;
+mod socket;
 pub mod tpm;
 mod xml;
 

@@ -5,7 +5,7 @@
 //! it ends when that connection does, and so with QEMU, whatever ends that. It is no child of
 //! this process: guests outlive the daemon, and so do their TPMs.
 
-use crate::HostError;
+use crate::{HostError, socket::connect_at_once};
 use nonstop_model::MachineId;
 use rustix::process::geteuid;
 use std::{
@@ -113,13 +113,15 @@ impl Tpms {
         let begun = Instant::now();
         loop {
             // One that has ended leaves its socket.
-            match UnixStream::connect(&socket) {
+            match connect_at_once(&socket) {
                 Ok(connection) => tell_to_end(connection),
                 Err(e)
                     if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
                 {
                     break;
                 }
+                // It listens to nobody just now.
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(e) => return Err(HostError::new(doing(), e)),
             }
             if begun.elapsed() > LIMIT {
