@@ -3,7 +3,10 @@
 //! Everything a rule can look at is a number here: a port, an address, a MAC, and the name of
 //! an interface too (its bytes), so that `nsb*` is a range like any other.
 
+use list::{List, Operation};
 use std::sync::Arc;
+
+mod list;
 
 /// First and last value of one range.
 pub(crate) type Part = (u128, u128);
@@ -17,13 +20,13 @@ enum Kind {
     // Nearly all are one range: those cost no allocation.
     One([(u128, u128); 1]),
     // Empty, or more than one.
-    Many(Arc<[(u128, u128)]>),
+    Many(Arc<List>),
 }
 
 impl Ranges {
     /// Nothing.
     pub fn empty() -> Ranges {
-        Ranges(Kind::Many(Arc::new([])))
+        Ranges(Kind::Many(Arc::default()))
     }
 
     /// One value.
@@ -38,18 +41,7 @@ impl Ranges {
 
     /// What is in any of `ranges`.
     pub fn of(ranges: impl IntoIterator<Item = (u128, u128)>) -> Ranges {
-        let mut all: Vec<(u128, u128)> = ranges.into_iter().filter(|(a, b)| a <= b).collect();
-        all.sort_unstable();
-        let mut joined: Vec<(u128, u128)> = Vec::with_capacity(all.len());
-        for (first, last) in all {
-            match joined.last_mut() {
-                Some(before) if first <= before.1.saturating_add(1) => {
-                    before.1 = before.1.max(last);
-                }
-                _ => joined.push((first, last)),
-            }
-        }
-        Ranges::from_sorted(joined)
+        Ranges::from_sorted(joined(ranges))
     }
 
     /// The values listed.
@@ -60,7 +52,7 @@ impl Ranges {
     fn from_sorted(ranges: Vec<(u128, u128)>) -> Ranges {
         match ranges[..] {
             [(first, last)] => Ranges(Kind::One([(first, last)])),
-            _ => Ranges(Kind::Many(ranges.into())),
+            _ => Ranges(Kind::Many(Arc::new(List::new(ranges)))),
         }
     }
 
@@ -68,7 +60,7 @@ impl Ranges {
     pub fn parts(&self) -> &[(u128, u128)] {
         match &self.0 {
             Kind::One(one) => one,
-            Kind::Many(ranges) => ranges,
+            Kind::Many(list) => list.parts(),
         }
     }
 
@@ -141,13 +133,15 @@ impl Ranges {
         {
             return if self.parts().len() > 1 { self.clone() } else { other.clone() };
         }
-        let mut both = Vec::new();
-        for (first, last) in few {
-            let at = many.partition_point(|(_, end)| end < first);
-            let near = many[at..].iter().take_while(|(start, _)| start <= last);
-            both.extend(near.map(|(start, end)| (*start.max(first), *end.min(last))));
-        }
-        Ranges::from_sorted(both)
+        list::kept(Operation::And, self, other, || {
+            let mut both = Vec::new();
+            for (first, last) in few {
+                let at = many.partition_point(|(_, end)| end < first);
+                let near = many[at..].iter().take_while(|(start, _)| start <= last);
+                both.extend(near.map(|(start, end)| (*start.max(first), *end.min(last))));
+            }
+            both
+        })
     }
 
     /// What is in either.
@@ -155,30 +149,48 @@ impl Ranges {
         if self.covers(other) {
             return self.clone();
         }
-        Ranges::of(self.parts().iter().chain(other.parts()).copied())
+        list::kept(Operation::Or, self, other, || {
+            joined(self.parts().iter().chain(other.parts()).copied())
+        })
     }
 
     /// What is in it and not in `other`.
     pub fn minus(&self, other: &Ranges) -> Ranges {
-        let holes = other.parts();
-        let mut left = Vec::new();
-        for &(first, last) in self.parts() {
-            let mut from = Some(first);
-            let at = holes.partition_point(|(_, end)| *end < first);
-            for &(start, end) in holes[at..].iter().take_while(|(start, _)| *start <= last) {
-                if let Some(begin) = from
-                    && begin < start
-                {
-                    left.push((begin, start - 1));
+        list::kept(Operation::Minus, self, other, || {
+            let holes = other.parts();
+            let mut left = Vec::new();
+            for &(first, last) in self.parts() {
+                let mut from = Some(first);
+                let at = holes.partition_point(|(_, end)| *end < first);
+                for &(start, end) in holes[at..].iter().take_while(|(start, _)| *start <= last) {
+                    if let Some(begin) = from
+                        && begin < start
+                    {
+                        left.push((begin, start - 1));
+                    }
+                    from = end.checked_add(1).filter(|next| *next <= last);
                 }
-                from = end.checked_add(1).filter(|next| *next <= last);
+                if let Some(begin) = from {
+                    left.push((begin, last));
+                }
             }
-            if let Some(begin) = from {
-                left.push((begin, last));
-            }
-        }
-        Ranges::from_sorted(left)
+            left
+        })
     }
+}
+
+/// `ranges` sorted, apart from each other.
+fn joined(ranges: impl IntoIterator<Item = Part>) -> Vec<Part> {
+    let mut all: Vec<Part> = ranges.into_iter().filter(|(a, b)| a <= b).collect();
+    all.sort_unstable();
+    let mut joined: Vec<Part> = Vec::with_capacity(all.len());
+    for (first, last) in all {
+        match joined.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
 }
 
 fn by_length<'a>(a: &'a Ranges, b: &'a Ranges) -> (&'a [Part], &'a [Part]) {
@@ -238,6 +250,31 @@ mod tests {
         assert!(!ours.contains(name("nsc")) && !ours.contains(name("ns")));
         assert_eq!(name_text(name("nst00001")), "nst00001");
         assert_eq!(mac_text(mac("52:54:00:00:00:ff").expect("a MAC")), "52:54:00:00:00:ff");
+    }
+
+    fn all_of(left: &Ranges, right: &Ranges) -> [Ranges; 4] {
+        [left.and(right), left.or(right), left.minus(right), right.minus(left)]
+    }
+
+    #[test]
+    fn a_long_list_that_is_asked_again_answers_as_a_new_one() {
+        // Long beside long, and long beside more short ones than it remembers.
+        let every = |step: u128, from: u128| Ranges::values((0..300).map(move |n| from + n * step));
+        let long = every(4, 0);
+        let mut others = vec![every(6, 0), every(4, 2), every(4, 400), Ranges::empty()];
+        others.extend((0..40).map(|n| Ranges::between(n * 30, n * 31 + 3)));
+        for _ in 0..3 {
+            for other in &others {
+                let new = |of: &Ranges| Ranges::of(of.parts().iter().copied());
+                assert_eq!(all_of(&long, other), all_of(&new(&long), &new(other)));
+                for value in 0..1700 {
+                    let (here, there) = (long.contains(value), other.contains(value));
+                    let are = all_of(&long, other).map(|of| of.contains(value));
+                    let should = [here && there, here || there, here && !there, there && !here];
+                    assert_eq!(are, should, "{value}");
+                }
+            }
+        }
     }
 
     fn some() -> impl Strategy<Value = Vec<(u128, u128)>> {
