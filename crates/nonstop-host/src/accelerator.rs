@@ -114,6 +114,7 @@ mod tests {
             uefi: false,
             agent: false,
             test_channel: false,
+            card_ports: false,
             user: None,
             rdp_port: None,
             packages: Vec::new(),

@@ -405,6 +405,7 @@ mod tests {
             cmdline: String::new(),
             agent: false,
             test_channel: false,
+            card_ports: false,
             user: None,
             rdp_port: None,
             packages: Vec::new(),

@@ -71,6 +71,11 @@ pub fn test_socket(agent_dir: &Path, machine: MachineId) -> PathBuf {
     agent_dir.join(format!("{machine}.test.sock"))
 }
 
+/// The socket from which `machine`, a canary, takes the frames that leave by its card number `card`.
+pub fn card_socket(agent_dir: &Path, machine: MachineId, card: usize) -> PathBuf {
+    agent_dir.join(format!("{machine}.card{card}.sock"))
+}
+
 /// The domain XML of `guest`.
 pub fn domain_xml(guest: &Guest<'_>) -> String {
     let Guest { lab, machine: m, image, disk, uefi, agent_dir, accelerator, .. } = *guest;
@@ -85,6 +90,12 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
     let mut channels = channel(&agent_socket(agent_dir, m.id), AGENT_PORT);
     if image.test_channel {
         channels += &channel(&test_socket(agent_dir, m.id), TEST_PORT);
+    }
+    if image.card_ports {
+        for card in 0..m.networks.len() {
+            let port = format!("{CARD_PORT}{card}");
+            channels += &channel(&card_socket(agent_dir, m.id, card), &port);
+        }
     }
     let display = m.desktop.is_some_and(|desktop| desktop.console);
     // Nothing that a guest says on its console is kept: it could fill the host's disk. The
@@ -240,6 +251,8 @@ fn slot(number: u8) -> String {
 /// Ports whose names are not those of QEMU's own agent, or libvirt would attach to them.
 const AGENT_PORT: &str = "org.nonstop.agent.0";
 const TEST_PORT: &str = "org.nonstop.test.0";
+/// And the card's number.
+const CARD_PORT: &str = "org.nonstop.card.";
 
 fn channel(socket: &Path, port: &str) -> String {
     format!(
@@ -314,6 +327,7 @@ mod tests {
             uefi: true,
             agent: true,
             test_channel,
+            card_ports: false,
             user: Some("researcher".into()),
             rdp_port: Some(3389),
             packages: Vec::new(),
@@ -396,6 +410,21 @@ mod tests {
         let debuggee = cards(vec![SegmentKind::Link]);
         assert_eq!(debuggee.matches("<interface").count(), 1);
         assert!(debuggee.contains("<source bridge='nsl00003'/>") && !debuggee.contains("nsb"));
+    }
+
+    #[test]
+    fn a_canary_has_a_port_for_each_of_its_cards() {
+        let image = ImageManifest { card_ports: true, ..image("quiet", false) };
+        let pair = vec![SegmentKind::Access, SegmentKind::Link];
+        let xml = render_with(&image, &Accelerator::Kvm, true, pair, None);
+        for card in 0..2 {
+            let source =
+                format!("<source mode='bind' path='/run/nonstop/agent/m7.card{card}.sock'/>");
+            assert!(
+                xml.contains(&source) && xml.contains(&format!("'org.nonstop.card.{card}'")),
+                "{xml}"
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 # Stage "customise": unpack the packages, lay the recipe over them, take the kernel and its
 # modules out, and make the file system.
-# In: TAR TREE OVERLAY RECIPE INSTALL BOOT (result) RAW (result) DISK_MIB UUID SOURCE_DATE_EPOCH
+# In: TAR TREE OVERLAY RECIPE INSTALL PROGRAMS BOOT (result) RAW (result) DISK_MIB UUID SOURCE_DATE_EPOCH
 umask 022
 echo "@ unpack packages"
 # Package scripts' leftovers and mounts stay in this namespace; with memory to spare, the tree too.
@@ -28,6 +28,17 @@ cp "$1" "$BOOT/vmlinuz"
 cp -r "$TREE/usr/lib/modules/$version/kernel" "$BOOT/modules"
 cp "$TREE/usr/lib/modules/$version/modules.builtin" "$BOOT/"
 cp "$TREE/usr/bin/busybox" "$BOOT/busybox"
+
+# Programs with the libraries that their loader names, each where the program looks for it.
+mkdir "$BOOT/programs"
+for program in $PROGRAMS; do
+    echo "@ take out $program"
+    listed=$(chroot "$TREE" /lib64/ld-linux-x86-64.so.2 --list "$program") || { echo "$listed"; exit 1; }
+    for file in "$program" $(echo "$listed" | grep -o '/[^ ]*'); do
+        mkdir -p "$BOOT/programs${file%/*}"
+        cp -L "$TREE$file" "$BOOT/programs$file"
+    done
+done
 
 [ "$INSTALL" = full ] || exit 0
 echo "@ make the file system"

@@ -58,8 +58,8 @@ impl Archive {
     }
 }
 
-/// Builds the initrd from the files that the stage `customise` left in `boot` (busybox and
-/// modules) and the recipe's folder `initrd`.
+/// Builds the initrd from the files that the stage `customise` left in `boot` (busybox, modules
+/// and programs) and the recipe's folder `initrd`.
 pub(crate) fn build(
     image: &str,
     boot: &Path,
@@ -81,6 +81,21 @@ pub(crate) fn build(
     for (at, module) in available.in_order(modules)?.into_iter().enumerate() {
         let name = format!("modules/{at:02}-{}.ko", module.name);
         archive.file(&name, false, &module.content);
+    }
+    let programs = boot.join("programs");
+    for file in files_below(&programs)? {
+        let path = programs.join(&file.path);
+        let name = file.path.to_string_lossy();
+        match file.kind {
+            Kind::Folder if folders.contains(&file.path) => {}
+            Kind::Folder => {
+                archive.folder(&name);
+                folders.insert(file.path.clone());
+            }
+            Kind::File { .. } | Kind::Link => {
+                archive.file(&name, true, &fs::read(&path).at("read", &path)?);
+            }
+        }
     }
     for file in files_below(initrd)? {
         let path = initrd.join(&file.path);

@@ -148,6 +148,7 @@ pub(crate) mod testing {
             initrd: describe(dir, "initrd").expect("describe"),
             cmdline: "console=ttyS0".into(),
             test_channel: true,
+            card_ports: false,
             agent: false,
             user: None,
             rdp_port: None,

@@ -62,6 +62,9 @@ pub struct Recipe {
     pub include: Vec<String>,
     /// Kernel modules in the initrd, numbered in the order given, each after what it needs.
     pub modules: Vec<String>,
+    /// Programs of the packages that go into the initrd, with the libraries that they load.
+    #[serde(default)]
+    pub programs: Vec<String>,
     /// Virtual size of the disk in MiB.
     pub disk_mib: u32,
     /// Kernel command line.
@@ -72,6 +75,9 @@ pub struct Recipe {
     /// Whether a root shell answers on the port `org.nonstop.test.0`: test images only.
     #[serde(default)]
     pub test_channel: bool,
+    /// Whether it puts frames from the port `org.nonstop.card.N` onto its card N: canaries only.
+    #[serde(default)]
+    pub card_ports: bool,
     /// The researcher's user in the guest.
     #[serde(default)]
     pub user: Option<String>,
@@ -130,6 +136,11 @@ impl Recipe {
         }
         if let Some(bad) = self.modules.iter().find(|m| !plain(m, "_-")) {
             return Err(format!("modules: `{bad}` is not a kernel module's name"));
+        }
+        // These are words of a shell's list.
+        if let Some(bad) = self.programs.iter().find(|p| !p.starts_with('/') || !plain(p, "/+-._"))
+        {
+            return Err(format!("programs: `{bad}` is not a path like /usr/bin/x"));
         }
         if !(1..=1 << 20).contains(&self.disk_mib) {
             return Err(format!("disk_mib {} is outside 1..=1048576", self.disk_mib));

@@ -93,6 +93,9 @@ pub struct ImageManifest {
     /// Whether a root shell answers on the port `org.nonstop.test.0`: test images only.
     #[serde(default)]
     pub test_channel: bool,
+    /// Whether it puts what comes by the port `org.nonstop.card.N` onto its card N: canaries only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub card_ports: bool,
     /// The guest's user whose password is made anew for each machine; None without an agent.
     pub user: Option<String>,
     /// TCP port of the guest's own RDP server.

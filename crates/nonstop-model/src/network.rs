@@ -37,6 +37,9 @@ pub enum SegmentKind {
 }
 
 impl SegmentKind {
+    /// All of them; a machine has at most one card on each.
+    pub const ALL: [SegmentKind; 2] = [SegmentKind::Access, SegmentKind::Link];
+
     /// The word of templates, pages and log.
     pub fn as_str(self) -> &'static str {
         match self {

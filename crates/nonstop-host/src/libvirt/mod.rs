@@ -21,7 +21,7 @@ pub use watch::Wake;
 use crate::{
     HostError,
     access::open_to_others,
-    domain::{Accelerator, Guest, Uefi, agent_socket, domain_xml, test_socket},
+    domain::{Accelerator, Guest, Uefi, agent_socket, card_socket, domain_xml, test_socket},
 };
 use nonstop_model::{ImageManifest, MachineId, Segment, SegmentKind, SegmentName};
 use nonstop_plan::{DesiredMachine, EndReason, ObservedMachine, ObservedSegment, SegmentHost};
@@ -364,8 +364,12 @@ impl Libvirt {
         });
         stopped.map_err(|e| explain(format!("stop {machine}"), e))?;
         self.watch.ends(|ends| ends.stopped(machine));
+        let of_cards =
+            (0..SegmentKind::ALL.len()).map(|n| card_socket(&self.agent_dir, machine, n));
         for socket in
             [agent_socket(&self.agent_dir, machine), test_socket(&self.agent_dir, machine)]
+                .into_iter()
+                .chain(of_cards)
         {
             let _ = fs::remove_file(socket);
         }

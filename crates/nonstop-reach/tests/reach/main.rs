@@ -3,4 +3,5 @@
 
 mod kernel_agrees;
 mod lab;
+mod probe;
 mod sabotage;
