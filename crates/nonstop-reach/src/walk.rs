@@ -87,7 +87,7 @@ pub fn from_host(host: &Host<'_>, interface: &str, packets: Packets) -> Vec<End>
         .having(Field::Oif, value::name(interface))
         .having(Field::EtherType, ethertype::IP)
         .having(Field::LaterFragment, 0);
-    let fresh = vec![Passed::fresh(start)];
+    let fresh = walk.leaving(interface, vec![Passed::fresh(start)]);
     let mut sent = walk.hook(&[Family::Inet, Family::Ip], Hook::Output, None, fresh);
     // Programs send under the host's own addresses. All of a fleet's are not gone through for each
     // target: who meets one of them may stay whole.
@@ -390,20 +390,18 @@ impl<'a> Walk<'a> {
 
     /// What the kernel checks about addresses before it routes.
     fn checked(&mut self, interface: &str, start: Vec<Passed>) -> Vec<Passed> {
-        const LOOPBACK: (u128, u128) = (0x7f00_0000, 0x7fff_ffff);
         const NOBODY: (u128, u128) = (0, 0x00ff_ffff);
         if start.is_empty() {
             return start;
         }
         let everybody = Ranges::one(u32::MAX.into());
         let host = self.host;
-        let conf = |key| host.kernel.conf("ipv4", interface, key).unwrap_or(0) != 0;
         let groups = host.addresses(fib::MULTICAST, None);
         // What no source and no target may be.
         let (bad, start) = Self::split(start, Field::Source, &groups.or(&everybody));
         self.stop("no sender has such an address", bad);
         let mut start = start;
-        if !conf("route_localnet") && !conf_all(host, "route_localnet") {
+        if !routes_loopback(host, interface) {
             for field in [Field::Source, Field::Target] {
                 let (bad, good) = Self::split(start, field, &Ranges::of([LOOPBACK]));
                 self.stop("addresses of the loopback end here", bad);
@@ -421,6 +419,17 @@ impl<'a> Walk<'a> {
         start.extend(to_everybody);
         let mut start = self.source_checks(interface, start);
         start.extend(from_nobody);
+        start
+    }
+
+    /// What programs may send by `interface`: the kernel finds no route for a sender's address of the
+    /// loopback there.
+    fn leaving(&mut self, interface: &str, start: Vec<Passed>) -> Vec<Passed> {
+        if interface == "lo" || routes_loopback(self.host, interface) {
+            return start;
+        }
+        let (kept, start) = Self::split(start, Field::Source, &Ranges::of([LOOPBACK]));
+        self.stop("addresses of the loopback stay here", kept);
         start
     }
 
@@ -558,6 +567,14 @@ impl<'a> Walk<'a> {
         let local = self.hook(&families, Hook::Input, None, start);
         self.arrive(Fate::Host, local);
     }
+}
+
+const LOOPBACK: (u128, u128) = (0x7f00_0000, 0x7fff_ffff);
+
+/// Whether `interface` may carry addresses of the loopback.
+fn routes_loopback(host: &Host<'_>, interface: &str) -> bool {
+    let here = host.kernel.conf("ipv4", interface, "route_localnet").unwrap_or(0) != 0;
+    here || conf_all(host, "route_localnet")
 }
 
 fn conf_all(host: &Host<'_>, key: &str) -> bool {

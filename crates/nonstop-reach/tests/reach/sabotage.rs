@@ -1,6 +1,7 @@
 //! A lab with every template, as it should be, and sabotaged in every way that must be found.
 
 use crate::lab::pair::Pair;
+use std::{fs::File, io::ErrorKind, net::UdpSocket, os::fd::AsFd, thread};
 
 #[test]
 fn what_is_allowed_gets_through_and_nothing_else() {
@@ -181,5 +182,30 @@ fn the_way_past_the_rules_of_bridges() {
             "micro debuggee to host, arp: allowed -, gets through yes",
             "micro debuggee to host, udp",
         ],
+    );
+}
+
+#[test]
+fn answers_of_a_display_stay_on_the_loopback() {
+    let pair = Pair::new();
+    pair.lab.nft("add element inet nonstop desktop { 20001 . 127.128.0.2 . 3389 }");
+    pair.lab.nft("add element inet nonstop desktop_replies { 127.128.0.2 . 3389 }");
+    let sent = || {
+        let host = File::open(format!("/proc/{}/ns/net", pair.lab.host.holder())).expect("a host");
+        let send = move || {
+            rustix::thread::move_into_link_name_space(host.as_fd(), None).expect("root");
+            let socket = UdpSocket::bind("127.128.0.2:3389").expect("an address of the loopback");
+            socket.send_to(b"answer", "10.77.0.18:9").map_err(|e| e.kind())
+        };
+        thread::spawn(send).join().expect("no panic")
+    };
+    let proof = pair.prove();
+    assert!(proof.holds, "{:#?}\n{:#?}", proof.differences, proof.not_proven);
+    assert_eq!(sent(), Err(ErrorKind::InvalidInput), "the kernel has no route for it");
+    pair.lab.ip("sysctl -qw net.ipv4.conf.nsb00002.route_localnet=1");
+    assert_eq!(sent(), Err(ErrorKind::PermissionDenied), "now it is for the rules to say");
+    says(
+        &pair.prove().differences.join("\n"),
+        &["host to macro 1, answers: ", "gets through tcp 53,3389,8080"],
     );
 }
