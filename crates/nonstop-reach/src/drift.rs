@@ -284,15 +284,12 @@ fn key(object: &Value) -> (String, String, String) {
 /// An object without what differs from load to load. Elements are compared elsewhere, but for
 /// those of constant sets, which are rules.
 fn shape(object: &Value) -> Value {
-    let mut shape = sorted(object);
     let constant = object["flags"].to_string().contains("constant");
-    if let Some(fields) = shape.as_object_mut() {
-        fields.remove("handle");
-        if !constant {
-            fields.remove("elem");
-        }
-    }
-    shape
+    let Some(fields) = object.as_object() else { return sorted(object) };
+    let differs = |key: &str| key == "handle" || (key == "elem" && !constant);
+    let same = fields.iter().filter(|(key, _)| !differs(key));
+    // A fleet's elements are neither copied nor put in order.
+    sorted(&same.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 /// Orders the members of sets that are written inside a rule.
@@ -303,7 +300,7 @@ fn sorted(value: &Value) -> Value {
                 fields.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
             for list in ["set", "elem"] {
                 if let Some(Value::Array(members)) = fields.get_mut(list) {
-                    members.sort_by_key(Value::to_string);
+                    members.sort_by_cached_key(Value::to_string);
                 }
             }
             fields.into()

@@ -8,7 +8,7 @@ use crate::{
     operand::fib,
     packets::{Field, NO_OWNER, Packets, ethertype, track},
     rules::{Against, Chain, Family, Hook, Operand, Place, Ruleset, Statement, Test, Verdict},
-    value::{Part, Ranges},
+    value::Ranges,
 };
 use std::sync::Arc;
 
@@ -370,7 +370,7 @@ impl<'a> Evaluator<'a> {
             })
             .collect();
         let set = &self.rules.sets[number];
-        set.strange.is_some() || !set.near(&values).is_empty()
+        set.strange.is_some() || !set.cases(&values).is_empty()
     }
 
     fn fields(
@@ -431,7 +431,7 @@ impl<'a> Evaluator<'a> {
             return;
         }
         let values: Vec<&Ranges> = fields.iter().map(|field| here.get(*field)).collect();
-        let near = join(set.near(&values).into_iter().cloned().collect());
+        let near = set.cases(&values);
         if near.len() > MOST_ELEMENTS {
             let why: Arc<str> = format!("too many elements of @{} to follow", set.name).into();
             let mut most = here.clone().doubted(&why);
@@ -443,11 +443,11 @@ impl<'a> Evaluator<'a> {
             return;
         }
         let mut rest = vec![here];
-        for element in near {
+        for element in near.iter() {
             let mut others = Vec::new();
             for packets in rest {
                 let mut left = Some(packets);
-                for (field, values) in fields.iter().zip(&element) {
+                for (field, values) in fields.iter().zip(element) {
                     let Some(packets) = left else { break };
                     let (yes, no) = packets.split(*field, values);
                     others.extend(no);
@@ -510,46 +510,6 @@ fn fields(operands: &[Operand], is_reply: bool) -> Vec<Option<Field>> {
         (Operand::LocalType { .. } | Operand::Unknown(_), _) => None,
     };
     operands.iter().map(field).collect()
-}
-
-/// Joins elements that differ in one field only, field by field: a thousand machines that
-/// reach one server are one case.
-fn join(mut elements: Vec<Vec<Ranges>>) -> Vec<Vec<Ranges>> {
-    let width = elements.first().map_or(0, Vec::len);
-    for at in 0..width {
-        if elements.len() < 2 {
-            break;
-        }
-        let mut groups: Vec<(Vec<Ranges>, Vec<Part>)> = Vec::new();
-        let mut found = std::collections::HashMap::new();
-        for element in elements {
-            let others: Vec<Part> = element
-                .iter()
-                .enumerate()
-                .filter(|(n, _)| *n != at)
-                .flat_map(|(_, ranges)| {
-                    // A length in front, so that two lists side by side read one way only.
-                    let count = ranges.parts().len() as u128;
-                    std::iter::once((count, count)).chain(ranges.parts().iter().copied())
-                })
-                .collect();
-            let parts = element[at].parts().to_vec();
-            let next = groups.len();
-            let group = *found.entry(others).or_insert(next);
-            match groups.get_mut(group) {
-                Some((_, values)) => values.extend(parts),
-                None => groups.push((element, parts)),
-            }
-        }
-        elements = groups
-            .into_iter()
-            .map(|(mut element, values)| {
-                element[at] = Ranges::of(values);
-                element
-            })
-            .collect();
-    }
-    elements
 }
 
 /// Packets that no socket of this host sent.

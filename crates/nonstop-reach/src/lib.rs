@@ -21,6 +21,7 @@ pub mod packets;
 pub mod proof;
 pub mod question;
 pub mod rules;
+pub mod set;
 pub mod text;
 pub mod value;
 pub mod walk;

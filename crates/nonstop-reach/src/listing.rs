@@ -6,9 +6,8 @@
 use crate::{
     operand::{self, Kind},
     packets::{Field, ethertype},
-    rules::{
-        Against, Base, Chain, Family, Hook, Operand, Rule, Ruleset, Set, Statement, Test, Verdict,
-    },
+    rules::{Against, Base, Chain, Family, Hook, Operand, Rule, Ruleset, Statement, Test, Verdict},
+    set::Set,
     text,
     value::Ranges,
 };

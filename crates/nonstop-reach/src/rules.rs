@@ -3,8 +3,8 @@
 //! [`crate::listing`] makes them from what `nft -j list ruleset` says. What it does not know
 //! becomes [`Statement::Unknown`] or [`Operand::Unknown`], never nothing.
 
-use crate::{packets::Field, value::Ranges};
-use std::{collections::HashMap, fmt, sync::OnceLock};
+use crate::{packets::Field, set::Set, value::Ranges};
+use std::fmt;
 
 /// Whose packets a table sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -198,96 +198,6 @@ pub enum Against {
     Set(usize),
     /// Something else.
     Unknown(String),
-}
-
-/// A set of elements; each has values for every operand.
-#[derive(Debug, Default)]
-pub struct Set {
-    /// Its name; empty for one written inside a rule.
-    pub name: String,
-    /// Its elements.
-    pub elements: Vec<Vec<Ranges>>,
-    /// Why what it holds is not known for certain.
-    pub strange: Option<String>,
-    index: OnceLock<Vec<Index>>,
-    covers: OnceLock<Vec<Ranges>>,
-}
-
-#[derive(Debug, Default)]
-struct Index {
-    single: HashMap<u128, Vec<u32>>,
-    wide: Vec<u32>,
-}
-
-impl Set {
-    /// A set with these elements, which are all as wide.
-    pub fn new(name: String, elements: Vec<Vec<Ranges>>, strange: Option<String>) -> Set {
-        Set { name, elements, strange, ..Set::default() }
-    }
-
-    /// The elements that could agree with `values`: a look-up where one of them is few.
-    pub fn near<'a>(&'a self, values: &[&Ranges]) -> Vec<&'a Vec<Ranges>> {
-        const FEW: usize = 16;
-        let index = self.index.get_or_init(|| self.build(values.len()));
-        let mut best: Option<(usize, Vec<u128>)> = None;
-        for (at, values) in values.iter().enumerate() {
-            let Some(each) = values.each(FEW) else { continue };
-            let Some(of) = index.get(at) else { continue };
-            let count = |each: &[u128]| -> usize {
-                each.iter().map(|v| of.single.get(v).map_or(0, Vec::len)).sum::<usize>()
-                    + of.wide.len()
-            };
-            let better = match &best {
-                Some((other, theirs)) => {
-                    let of = &index[*other];
-                    let them: usize =
-                        theirs.iter().map(|v| of.single.get(v).map_or(0, Vec::len)).sum();
-                    count(&each) < them + of.wide.len()
-                }
-                None => true,
-            };
-            if better {
-                best = Some((at, each));
-            }
-        }
-        let candidates: Vec<&Vec<Ranges>> = match best {
-            None => self.elements.iter().collect(),
-            Some((at, each)) => {
-                let of = &index[at];
-                let single = each.iter().filter_map(|v| of.single.get(v)).flatten();
-                single.chain(&of.wide).map(|n| &self.elements[*n as usize]).collect()
-            }
-        };
-        let agrees = |element: &&Vec<Ranges>| {
-            element.len() == values.len() && element.iter().zip(values).all(|(a, b)| a.meets(b))
-        };
-        candidates.into_iter().filter(agrees).collect()
-    }
-
-    fn build(&self, width: usize) -> Vec<Index> {
-        let mut index: Vec<Index> = (0..width).map(|_| Index::default()).collect();
-        for (number, element) in self.elements.iter().enumerate() {
-            let number = u32::try_from(number).expect("the kernel holds fewer elements");
-            for (field, index) in element.iter().zip(&mut index) {
-                match field.single() {
-                    Some(value) => index.single.entry(value).or_default().push(number),
-                    None => index.wide.push(number),
-                }
-            }
-        }
-        index
-    }
-
-    /// For each operand, the values that any element has.
-    pub fn covers(&self, width: usize) -> &[Ranges] {
-        self.covers.get_or_init(|| {
-            let of = |at: usize| {
-                let all = self.elements.iter().filter_map(|element| element.get(at));
-                Ranges::of(all.flat_map(|ranges| ranges.parts().iter().copied()))
-            };
-            (0..width).map(of).collect()
-        })
-    }
 }
 
 /// The rule, or the chain's policy, that decided.

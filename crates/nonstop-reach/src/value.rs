@@ -104,6 +104,10 @@ impl Ranges {
     /// Whether all of `other` is in it.
     pub fn covers(&self, other: &Ranges) -> bool {
         let parts = self.parts();
+        // One range: no need to go through what lies between the first and the last of the other.
+        if let ([(start, end)], [(first, ..), .., (.., last)]) = (parts, other.parts()) {
+            return start <= first && last <= end;
+        }
         other.parts().iter().all(|(first, last)| {
             let at = parts.partition_point(|(_, end)| end < first);
             parts.get(at).is_some_and(|(start, end)| start <= first && last <= end)
