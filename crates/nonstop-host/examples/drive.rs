@@ -109,6 +109,7 @@ impl Lab {
         let machine = DesiredMachine {
             id: MachineId(n),
             environment,
+            role: nonstop_model::MachineRole::Analyst,
             image: self.image.name.clone(),
             image_digest: self.digest.clone(),
             profile: Default::default(),

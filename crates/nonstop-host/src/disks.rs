@@ -422,6 +422,7 @@ mod tests {
         DesiredMachine {
             id: MachineId(7),
             environment: EnvironmentId(3),
+            role: nonstop_model::MachineRole::Analyst,
             image: image().name,
             image_digest: String::new(),
             profile: Default::default(),

@@ -349,6 +349,7 @@ mod tests {
         let machine = DesiredMachine {
             id: MachineId(7),
             environment,
+            role: nonstop_model::MachineRole::Analyst,
             image: image.name.clone(),
             image_digest: "d".into(),
             profile: Default::default(),

@@ -6,10 +6,12 @@
 //! nobody renews it. The tables are replaced whole, in one transaction, and never mended.
 
 mod elements;
+mod expected;
 mod netlink;
 mod nft;
 mod rules;
 
+pub use expected::{Expected, SetName, elements_of};
 pub use netlink::NetlinkError;
 pub use nft::NftError;
 

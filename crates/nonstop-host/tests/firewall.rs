@@ -166,6 +166,60 @@ fn what_was_loaded_is_current_until_somebody_changes_it() {
 }
 
 #[test]
+fn half_a_right_that_somebody_put_in_is_none_of_ours() {
+    let host = Host::new();
+    let flow = "10.77.0.2 . 10.80.0.2 . tcp . 80 timeout 1h";
+    let put = |set: &str, element: String| {
+        host.net.sh(&format!("nft add element {set} '{{ {element} }}'"));
+    };
+    put("inet nonstop reach", format!("nsb00001 . {flow}"));
+    put("bridge nonstop reach", format!("nst00001 . {flow}"));
+    let seen = host.observe();
+    assert!(!seen.current && seen.grants.is_empty(), "packets pass, and no answers");
+    // All of it is a right, which the planner takes out where nobody wants it.
+    put("inet nonstop reach_replies", flow.into());
+    let seen = host.observe();
+    assert!(seen.current);
+    assert_eq!(seen.grants.len(), 1, "{:?}", seen.grants);
+}
+
+#[test]
+fn what_the_kernel_lists_is_what_grants_come_to() {
+    use nonstop_host::firewall::elements_of;
+    let host = Host::new();
+    let grants = [
+        portal_of(ALICE),
+        desktop(ALICE),
+        port(MachineId(1), ip("10.77.0.2")),
+        Grant::Link { machine: MachineId(1), broadcasts_a_second: 50 },
+        Grant::Reach {
+            machine: MachineId(1),
+            environment: nonstop_model::EnvironmentId(1),
+            source: ip("10.77.0.2"),
+            address: ip("10.80.0.2"),
+            protocol: nonstop_model::Protocol::Udp,
+            port: 80,
+        },
+    ];
+    for grant in &grants {
+        let machines = matches!(grant, Grant::Port { .. } | Grant::Link { .. });
+        host.grant(grant, if machines { None } else { HOUR });
+    }
+    let expected = host.net.inside(|| host.firewall.expected()).expect("listed");
+    for (name, elements) in elements_of(&grants) {
+        assert!(expected.sets.contains(&name), "{name:?}");
+        let listed = host.net.sh(&format!("nft list set {} nonstop {}", name.0, name.1));
+        let listed = listed.replace('"', "");
+        for element in elements {
+            // What is left of a lease stands between the two.
+            let mut parts = element.split(" limit ");
+            assert!(parts.all(|part| listed.contains(part)), "{element}: {listed}");
+        }
+    }
+    assert_eq!(expected.sets.len(), 26, "{:?}", expected.sets);
+}
+
+#[test]
 fn a_host_without_our_tables_lists_nothing() {
     let net = Net::new();
     let seen = net.inside(|| firewall().observe()).expect("observed");

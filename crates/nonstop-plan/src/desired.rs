@@ -3,8 +3,8 @@
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, EnvironmentId, ImageName, Limits, MachineId, MachineProfile, Password, Power,
-    PublicKey, ReachTarget, Segment, SegmentKind, SegmentName,
+    AccountName, EnvironmentId, ImageName, Limits, MachineId, MachineProfile, MachineRole,
+    Password, Power, PublicKey, ReachTarget, Segment, SegmentKind, SegmentName,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -133,6 +133,8 @@ pub struct DesiredMachine {
     pub id: MachineId,
     /// The environment it belongs to.
     pub environment: EnvironmentId,
+    /// What it is for; no other machine of its environment has the same role.
+    pub role: MachineRole,
     /// The image it starts from.
     pub image: ImageName,
     /// Digest of the image's manifest.

@@ -17,5 +17,5 @@ pub use observed::{
     Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay, ObservedMachine,
     ObservedSegment,
 };
-pub use planner::{Plan, link_grant, names, plan, port_grant, reach_grant};
+pub use planner::{Grants, Plan, link_grant, names, plan, port_grant, reach_grant, wanted_grants};
 pub use step::{Grant, SegmentHost, Step};

@@ -70,10 +70,11 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// A wanted grant ends by itself at this time; None for one that the tables carry.
-type Grants = BTreeMap<Grant, Option<Timestamp>>;
+/// Grants that are wanted, each with when it ends by itself; None for one that the tables carry.
+pub type Grants = BTreeMap<Grant, Option<Timestamp>>;
 
-fn wanted_grants(desired: &Desired, observed: &Observed, now: Timestamp) -> Grants {
+/// What the kernel must let through, given what there is to give access to.
+pub fn wanted_grants(desired: &Desired, observed: &Observed, now: Timestamp) -> Grants {
     let mut grants = Grants::new();
     for gate in desired.accounts.values() {
         let grant =

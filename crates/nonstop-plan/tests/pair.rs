@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, EnvironmentId, Limits, MachineId, MachineProfile, Power, Protocol, ReachTarget,
-    Segment, SegmentKind, SegmentName, Slot,
+    AccountName, EnvironmentId, Limits, MachineId, MachineProfile, MachineRole, Power, Protocol,
+    ReachTarget, Segment, SegmentKind, SegmentName, Slot,
 };
 use nonstop_plan::{
     AccountGate, Desired, DesiredEnvironment, DesiredMachine, Disk, FirewallState, Grant, Observed,
@@ -34,6 +34,7 @@ fn machine(id: MachineId, networks: &[SegmentKind]) -> DesiredMachine {
     DesiredMachine {
         id,
         environment: E1,
+        role: if access { MachineRole::Debugger } else { MachineRole::Debuggee },
         image: "micro".parse().expect("a name"),
         image_digest: "d".into(),
         profile: MachineProfile::Linux,

@@ -28,7 +28,7 @@ pub struct Proof {
     pub differences: Vec<String>,
     /// What could not be proven, and why.
     pub not_proven: Vec<String>,
-    /// Servers for which only a listener stands.
+    /// Servers, and services of the lab, for which only a listener stands.
     pub stand_ins: Vec<String>,
 }
 
@@ -50,13 +50,14 @@ pub fn prove(kernel: &Kernel, wanted: &Wanted) -> Result<Proof, NoListing> {
         }
     }
     let stand_ins = wanted.servers.iter().filter(|server| server.stand_in);
+    let stand_ins = stand_ins.map(|server| &server.name).chain(&wanted.stand_ins);
     Ok(Proof {
         holds: differences.is_empty() && not_proven.is_empty(),
         cells,
         closed,
         differences,
         not_proven: not_proven.into_iter().collect(),
-        stand_ins: stand_ins.map(|server| server.name.clone()).collect(),
+        stand_ins: stand_ins.cloned().collect(),
     })
 }
 

@@ -97,7 +97,14 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// An element of a set: its fields joined by ` . `.
+/// An element of a set: its fields joined by ` . `, and what it limits, if it does.
 pub fn element(value: &Value) -> String {
-    expression(value)
+    let text = expression(value);
+    let limit = &value["elem"]["limit"];
+    if limit.is_null() {
+        return text;
+    }
+    let over = if limit["inv"] == true { "over " } else { "" };
+    let (rate, per, burst) = (plain(&limit["rate"]), plain(&limit["per"]), plain(&limit["burst"]));
+    format!("{text} limit rate {over}{rate}/{per} burst {burst} packets")
 }

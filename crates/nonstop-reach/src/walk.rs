@@ -532,14 +532,20 @@ impl<'a> Walk<'a> {
                     self.stop(&format!("nobody is on {name}"), vec![one]);
                     continue;
                 }
-                // A frame of the host's own.
+                // A frame of the host's own; whoever made it is judged by the MACs that it was sent to
+                // the host with.
+                let macs = [Field::SourceMac, Field::TargetMac];
+                let was = macs.map(|field| one.packets.get(field).clone());
                 let mut sent = Self::put(vec![one], Field::Iif, &Ranges::one(0));
-                for field in [Field::SourceMac, Field::TargetMac] {
+                for field in macs {
                     sent = Self::put(sent, field, &field.any());
                 }
                 let sent = Self::put(sent, Field::Oif, &ports);
                 let sent = self.hook(&[Family::Bridge], Hook::Output, None, sent);
-                let sent = self.hook(&[Family::Bridge], Hook::Postrouting, None, sent);
+                let mut sent = self.hook(&[Family::Bridge], Hook::Postrouting, None, sent);
+                for (field, was) in macs.into_iter().zip(&was) {
+                    sent = Self::put(sent, field, was);
+                }
                 self.leave(sent);
             } else {
                 self.arrive(Fate::Wire, vec![one]);

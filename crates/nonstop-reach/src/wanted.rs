@@ -16,6 +16,9 @@ pub struct Wanted {
     pub segments: Vec<Segment>,
     /// The servers of the data domains.
     pub servers: Vec<Server>,
+    /// Services of the lab itself for which only a listener stands: `airlock`.
+    #[serde(default)]
+    pub stand_ins: Vec<String>,
     /// The interfaces of the data domains.
     #[serde(default)]
     pub domains: Vec<String>,
@@ -39,6 +42,9 @@ pub struct Machine {
     /// Whether it runs, so that its taps must be there.
     #[serde(default)]
     pub running: bool,
+    /// Whether it may say nothing at all on its cards: its rights are not given yet, or have ended.
+    #[serde(default)]
+    pub mute: bool,
     /// Its network cards.
     pub cards: Vec<Card>,
     /// What it may connect to, beyond what its segment gives to all.
@@ -123,7 +129,7 @@ pub struct WantedSet {
     pub table: String,
     /// Its name.
     pub name: String,
-    /// Its elements: fields joined by ` . ` as nft takes them.
+    /// Its elements as nft takes them: fields joined by ` . `, then the limit, if it has one.
     pub elements: BTreeSet<String>,
 }
 
@@ -134,6 +140,15 @@ pub struct Setting {
     pub path: String,
     /// What it must be.
     pub value: String,
+}
+
+/// What was wanted at a time, as the daemon leaves it for a proof without it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    /// When, in RFC 3339.
+    pub at: String,
+    /// What.
+    pub wanted: Wanted,
 }
 
 /// The ports of DHCP and DNS on every access segment's host address.

@@ -121,6 +121,7 @@ fn machine(
     DesiredMachine {
         id: machine.id,
         environment: environment.id,
+        role: machine.role,
         image: machine.image.clone(),
         image_digest: machine.image_digest.clone(),
         profile: template.map_or_else(MachineProfile::default, |t| t.profile),

@@ -105,6 +105,7 @@ fn machine_of(
     DesiredMachine {
         id,
         environment: E1,
+        role: machine.role,
         image: machine.image.clone(),
         image_digest: String::new(),
         profile: machine.profile,

@@ -49,10 +49,10 @@ pub(super) struct Element {
 }
 
 /// Family, set, and the fields joined by ` . `.
-type Name = (String, String, String);
+pub(super) type Name = (String, String, String);
 
 impl Element {
-    fn name(&self) -> Name {
+    pub(super) fn name(&self) -> Name {
         let fields: Vec<String> = self.key.iter().map(Field::to_string).collect();
         (self.family.into(), self.set.into(), fields.join(" . "))
     }
@@ -173,10 +173,10 @@ impl Reading {
         grants
     }
 
-    /// Whether something is there that no grant explains.
+    /// Whether something is there that no grant explains; half a grant explains nothing.
     pub(super) fn has_strangers(&self) -> bool {
         let explained: BTreeSet<Name> =
-            self.named().flat_map(|g| elements(&g)).map(|e| e.name()).collect();
+            self.grants().keys().flat_map(elements).map(|e| e.name()).collect();
         // The elements of a flow end in the same millisecond, but the listing of their sets does
         // not happen in the same: the second one of a flow that has just ended is no stranger.
         let ending = |found: &Found| found.left.is_some_and(|left| left.as_secs() < 2);
@@ -298,7 +298,7 @@ fn rate_of(listed: &Value) -> Option<Option<u32>> {
 }
 
 /// The sets in which the kernel counts by itself: they hold no rights.
-const COUNTS: [&str; 2] = ["dns_flows", "open_flows"];
+pub(super) const COUNTS: [&str; 2] = ["dns_flows", "open_flows"];
 
 /// The objects of a listing without what differs from load to load; elements go to `reading`.
 pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {
@@ -321,7 +321,7 @@ pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {
 }
 
 /// Whether a set is part of the rules: the kernel lets nobody change what it holds.
-fn is_constant(set: &Value) -> bool {
+pub(super) fn is_constant(set: &Value) -> bool {
     set["flags"].as_array().is_some_and(|flags| flags.contains(&"constant".into()))
 }
 

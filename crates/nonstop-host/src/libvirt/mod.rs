@@ -14,8 +14,7 @@ mod segment;
 mod watch;
 
 pub use mark::{LabMark, domain_name};
-pub use segment::network_xml;
-pub(crate) use segment::switches;
+pub use segment::{network_xml, switches};
 pub use watch::Wake;
 
 use crate::{

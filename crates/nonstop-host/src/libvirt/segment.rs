@@ -100,8 +100,9 @@ pub(super) fn harden(segment: &SegmentName, routed: bool) -> io::Result<()> {
     })
 }
 
-/// The switches of the kernel that matter on an interface of ours.
-pub(crate) fn switches(routed: bool) -> [(&'static str, &'static str); 4] {
+/// The switches of the kernel that matter on an interface of ours, below its
+/// `/proc/sys/net/ipv4/conf`, and what each must be; `routed` if packets may pass from it to others.
+pub fn switches(routed: bool) -> [(&'static str, &'static str); 4] {
     let forwarding = if routed { "1" } else { "0" };
     [("forwarding", forwarding), ("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")]
 }

@@ -17,6 +17,9 @@ impl Making<'_> {
         target: Target,
         what: What,
     ) -> Extent {
+        if machine.mute {
+            return Extent::none();
+        }
         let access = machine.cards.iter().find_map(|card| card.address);
         let gate = machine.cards.iter().find_map(|card| *self.segments.get(&*card.segment)?);
         let reach = |address: Option<Ipv4Addr>| {

@@ -53,7 +53,7 @@ impl Pair {
                 running: true,
                 cards: vec![card],
                 reach: vec![reach(servers), airlock],
-                from_host: vec![],
+                ..Machine::default()
             });
         }
         let link = |n: u32| Card {
