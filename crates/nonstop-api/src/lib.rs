@@ -14,9 +14,10 @@ pub use client::{CallError, Client};
 pub use login::{LoginEvent, LoginReply, LoginRequest};
 pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
 pub use views::{
-    AccountView, CheckItem, ConnectView, DesktopSessionView, DesktopView, EnvironmentStateView,
-    EnvironmentView, LabView, MachineStateView, MachineView, MeView, PlanView, Problem, ReachView,
-    RecordingView, RequestView, SessionView, StatsView, TemplateView, TraceVerification, TraceView,
-    ViewGrantView,
+    AccountView, CheckItem, ClosedCellsView, ConnectView, DesktopSessionView, DesktopView,
+    DriftView, EnvironmentStateView, EnvironmentView, LabView, MachineStateView, MachineView,
+    MeView, OpenCellView, PassingView, PlanView, Problem, ProofColour, ProofSummary, ProofView,
+    ReachView, RecordingView, RequestView, SessionView, StatsView, TemplateView, TraceVerification,
+    TraceView, ViewGrantView,
 };
 pub use wire::{MAX_MESSAGE_BYTES, WireError, receive, receive_with_fd, send, send_with_fd};

@@ -198,6 +198,11 @@ pub enum Request {
     Plan,
     /// Who may reach what, from what is wanted. Staff, admins.
     ReachShow,
+    /// Prove now, from the running kernel, what may talk to what. The whole proof comes as a file of
+    /// JSON beside the answer. Staff, admins.
+    ReachProve,
+    /// The last proof of that. Staff, admins.
+    ReachProof,
     /// What is missing on this host. Admins.
     Check,
     /// Figures. Staff, admins.
@@ -274,6 +279,8 @@ pub enum Reply {
     Plan(PlanView),
     /// To `ReachShow`.
     Reach(Vec<ReachView>),
+    /// To `ReachProve` and `ReachProof`; None before the first proof.
+    Proof(Option<ProofView>),
     /// To `Check`.
     Check(Vec<CheckItem>),
     /// To `Stats`.

@@ -294,6 +294,13 @@ pub(crate) enum TraceVerb {
 pub(crate) enum ReachVerb {
     /// Who may reach what, and whether the kernel holds it now.
     Show,
+    /// Prove from the running kernel that what gets through is what templates allow, for every
+    /// sender, target and kind of traffic, with the rule that decides. Exit code 1 unless it holds.
+    Prove {
+        /// Read the kernel here, beside what the daemon wanted last; works while it is stopped.
+        #[arg(long)]
+        local: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -83,7 +83,11 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         Noun::Plan => Request::Plan,
         Noun::Stats => Request::Stats,
         Noun::Whoami => Request::WhoAmI,
-        Noun::Image(_) | Noun::Lab(_) | Noun::Check | Noun::Desktop(_) => {
+        Noun::Image(_)
+        | Noun::Lab(_)
+        | Noun::Check
+        | Noun::Desktop(_)
+        | Noun::Reach(ReachVerb::Prove { .. }) => {
             return Err(CliError::Misused("that is answered elsewhere".into()));
         }
     })

@@ -39,6 +39,17 @@ pub(crate) enum CliError {
     /// A recording is not whole.
     #[error("recording {id} is not whole: {parts} parts and {bytes} bytes at its end are missing")]
     Damaged { id: u64, parts: u64, bytes: u64 },
+    /// What is wanted is not known here.
+    #[error("read what the lab wants from {path}")]
+    #[diagnostic(help(
+        "the daemon writes it after its first pass, and it is gone after the host's restart: start \
+         the daemon once (`systemctl start nonstopd`); only root may read it"
+    ))]
+    NotWanted { path: PathBuf, source: std::io::Error },
+    /// The kernel cannot be read.
+    #[error("read rules, bridges and routes from the kernel")]
+    #[diagnostic(help("it takes root, and the programs `nft`, `ip`, `tc` and `grep`"))]
+    Kernel(#[source] nonstop_reach::observe::ObserveError),
     /// A file cannot be read.
     #[error("read {path}")]
     Read { path: PathBuf, source: std::io::Error },

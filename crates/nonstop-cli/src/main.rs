@@ -10,6 +10,7 @@ mod error;
 mod image;
 mod local;
 mod play;
+mod reach;
 mod render;
 mod table;
 
@@ -43,6 +44,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     match &cli.noun {
         Noun::Image(verb) => image::run(&lab, verb, cli.json),
         Noun::Desktop(verb) => desktop::run(&lab, verb, cli.json),
+        Noun::Reach(args::ReachVerb::Prove { local }) => reach::run(&lab, *local, cli.json),
         Noun::Check => check::run(&lab, cli.json),
         noun => ask::run(&lab, noun, cli.json),
     }

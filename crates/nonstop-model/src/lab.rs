@@ -380,6 +380,11 @@ impl Lab {
         self.state.join("authority")
     }
 
+    /// What may talk to what, as the daemon wanted it last: for proving that without it.
+    pub fn wanted(&self) -> PathBuf {
+        self.run.join("wanted.json")
+    }
+
     /// The socket of the CLI.
     pub fn admin_socket(&self) -> PathBuf {
         self.run.join("admin.sock")

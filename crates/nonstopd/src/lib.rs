@@ -1,19 +1,22 @@
 //! The daemon: it alone opens the database and changes the host.
 //!
 //! A request commits what is wanted and wakes the reconciler; the reconciler brings the host to
-//! it. `service` answers requests, `reconciler` runs passes, `desired` reads what is wanted.
+//! it. `service` answers requests, `reconciler` runs passes, `desired` reads what is wanted, `prover`
+//! holds the kernel against it.
 
 pub mod caller;
 pub mod desired;
 pub mod displays;
 pub mod login;
 pub mod person;
+pub mod prover;
 pub mod reconciler;
 pub mod render;
 pub mod server;
 pub mod service;
 pub mod status;
 pub mod templates;
+pub mod wanted;
 
 use jiff::Timestamp;
 use std::time::Duration;

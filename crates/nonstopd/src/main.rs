@@ -2,17 +2,24 @@
 
 use anyhow::Context;
 use clap::Parser;
-use nonstop_host::{Host, LocalUsers, RealHost, images::Images};
+use nonstop_host::{
+    Host, LocalUsers, RealHost,
+    firewall::{Expected, Firewall, FirewallConfig},
+    images::Images,
+};
 use nonstop_model::{Lab, capacity::Room};
+use nonstop_reach::observe;
 use nonstop_store::Db;
 use nonstopd::{
     Clock, SystemClock, displays,
     login::Logins,
+    prover::Prover,
     reconciler::{Reconciler, Wake},
     render::render,
     server::{self, Door},
     service::Service,
-    status::Status,
+    status::{Status, chain},
+    wanted::Ground,
 };
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
 use tracing::{error, info};
@@ -76,6 +83,14 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let (host_key, authority) = (host.host_key()?, host.authority());
     let host: Arc<dyn Host> = Arc::new(host);
     let status = Arc::new(Status::default());
+    let prover = Arc::new(Prover::new(
+        Ground::new(lab.clone(), rules(&lab, users)?),
+        Box::new(|| observe::kernel(observe::Network::Ours).map_err(|e| chain(&e))),
+        Arc::clone(&db),
+        Arc::clone(&status),
+        Arc::clone(&wake),
+        Arc::clone(&clock),
+    ));
     let service = Arc::new(Service {
         lab: lab.clone(),
         db: Arc::clone(&db),
@@ -85,6 +100,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         images,
         host: Arc::clone(&host),
         room: room(&lab)?,
+        prover: Arc::clone(&prover),
         host_key,
         authority,
     });
@@ -99,12 +115,20 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         Arc::new(Reconciler::new(lab.clone(), db, host, clock, status, Arc::clone(&wake)));
     // The first pass closes what may have been left open before anybody can ask for more.
     if let Err(e) = reconciler.pass(&mut |_, _| {}) {
-        error!("first pass: {}", nonstopd::status::chain(&e));
+        error!("first pass: {}", chain(&e));
     }
     open_door(lab.admin_socket(), None, 0o600, Door::Admin(service))?;
+    let proving = std::thread::Builder::new().name("prover".into());
+    proving.spawn(move || prover.run()).context("start a thread")?;
     info!("lab `{}` is up", lab.name);
     wake.wake();
     reconciler.run()
+}
+
+/// What the lab's firewall loads, as this host's nft lists it.
+fn rules(lab: &Lab, users: LocalUsers) -> anyhow::Result<Expected> {
+    let firewall = Firewall::new(FirewallConfig::of(lab, users.portal, users.agent));
+    firewall.expected().map_err(|e| anyhow::anyhow!("{} ({})", chain(&e), e.help))
 }
 
 fn open_door(path: PathBuf, gid: Option<u32>, mode: u32, door: Door) -> anyhow::Result<()> {
@@ -122,7 +146,7 @@ fn keep_sessions_true(logins: Arc<Logins>) {
         loop {
             std::thread::sleep(Duration::from_secs(5));
             if let Err(e) = logins.close_dead() {
-                error!("close the records of dead sessions: {}", nonstopd::status::chain(&e));
+                error!("close the records of dead sessions: {}", chain(&e));
             }
         }
     });

@@ -7,17 +7,17 @@
 use crate::{
     Clock,
     desired::desired,
-    status::{Status, chain},
+    status::{Pass, Status, chain},
 };
 use jiff::Timestamp;
 use nonstop_host::{Host, HostError, Outcome};
 use nonstop_model::{EnvironmentId, EnvironmentState, Lab, MachineId};
-use nonstop_plan::{EndReason, Fact, Observed, Plan, Step, absorb, plan};
+use nonstop_plan::{EndReason, Fact, Grant, Observed, Plan, Step, absorb, plan, wanted_grants};
 use nonstop_store::{Db, StoreError};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing::{error, info, warn};
 
@@ -73,9 +73,14 @@ pub struct Reconciler {
     wake: Arc<Wake>,
     busy: Mutex<BTreeSet<EnvironmentId>>,
     ended: Mutex<BTreeMap<MachineId, EndReason>>,
-    rules_were_right: Mutex<bool>,
+    /// What the kernel let through after the last pass, and until when; None where that is not
+    /// known.
+    left: Mutex<Option<Left>>,
     drift_told: Mutex<BTreeSet<String>>,
 }
+
+/// Grants in the kernel, and when each ends by itself.
+type Left = BTreeMap<Grant, Option<Timestamp>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,7 +105,7 @@ impl Reconciler {
             wake,
             busy: Mutex::default(),
             ended: Mutex::default(),
-            rules_were_right: Mutex::default(),
+            left: Mutex::default(),
             drift_told: Mutex::default(),
         }
     }
@@ -128,14 +133,14 @@ impl Reconciler {
     /// One pass. Queues of environments are handed to `start`, which may run them at once
     /// ([`Reconciler::run_queue`]) or beside this thread.
     pub fn pass(&self, start: &mut dyn FnMut(EnvironmentId, Vec<Step>)) -> Result<Plan, PassError> {
-        let now = self.clock.now();
+        let (now, began) = (self.clock.now(), Instant::now());
         let observed = self.host.observe()?;
         self.absorb(&observed, now)?;
         let desired = self.db.read(|read| desired(read, &self.lab, now))?;
         let plan = plan(&desired, &observed, now);
-        let drift = observed.drift.clone();
-        self.status.saw(observed, plan.clone());
-        self.tell_of_drift(&plan, &drift, now)?;
+        self.status.saw(observed.clone(), plan.clone());
+        self.tell_of_drift(&observed, now)?;
+        let grants = wanted_grants(&desired, &observed, now).into_keys().collect();
         // One thing that cannot be cut must not keep the others open.
         let mut failed = None;
         for step in &plan.cut {
@@ -167,36 +172,44 @@ impl Reconciler {
         if !plan.cut.is_empty() || !plan.grant.is_empty() {
             self.wake.wake();
         }
+        *lock(&self.left) = Some(left(&observed, &plan, now));
+        let working = plan.environments.keys().copied();
+        let changing = working.chain(lock(&self.busy).iter().copied()).collect();
+        self.status.applied(Pass { began, desired, observed, grants, changing });
         Ok(plan)
     }
 
-    /// What somebody changed by hand: interfaces and switches, and rules that were right at an
-    /// earlier pass and are not now.
-    fn tell_of_drift(
-        &self,
-        plan: &Plan,
-        drift: &[String],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    /// What somebody changed by hand: interfaces and switches, rules, and rights that are not as
+    /// the last pass left them.
+    fn tell_of_drift(&self, observed: &Observed, now: Timestamp) -> Result<(), StoreError> {
         let mut told = lock(&self.drift_told);
         // What cannot be put right is found at every pass, and told once.
-        for what in drift.iter().filter(|what| !told.contains(*what)) {
+        for what in observed.drift.iter().filter(|what| !told.contains(*what)) {
             warn!("somebody changed the network: {what}");
-            self.db.write("nonstopd", now, |w| {
-                w.trace("network.drift", &"network", serde_json::json!({ "found": what }))
-            })?;
+            self.record_drift("network.drift", &"network", what, now)?;
         }
-        *told = drift.iter().cloned().collect();
-        let mut were_right = lock(&self.rules_were_right);
-        let wrong = plan.cut.contains(&Step::LoadFirewall);
-        if wrong && *were_right {
-            warn!("our nft tables were changed by somebody else; they are loaded again");
-            self.db.write("nonstopd", now, |w| {
-                w.trace("firewall.drift", &"nft", serde_json::json!({}))
-            })?;
+        *told = observed.drift.iter().cloned().collect();
+        drop(told);
+        // Unknown again until this pass has been applied.
+        let Some(left) = lock(&self.left).take() else { return Ok(()) };
+        for what in changed_rights(&left, observed, now) {
+            warn!("somebody changed our nft tables: {what}");
+            self.record_drift("firewall.drift", &"nft", &what, now)?;
         }
-        *were_right = !wrong;
         Ok(())
+    }
+
+    fn record_drift(
+        &self,
+        action: &str,
+        subject: &dyn std::fmt::Display,
+        what: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.status.drifted(now, what);
+        self.db.write("nonstopd", now, |w| {
+            w.trace(action, subject, serde_json::json!({ "found": what }))
+        })
     }
 
     /// Commits what an observation and the time teach about intent.
@@ -352,6 +365,40 @@ impl Reconciler {
         recorded.map_err(|e| HostError::new(format!("record: {step}"), e))?;
         Ok(outcome)
     }
+}
+
+/// What the kernel lets through once `plan` was applied to what was observed.
+fn left(observed: &Observed, plan: &Plan, now: Timestamp) -> Left {
+    let end = |left: Option<Duration>| left.map(|left| now.saturating_add(left).unwrap_or(now));
+    let held = observed.firewall.grants.iter().filter(|_| observed.firewall.current);
+    let mut grants: Left = held.map(|(grant, left)| (grant.clone(), end(*left))).collect();
+    for step in plan.cut.iter().chain(&plan.grant) {
+        match step {
+            Step::Revoke { grant } => _ = grants.remove(grant),
+            Step::Grant { grant, lease } => _ = grants.insert(grant.clone(), end(*lease)),
+            _ => {}
+        }
+    }
+    grants
+}
+
+/// How far leases and what is written of them may lie apart.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// What differs between the rights that a pass left and those that are there now.
+fn changed_rights(left: &Left, observed: &Observed, now: Timestamp) -> Vec<String> {
+    if !observed.firewall.current {
+        return vec!["rules or elements that are not ours; they are loaded again".into()];
+    }
+    let held = &observed.firewall.grants;
+    let lasts = |until: &Option<Timestamp>| {
+        until.is_none_or(|until| until > now.saturating_add(SLACK).unwrap_or(now))
+    };
+    let added = held.keys().filter(|grant| !left.contains_key(grant));
+    let added = added.map(|grant| format!("a right was put in: {grant}; taken out"));
+    let gone = left.iter().filter(|(grant, until)| !held.contains_key(grant) && lasts(until));
+    let gone = gone.map(|(grant, _)| format!("a right was taken out: {grant}; put back"));
+    added.chain(gone).collect()
 }
 
 /// Marks an environment as worked on, and looks again when that ends, also by a panic.

@@ -2,24 +2,57 @@
 //! next one.
 
 use jiff::Timestamp;
-use nonstop_api::Problem;
+use nonstop_api::{DriftView, Problem};
 use nonstop_host::HostError;
 use nonstop_model::EnvironmentId;
-use nonstop_plan::{Observed, Plan};
+use nonstop_plan::{Desired, Grant, Observed, Plan};
 use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 /// Shared between the reconciler, which writes, and requests, which read.
 #[derive(Debug, Default)]
-pub struct Status(Mutex<Inner>);
+pub struct Status {
+    inner: Mutex<Inner>,
+    passed: Condvar,
+}
+
+/// What a pass was about, once all of it that does not wait for an environment was applied: what
+/// was wanted and what was seen belong together.
+#[derive(Debug)]
+pub struct Pass {
+    /// When it began: everything that it saw is not older.
+    pub began: Instant,
+    /// What was wanted.
+    pub desired: Desired,
+    /// What was seen before it.
+    pub observed: Observed,
+    /// What the kernel lets through after it.
+    pub grants: BTreeSet<Grant>,
+    /// Environments that were being built, changed or torn down.
+    pub changing: BTreeSet<EnvironmentId>,
+}
+
+impl Pass {
+    /// Whether what may talk to what is the same as after `other`.
+    fn same_reach(&self, other: &Pass) -> bool {
+        self.grants == other.grants
+            && self.changing == other.changing
+            && self.observed.machines.keys().eq(other.observed.machines.keys())
+            && self.observed.segments == other.observed.segments
+    }
+}
 
 #[derive(Debug, Default)]
 struct Inner {
     observed: Observed,
     plan: Plan,
+    pass: Option<Arc<Pass>>,
+    /// Counts what the proof of reach depends on.
+    changes: u64,
+    drifts: VecDeque<DriftView>,
     lab: Option<Problem>,
     environments: BTreeMap<EnvironmentId, Trouble>,
 }
@@ -32,12 +65,15 @@ struct Trouble {
     again_at: Timestamp,
 }
 
+/// So many changes by somebody else are remembered here; the trace keeps all.
+const DRIFTS: usize = 20;
+
 /// The longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 impl Status {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the last pass observed.
@@ -65,6 +101,52 @@ impl Status {
             help: t.problem.help.clone(),
         });
         inner.lab.iter().cloned().chain(environments).collect()
+    }
+
+    /// The last pass that was applied.
+    pub fn pass(&self) -> Option<Arc<Pass>> {
+        self.lock().pass.clone()
+    }
+
+    /// The first pass to be applied that begins after `instant`; None if there is none within
+    /// `patience`.
+    pub fn pass_after(&self, instant: Instant, patience: Duration) -> Option<Arc<Pass>> {
+        let later = |inner: &Inner| inner.pass.as_ref().is_some_and(|pass| pass.began >= instant);
+        let waited = self.passed.wait_timeout_while(self.lock(), patience, |inner| !later(inner));
+        let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        inner.pass.clone().filter(|_| later(&inner))
+    }
+
+    /// Waits until the number of changes is another than `known`, at most `patience`; gives it.
+    pub fn changes_from(&self, known: u64, patience: Duration) -> u64 {
+        let same = |inner: &mut Inner| inner.changes == known;
+        let waited = self.passed.wait_timeout_while(self.lock(), patience, same);
+        waited.unwrap_or_else(PoisonError::into_inner).0.changes
+    }
+
+    /// What somebody else changed lately and was put right, newest first.
+    pub fn drifts(&self) -> Vec<DriftView> {
+        self.lock().drifts.iter().rev().cloned().collect()
+    }
+
+    pub(crate) fn applied(&self, pass: Pass) {
+        let mut inner = self.lock();
+        let same = inner.pass.as_ref().is_some_and(|before| before.same_reach(&pass));
+        inner.changes += u64::from(!same);
+        inner.pass = Some(Arc::new(pass));
+        drop(inner);
+        self.passed.notify_all();
+    }
+
+    pub(crate) fn drifted(&self, at: Timestamp, what: &str) {
+        let mut inner = self.lock();
+        inner.changes += 1;
+        if inner.drifts.len() == DRIFTS {
+            inner.drifts.pop_front();
+        }
+        inner.drifts.push_back(DriftView { at, what: what.into() });
+        drop(inner);
+        self.passed.notify_all();
     }
 
     pub(crate) fn saw(&self, observed: Observed, plan: Plan) {

@@ -1,15 +1,13 @@
-//! The lab as a whole: plan, reach, trace, figures, and what is missing on the host.
+//! The lab as a whole: plan, trace, figures, and what is missing on the host.
 
 use super::{Service, refusal};
 use crate::{caller::Caller, desired::desired, status::chain};
 use nonstop_api::{
-    ApiError, CheckItem, ConnectView, LabView, PlanView, ReachView, Reply, StatsView,
-    TraceVerification, TraceView,
+    ApiError, CheckItem, ConnectView, LabView, PlanView, Reply, StatsView, TraceVerification,
+    TraceView,
 };
-use nonstop_model::{AccountState, EnvironmentState, SegmentKind, SegmentName};
-use nonstop_plan::{
-    DesiredEnvironment, DesiredMachine, Desktop, Grant, link_grant, plan, port_grant, reach_grant,
-};
+use nonstop_model::{AccountState, EnvironmentState};
+use nonstop_plan::plan;
 
 impl Service {
     pub(super) fn lab_view(&self) -> LabView {
@@ -66,43 +64,6 @@ impl Service {
             steps: plan.steps().map(ToString::to_string).collect(),
             problems: self.status.problems(),
         }))
-    }
-
-    pub(super) fn reach_show(&self, caller: &Caller) -> Result<Reply, ApiError> {
-        caller.must_be_staff()?;
-        let now = self.now();
-        let desired = self.db.read(|read| desired(read, &self.lab, now)).map_err(refusal)?;
-        let held = self.status.observed().firewall.grants;
-        let mut rows = Vec::new();
-        for gate in desired.accounts.values() {
-            let grant =
-                Grant::Portal { uid: gate.uid, address: gate.address, port: desired.portal_port };
-            rows.push(ReachView {
-                from: gate.name.to_string(),
-                to: "portal".into(),
-                by: format!("tcp {}:{}", gate.address, desired.portal_port),
-                granted: held.contains_key(&grant),
-            });
-        }
-        for environment in desired.environments.values() {
-            for machine in &environment.machines {
-                let own = rows_of(machine, environment);
-                let desktop = machine.desktop.zip(desired.accounts.get(&environment.account));
-                let desktop = desktop.map(|(Desktop { address, port, .. }, gate)| {
-                    let to = format!("desktop of {}", machine.id);
-                    let grant = Grant::Desktop { uid: gate.uid, address, port };
-                    (gate.name.to_string(), to, format!("tcp {address}:{port}"), grant)
-                });
-                let all = desktop.into_iter().chain(own);
-                rows.extend(all.map(|(from, to, by, grant)| ReachView {
-                    from,
-                    to,
-                    by,
-                    granted: held.contains_key(&grant),
-                }));
-            }
-        }
-        Ok(Reply::Reach(rows))
     }
 
     pub(super) fn check(&self, caller: &Caller) -> Result<Reply, ApiError> {
@@ -196,35 +157,7 @@ impl Service {
             capacity_memory_mib: self.room.memory_mib,
             quarantined: quarantined as u64,
             trace_rows,
+            proof: self.proof_summary(),
         }))
     }
-}
-
-/// What `machine` may reach: from, to, by which way, and the right that says so.
-fn rows_of(
-    machine: &DesiredMachine,
-    environment: &DesiredEnvironment,
-) -> Vec<(String, String, String, Grant)> {
-    let from = machine.id.to_string();
-    let mut rows = Vec::new();
-    if let Some(address) = machine.address {
-        let by = format!("udp {}:67, 53", environment.segment.host());
-        let grant = port_grant(machine, address);
-        rows.push((from.clone(), "dhcp, dns".into(), by, grant));
-    }
-    for target in &machine.reach {
-        let Some(source) = machine.address else { continue };
-        let by = format!("{} {}:{}", target.protocol, target.address, target.port);
-        rows.push((from.clone(), target.server.clone(), by, reach_grant(machine, source, target)));
-    }
-    if machine.networks.contains(&SegmentKind::Link) {
-        let peers = environment.machines.iter();
-        let peers = peers.filter(|m| m.id != machine.id && m.networks.contains(&SegmentKind::Link));
-        let by = SegmentName::of_kind(SegmentKind::Link, environment.id);
-        rows.extend(peers.map(|peer| {
-            let grant = link_grant(machine);
-            (from.clone(), peer.id.to_string(), format!("link {by}"), grant)
-        }));
-    }
-    rows
 }

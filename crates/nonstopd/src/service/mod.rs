@@ -5,10 +5,11 @@ mod accounts;
 mod desktops;
 mod environments;
 mod lab;
+mod reach;
 mod recordings;
 mod requests;
 
-use crate::{Clock, caller::Caller, reconciler::Wake, status::Status};
+use crate::{Clock, caller::Caller, prover::Prover, reconciler::Wake, status::Status};
 use jiff::Timestamp;
 use nonstop_api::{ApiError, ErrorCode, MeView, Reply, Request};
 use nonstop_host::{Host, images::Images};
@@ -34,6 +35,8 @@ pub struct Service {
     pub host: Arc<dyn Host>,
     /// What the lab has.
     pub room: Room,
+    /// Proves what may talk to what.
+    pub prover: Arc<Prover>,
     /// The gateway's public host key, a line of OpenSSH.
     pub host_key: String,
     /// The certificate of the lab's authority, in PEM.
@@ -107,6 +110,8 @@ impl Service {
             Request::TraceVerify => self.trace_verify(caller),
             Request::Plan => self.plan(caller),
             Request::ReachShow => self.reach_show(caller),
+            Request::ReachProve => self.reach_prove(caller).map(|(reply, _whole)| reply),
+            Request::ReachProof => self.reach_proof(caller),
             Request::Check => self.check(caller),
             Request::Stats => self.stats(caller),
         }

@@ -17,6 +17,12 @@ impl Service {
         caller: &Caller,
         request: Request,
     ) -> (Result<Reply, ApiError>, Option<OwnedFd>) {
+        if let (Request::ReachProve, false) = (&request, matches!(caller, Caller::Portal)) {
+            return match self.reach_prove(caller) {
+                Ok((reply, whole)) => (Ok(reply), Some(whole)),
+                Err(e) => (Err(e), None),
+            };
+        }
         let wanted = match request {
             Request::RecordingStream { id } => Some(id),
             _ => None,

@@ -1,0 +1,187 @@
+//! `nonstop reach prove`: the proof that the daemon makes, or one made here without it.
+
+use crate::{error::CliError, print, print_json, render::time, table::plain};
+use nonstop_api::{Client, ProofColour, ProofView, Reply, Request};
+use nonstop_model::Lab;
+use nonstop_reach::{
+    Proof,
+    observe::{self, Network},
+    prove,
+    wanted::Saved,
+};
+use serde_json::json;
+use std::{
+    fs::{self, File},
+    io::{BufReader, IsTerminal},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long the daemon may take: a huge lab is proven in a minute.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// After so long something is said about it.
+const TALK: Duration = Duration::from_secs(1);
+
+/// Between the two readings of a proof made here.
+const BETWEEN: Duration = Duration::from_millis(300);
+
+/// Proves, prints the proof, and fails unless it holds.
+pub(crate) fn run(lab: &Lab, local: bool, json: bool) -> Result<(), CliError> {
+    let made =
+        with_talk(
+            "proving what may talk to what",
+            || {
+                if local { here(lab) } else { by_daemon(lab) }
+            },
+        )?;
+    if json {
+        print_json(&made.json());
+    } else {
+        print(&made.text());
+    }
+    match made.colour() {
+        ProofColour::Green => Ok(()),
+        ProofColour::Red => {
+            Err(CliError::NotGood("what gets through is not what the lab wants".into()))
+        }
+        ProofColour::Unproven => {
+            Err(CliError::NotGood("it is not proven what gets through".into()))
+        }
+    }
+}
+
+/// A proof, and what the daemon says about it.
+struct Made {
+    proof: Proof,
+    /// None for one made here.
+    view: Option<ProofView>,
+    /// Since when what is wanted is as it was taken from the daemon's file.
+    wanted_at: Option<String>,
+    took: Duration,
+}
+
+impl Made {
+    fn colour(&self) -> ProofColour {
+        match &self.view {
+            Some(view) => view.colour,
+            None if !self.proof.differences.is_empty() => ProofColour::Red,
+            None if self.proof.holds => ProofColour::Green,
+            None => ProofColour::Unproven,
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(&self.proof).expect("a proof has string keys");
+        value["colour"] = json!(self.colour());
+        value["holds"] = json!(self.colour() == ProofColour::Green);
+        value["took_ms"] = json!(self.took.as_millis() as u64);
+        value["count"] = json!(self.proof.count());
+        if let Some(view) = &self.view {
+            value["at"] = json!(view.at);
+            value["took_ms"] = json!(view.took_ms);
+            value["passing"] = json!(view.passing);
+            value["drifts"] = json!(view.drifts);
+        }
+        if let Some(at) = &self.wanted_at {
+            value["wanted_at"] = json!(at);
+        }
+        value
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.proof.table();
+        if !self.proof.stand_ins.is_empty() {
+            let names = self.proof.stand_ins.join(", ");
+            text += &format!("\nOnly a listener stands for: {names}\n");
+        }
+        let Some(view) = &self.view else {
+            let at = self.wanted_at.as_deref().unwrap_or_default();
+            text += &format!(
+                "\nProven here, without the daemon, in {} ms, beside what it has wanted since {at}\n",
+                self.took.as_millis()
+            );
+            return text;
+        };
+        if !view.passing.is_empty() {
+            text += "\nGONE MEANWHILE\n";
+        }
+        for passing in &view.passing {
+            let (seen, gone) = (second(passing.seen_at), second(passing.gone_by));
+            text += &format!("  was there at {seen}, gone by {gone}: {}\n", plain(&passing.what));
+        }
+        if !view.drifts.is_empty() {
+            text += "\nPUT RIGHT LATELY\n";
+        }
+        for drift in &view.drifts {
+            text += &format!("  {}: {}\n", second(drift.at), plain(&drift.what));
+        }
+        text + &format!("\nProven at {} in {} ms\n", time(view.at), view.took_ms)
+    }
+}
+
+fn second(at: jiff::Timestamp) -> String {
+    at.strftime("%H:%M:%S.%3fZ").to_string()
+}
+
+fn by_daemon(lab: &Lab) -> Result<Made, CliError> {
+    let begun = Instant::now();
+    let client = Client::new(lab.admin_socket()).timeout(PATIENCE);
+    let (reply, file) = client.call_for_file(&Request::ReachProve)?;
+    let Reply::Proof(Some(view)) = reply else { return Err(CliError::Otherwise) };
+    let proof = serde_json::from_reader(BufReader::new(File::from(file)))
+        .map_err(|e| CliError::Broke(e.into()))?;
+    Ok(Made { proof, view: Some(view), wanted_at: None, took: begun.elapsed() })
+}
+
+/// Reads the kernel here. What differs counts if it still does a moment later, beside what is
+/// wanted then: a daemon that runs may be changing it.
+fn here(lab: &Lab) -> Result<Made, CliError> {
+    let begun = Instant::now();
+    let (mut saved, mut proof) = reading(lab)?;
+    if !proof.holds {
+        thread::sleep(BETWEEN);
+        (saved, proof) = reading(lab)?;
+    }
+    Ok(Made { proof, view: None, wanted_at: Some(saved.at), took: begun.elapsed() })
+}
+
+fn reading(lab: &Lab) -> Result<(Saved, Proof), CliError> {
+    let path = lab.wanted();
+    let json = match fs::read(&path) {
+        Ok(json) => json,
+        Err(source) => return Err(CliError::NotWanted { path, source }),
+    };
+    let saved: Saved = serde_json::from_slice(&json)
+        .map_err(|e| CliError::NotWanted { path, source: e.into() })?;
+    let kernel = observe::kernel(Network::Ours).map_err(CliError::Kernel)?;
+    let proof = prove(&kernel, &saved.wanted).map_err(|e| CliError::NotGood(e.to_string()))?;
+    Ok((saved, proof))
+}
+
+/// Does `work`, and says on stderr that it goes on if it takes a while.
+fn with_talk<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let (done, told) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let (begun, terminal) = (Instant::now(), std::io::stderr().is_terminal());
+            let mut said = false;
+            while told.recv_timeout(TALK) == Err(RecvTimeoutError::Timeout) {
+                let seconds = begun.elapsed().as_secs();
+                match (terminal, said) {
+                    (true, _) => eprint!("\r{what}: {seconds} s "),
+                    (false, false) => eprintln!("{what} …"),
+                    (false, true) => {}
+                }
+                said = true;
+            }
+            if terminal && said {
+                eprintln!();
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
