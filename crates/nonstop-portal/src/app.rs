@@ -5,8 +5,8 @@ use crate::{
     guard::guard,
     listen::Connection,
     routes::{
-        about, accounts, displays, environments, home, language, recordings, requests, sessions,
-        trace,
+        about, accounts, displays, environments, home, language, reach, recordings, requests,
+        sessions, trace,
     },
     token::Secret,
 };
@@ -134,6 +134,8 @@ impl App {
             .route("/accounts/{name}/resume", post(accounts::resume))
             .route("/sessions", get(sessions::list))
             .route("/sessions/{id}/end", post(sessions::end))
+            .route("/reach", get(reach::show))
+            .route("/reach/prove", post(reach::prove))
             .route("/trace", get(trace::list))
             .route("/about", get(about::about))
             .route("/about/ca.crt", get(about::authority))

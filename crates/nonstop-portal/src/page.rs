@@ -15,6 +15,7 @@ use axum::{
 use jiff::{Timestamp, tz::TimeZone};
 use nonstop_api::{
     AccountView, DesktopSessionView, EnvironmentStateView, EnvironmentView, MachineStateView,
+    ProofColour,
 };
 use nonstop_model::{AccountState, MachineRole, Period, RequestState, Role};
 
@@ -26,6 +27,7 @@ pub(crate) enum Section {
     Accounts,
     Sessions,
     Displays,
+    Reach,
     Trace,
     About,
     /// None of those.
@@ -218,6 +220,28 @@ impl Page {
         Badge { class, text }
     }
 
+    /// What came of a proof of reach.
+    pub(crate) fn proof_badge(&self, colour: &ProofColour) -> Badge {
+        let (class, text) = match colour {
+            ProofColour::Green => ("good", self.t.proof_green),
+            ProofColour::Red => ("bad", self.t.proof_red),
+            ProofColour::Unproven => ("busy", self.t.proof_unproven),
+        };
+        Badge { class, text }
+    }
+
+    /// How long ago `at` was, to the second below a minute.
+    pub(crate) fn ago(&self, at: impl At) -> String {
+        let seconds = self.now.duration_since(at.at()).as_secs().max(0);
+        let t = self.t;
+        match seconds {
+            0..60 => fill(t.seconds, seconds),
+            60..3600 => fill(t.minutes, seconds / 60),
+            3600..86400 => fill(t.hours, seconds / 3600),
+            _ => fill(t.days, seconds / 86400),
+        }
+    }
+
     /// What an account may do.
     pub(crate) fn role(&self, role: &Role) -> &'static str {
         match role {
@@ -290,6 +314,7 @@ fn notice(t: &'static Texts, word: &str) -> Option<&'static str> {
         "view_ended" => t.notice_view_ended,
         "recording" => t.notice_recording,
         "recording_ended" => t.notice_recording_ended,
+        "proven" => t.notice_proven,
         _ => return None,
     })
 }

@@ -33,6 +33,7 @@ texts! {
     nav_accounts: "Accounts", "アカウント";
     nav_sessions: "Sessions", "接続記録";
     nav_displays: "Displays", "画面";
+    nav_reach: "Reach", "到達性";
     nav_trace: "Trace", "証跡";
     nav_about: "About", "このラボについて";
     role_researcher: "Researcher", "研究者";
@@ -83,6 +84,8 @@ texts! {
     figure_sessions: "open sessions", "接続中のセッション";
     figure_memory: "MiB of {} granted", "MiB 割り当て済み（全 {} MiB）";
     figure_accounts: "active accounts", "有効なアカウント";
+    figure_proof: "reach", "到達性の検証";
+    figure_proof_ago: "proven {} ago", "{}前に検証";
     figure_quarantined: "things quarantined", "隔離中のもの";
 
     // Columns.
@@ -100,6 +103,52 @@ texts! {
     days: "{} d", "{} 日";
     hours: "{} h", "{} 時間";
     minutes: "{} min", "{} 分";
+    seconds: "{} s", "{} 秒";
+
+    // Reach.
+    reach_title: "Reach", "到達性";
+    reach_lead: "What may talk to what, proven from the rules, bridges, addresses and routes of the running kernel, beside what the templates allow.",
+        "稼働中のカーネルの規則・ブリッジ・アドレス・経路から、何が何と通信できるかを検証し、テンプレートが許可する範囲と照合した結果です。";
+    prove_now: "Prove now", "今すぐ検証";
+    proof_green: "Proven", "検証済み";
+    proof_red: "Differs", "相違あり";
+    proof_unproven: "Not proven", "未検証";
+    no_proof: "Nothing has been proven yet. It is done every minute, and after each change.",
+        "まだ検証されていません。検証は 1 分ごと、および変更のたびに行われます。";
+    no_proof_short: "not yet", "未実施";
+    notice_proven: "It was proven anew.", "改めて検証しました。";
+    proof_age: "since it was proven", "検証からの経過時間";
+    proof_cells: "cells of the matrix", "検証した組み合わせ";
+    proof_machines: "machines", "マシン";
+    proof_took: "seconds it took", "所要時間（秒）";
+    proof_at: "Proven at", "検証日時:";
+    proof_differences: "What differs", "相違点";
+    proof_doubts: "What could not be proven", "検証できなかった点";
+    proof_passing: "What was there at the first look and is gone", "最初の確認時に存在し、その後なくなった相違点";
+    proof_drifts: "Put right lately", "最近修復された変更";
+    proof_drifts_lead: "Somebody else changed this on the host, and the lab put it right. The trace keeps all of it.",
+        "ホスト上で第三者が行った変更を、ラボが元に戻しました。すべて証跡に残ります。";
+    proof_stand_ins: "Only a listener stands for:", "代替の待ち受けのみ（本来のサーバは未構築）:";
+    stand_in: "(stand-in)", "（代替）";
+    proof_open: "What gets through", "通信できる組み合わせ";
+    proof_nothing_open: "Nothing is allowed, and nothing gets through.",
+        "許可された通信はなく、通信できる組み合わせもありません。";
+    proof_closed: "What is closed", "遮断されている組み合わせ";
+    proof_closed_lead: "Nothing is allowed there and nothing gets through; grouped by the rule that decides.",
+        "許可されておらず、通信もできない組み合わせです。判定した規則ごとにまとめています。";
+    closed_cells: "{} cells", "{} 通り";
+    closed_senders: "{} senders", "送信元 {} 件";
+    closed_examples: "Such as", "例";
+    proof_left_out: "{} more lines are not shown; `nonstop reach prove` prints all.",
+        "ほか {} 行は表示していません。すべては `nonstop reach prove` で確認できます。";
+    cell_agrees: "As allowed", "許可どおり";
+    cell_differs: "Differs", "相違あり";
+    col_from: "From", "送信元";
+    col_traffic: "Traffic", "通信の種類";
+    col_allowed: "Allowed", "許可";
+    col_gets_through: "Gets through", "実際";
+    col_judged: "Verdict", "判定";
+    col_rule: "Decided by", "判定した規則";
 
     // Requests.
     requests_title: "Requests", "利用申請";

@@ -6,6 +6,7 @@ pub(crate) mod displays;
 pub(crate) mod environments;
 pub(crate) mod home;
 pub(crate) mod language;
+pub(crate) mod reach;
 pub(crate) mod recordings;
 pub(crate) mod requests;
 pub(crate) mod sessions;

@@ -236,6 +236,39 @@ fn view_grant(account: &str) -> Value {
     })
 }
 
+/// A proof that found something, with what a hostile name could look like.
+fn proof() -> Value {
+    let cell = |from: &str, to: &str, allowed: &str, reachable: &str, colour: &str| {
+        json!({
+            "from": from, "to": to, "stand_in": to == "intermediate/pcap", "what": "tcp",
+            "allowed": allowed, "reachable": reachable, "colour": colour,
+            "rule": "inet nonstop to_server: iifname . ip saddr @reach accept",
+        })
+    };
+    json!({
+        "colour": "red", "at": "2030-01-01T03:29:20Z", "took_ms": 412, "cells": 1260, "machines": 4,
+        "differences": [format!("unknown port {HOSTILE} on nsl00001")],
+        "not_proven": ["not evaluated: qdisc ingress on nsb00001"],
+        "passing": [{
+            "what": "set inet nonstop reach holds { nsb00002 . 10.77.0.18 }, which nobody wants",
+            "seen_at": "2030-01-01T03:29:20.100Z", "gone_by": "2030-01-01T03:29:20.900Z",
+        }],
+        "drifts": [{
+            "at": "2030-01-01T03:00:00Z",
+            "what": "address 10.5.5.1/24 was put on nsl00001; taken off",
+        }],
+        "open": [
+            cell("e1/analyst", "e2/analyst", "-", "tcp 22", "red"),
+            cell("e1/analyst", "intermediate/pcap", "tcp 80", "tcp 80", "green"),
+        ],
+        "closed": [{
+            "what": "arp", "rule": "bridge nonstop from_machine: drop", "cells": 12, "senders": 4,
+            "examples": ["e1/analyst → e2/analyst", "e2/analyst → host"],
+        }],
+        "stand_ins": ["airlock", "intermediate/pcap"], "left_out": 7,
+    })
+}
+
 fn requests() -> Value {
     let request = |id: &str, purpose: &str, state: Value| {
         let mut value = json!({
@@ -339,6 +372,7 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
         Request::RecordingStream { .. } => {
             reply("recording", recording(Some("2030-01-01T03:00:00Z")))
         }
+        Request::ReachProof => reply("proof", proof()),
         Request::TraceList { .. } => reply(
             "trace",
             json!([
@@ -362,6 +396,7 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
             json!({
                 "accounts": 3, "environments": 3, "machines": 2, "sessions": 1, "memory_mib": 2304,
                 "capacity_memory_mib": 12288, "quarantined": 0, "trace_rows": 3,
+                "proof": { "colour": "red", "at": "2030-01-01T03:29:20Z" },
             }),
         ),
         _ => return None,

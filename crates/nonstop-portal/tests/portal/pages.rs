@@ -20,11 +20,12 @@ const PAGES: [&str; 13] = [
     "/displays?all=1",
     "/about",
 ];
-const STAFF_PAGES: [&str; 7] = [
+const STAFF_PAGES: [&str; 8] = [
     "/accounts",
     "/accounts/new",
     "/accounts/bob",
     "/trace?verify=1",
+    "/reach",
     "/recordings",
     "/recordings/1?at=1",
     "/recordings/1?at=2&film=1",
@@ -50,6 +51,19 @@ fn pages_of_the_staff() {
     assert_snapshot!("request_to_decide", sato.get("/requests/r3").main());
     assert_snapshot!("accounts", sato.get("/accounts").main());
     assert_snapshot!("trace", sato.get("/trace?verify=1").main());
+}
+
+#[test]
+fn what_is_proven_of_reach_is_for_staff_and_shows_what_it_found_as_text() {
+    let world = World::new();
+    let (mut alice, mut sato) = (world.alice(), world.sato());
+    assert_snapshot!("reach", sato.get("/reach").main());
+    assert_snapshot!("reach_ja", world.sato().japanese().get("/reach").main());
+    assert!(!sato.get("/reach").body.contains("<script"));
+    assert_eq!(alice.get("/reach").status, 403);
+    assert!(!alice.get("/").body.contains("/reach"));
+    assert_eq!(sato.post("/reach", "/reach/prove", &[]).status, 303);
+    assert_eq!(world.daemon.done(), [("sato".to_string(), Request::ReachProve)]);
 }
 
 #[test]
