@@ -9,4 +9,5 @@ mod images;
 mod isolation;
 mod pair;
 mod portal;
+mod prove;
 mod recordings;
