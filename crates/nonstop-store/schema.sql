@@ -68,7 +68,8 @@ CREATE TABLE machines (
     password TEXT NOT NULL,
     prepared_generation INTEGER NOT NULL DEFAULT 0,
     desktop_port INTEGER CHECK (desktop_port BETWEEN 1 AND 65535),
-    seen_in TEXT,
+    seen_in TEXT, origin INTEGER CHECK (origin < generation), resume_generation INTEGER, resume_snapshot INTEGER
+    CHECK ((resume_snapshot IS NULL) = (resume_generation IS NULL)),
     UNIQUE (environment, role),
     UNIQUE (environment, position)
 ) STRICT;
@@ -125,6 +126,29 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_open ON sessions (account) WHERE closed_at IS NULL;
 
 CREATE UNIQUE INDEX slots_once ON environments (slot) WHERE state <> 'gone';
+
+CREATE TABLE snapshot_machines (
+    snapshot INTEGER NOT NULL REFERENCES snapshots (id),
+    machine INTEGER NOT NULL REFERENCES machines (id),
+    generation INTEGER NOT NULL CHECK (generation > 0),
+    origin INTEGER CHECK (origin < generation),
+    memory INTEGER NOT NULL CHECK (memory IN (0, 1)),
+    PRIMARY KEY (snapshot, machine)
+) STRICT;
+
+CREATE UNIQUE INDEX snapshot_names_once ON snapshots (environment, name) WHERE state <> 'deleted';
+
+CREATE TABLE snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    environment INTEGER NOT NULL REFERENCES environments (id),
+    name TEXT NOT NULL,
+    asked_by TEXT NOT NULL,
+    asked_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('taking', 'whole', 'failed', 'deleted')),
+    note TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE UNIQUE INDEX snapshots_one_at_a_time ON snapshots (environment) WHERE state = 'taking';
 
 CREATE TABLE trace (
     seq INTEGER PRIMARY KEY,

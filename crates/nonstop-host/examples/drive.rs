@@ -127,6 +127,9 @@ impl Lab {
             preparation: None,
             desktop: None,
             viewers: Vec::new(),
+            origin: None,
+            resume: None,
+            frozen: Vec::new(),
             seen_in: None,
         };
         (machine, segment)

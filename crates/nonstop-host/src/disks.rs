@@ -4,7 +4,12 @@
 //!
 //! `machines/m7/3/` is made as `machines/m7/.new-3/`, synced and renamed, and removed by way of
 //! `machines/m7/.old-3/`: a power cut leaves it whole, or partial and known as such. Each belongs
-//! to the uid of its machine's QEMU; others may pass `machines/` and `m7/` but not list them.
+//! to the uid of its machine's QEMU, but for the folder itself, in which only root makes things;
+//! others may pass `machines/` and `m7/` but not list them.
+
+mod kept;
+
+pub use kept::Listed;
 
 use crate::{HostError, access::open_to_others, firmware::Firmware};
 use jiff::Timestamp;
@@ -30,11 +35,15 @@ pub struct Disks {
 
 /// Below this much free space no overlay is made, so that database and trace can still grow.
 #[derive(Debug, thiserror::Error)]
-#[error("no space: {free_mib} MiB are free in {dir}, and {reserve_mib} MiB are kept in reserve")]
+#[error(
+    "no space: {free_mib} MiB are free in {dir}, {reserve_mib} MiB are kept in reserve, and \
+     this needs {needed_mib} MiB"
+)]
 struct NoSpace {
     dir: String,
     free_mib: u64,
     reserve_mib: u64,
+    needed_mib: u64,
 }
 
 /// Errors: an image that the firmware of `profile` cannot start.
@@ -93,7 +102,8 @@ impl Disks {
         self.machines.join(machine.to_string())
     }
 
-    fn generation(&self, machine: MachineId, generation: u32) -> PathBuf {
+    /// The folder of a machine's generation.
+    pub fn generation(&self, machine: MachineId, generation: u32) -> PathBuf {
         self.machine(machine).join(generation.to_string())
     }
 
@@ -129,7 +139,8 @@ impl Disks {
     }
 
     /// Makes the folder of `machine`'s generation exist: its overlay, backed by `image` in
-    /// `image_dir`, and fresh UEFI variables and an empty TPM where its profile has them.
+    /// `image_dir`, and fresh UEFI variables and an empty TPM where its profile has them; or all
+    /// of it from the generation that it is made from.
     ///
     /// Repeatable. A power cut leaves the whole folder, or a part that `observe` calls partial.
     /// Errors: the image does not start under the profile's firmware, there is no firmware here,
@@ -150,7 +161,7 @@ impl Disks {
         open_to_others(&self.machine(id)).map_err(|closed| closed.while_doing(doing()))?;
         let new = self.machine(id).join(format!(".new-{generation}"));
         let filled = || self.fill(&new, machine, image, image_dir);
-        let made = self.enough_space().and_then(|()| filled()).and_then(|()| {
+        let made = self.enough_space(0).and_then(|()| filled()).and_then(|()| {
             // What an earlier removal left must not hide behind the new one.
             remove_tree(&self.machine(id).join(format!(".old-{generation}")))?;
             fs::rename(&new, &target)?;
@@ -181,50 +192,31 @@ impl Disks {
         image: &ImageManifest,
         image_dir: &Path,
     ) -> Made {
-        let (profile, uid) = (machine.profile, machine.uid);
-        starts(profile, image)?;
+        let uid = machine.uid;
+        starts(machine.profile, image)?;
         remove_tree(new)?;
         DirBuilder::new().mode(0o700).create(new)?;
-        match &image.disk {
-            None => File::create(new.join(DISKLESS))?.sync_all()?,
-            Some(base) => {
-                let overlay = new.join(OVERLAY);
-                let qemu_img = Command::new("qemu-img")
-                    .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
-                    .arg(image_dir.join(&base.file))
-                    .arg(&overlay)
-                    .output()
-                    .map_err(|e| format!("qemu-img cannot be started: {e}"))?;
-                if !qemu_img.status.success() {
-                    return Err(String::from_utf8_lossy(&qemu_img.stderr).trim().into());
-                }
-                give(&overlay, 0o600, uid)?;
-            }
+        match machine.origin {
+            Some(origin) => self.fill_from(new, machine, image, origin)?,
+            None => fill_fresh(new, machine, image, image_dir)?,
         }
-        if profile.has_nvram() {
-            let nvram = new.join(NVRAM);
-            Firmware::of_host()?.fresh_variables(&nvram)?;
-            give(&nvram, 0o600, uid)?;
-        }
-        if profile.has_tpm() {
-            let tpm = new.join(TPM);
-            fs::create_dir(&tpm)?;
-            give(&tpm, 0o700, uid)?;
-        }
-        chown(new, Some(uid), Some(uid))?;
+        chown(new, None, Some(uid))?;
+        fs::set_permissions(new, Permissions::from_mode(0o750))?;
         Ok(sync(new)?)
     }
 
-    fn enough_space(&self) -> Made {
+    fn enough_space(&self, more_bytes: u64) -> Made {
         let stat = rustix::fs::statvfs(&self.machines)?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if free >= self.reserve_bytes {
+        let needed = self.reserve_bytes.saturating_add(more_bytes);
+        if free >= needed {
             return Ok(());
         }
         Err(Box::new(NoSpace {
             dir: self.machines.display().to_string(),
             free_mib: free >> 20,
             reserve_mib: self.reserve_bytes.div_ceil(1 << 20),
+            needed_mib: more_bytes.div_ceil(1 << 20),
         }))
     }
 
@@ -300,6 +292,43 @@ impl Disks {
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 type Made = Result<(), Cause>;
 
+/// Fills the folder of a generation that has nothing of any before.
+fn fill_fresh(
+    new: &Path,
+    machine: &DesiredMachine,
+    image: &ImageManifest,
+    image_dir: &Path,
+) -> Made {
+    let (profile, uid) = (machine.profile, machine.uid);
+    match &image.disk {
+        None => File::create(new.join(DISKLESS))?.sync_all()?,
+        Some(base) => {
+            let overlay = new.join(OVERLAY);
+            let qemu_img = Command::new("qemu-img")
+                .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+                .arg(image_dir.join(&base.file))
+                .arg(&overlay)
+                .output()
+                .map_err(|e| format!("qemu-img cannot be started: {e}"))?;
+            if !qemu_img.status.success() {
+                return Err(String::from_utf8_lossy(&qemu_img.stderr).trim().into());
+            }
+            give(&overlay, 0o600, uid)?;
+        }
+    }
+    if profile.has_nvram() {
+        let nvram = new.join(NVRAM);
+        Firmware::of_host()?.fresh_variables(&nvram)?;
+        give(&nvram, 0o600, uid)?;
+    }
+    if profile.has_tpm() {
+        let tpm = new.join(TPM);
+        fs::create_dir(&tpm)?;
+        give(&tpm, 0o700, uid)?;
+    }
+    Ok(())
+}
+
 /// Names and paths in a folder; none where there is no folder.
 fn entries(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let Some(listing) = absent_is_none(fs::read_dir(dir))? else { return Ok(Vec::new()) };
@@ -352,7 +381,7 @@ fn sync(dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use nonstop_model::{EnvironmentId, Power, image::ImageFile};
     use std::os::unix::fs::MetadataExt;
@@ -412,7 +441,7 @@ mod tests {
         }
     }
 
-    fn machine(generation: u32) -> DesiredMachine {
+    pub(crate) fn machine(generation: u32) -> DesiredMachine {
         // Other uids need root, as the daemon is; without it the overlay stays ours.
         let uid = if rustix::process::geteuid().is_root() {
             80_007
@@ -440,6 +469,9 @@ mod tests {
             preparation: None,
             desktop: None,
             viewers: Vec::new(),
+            origin: None,
+            resume: None,
+            frozen: Vec::new(),
             seen_in: None,
         }
     }
@@ -454,8 +486,9 @@ mod tests {
         let look = |path| fs::metadata(place.inside(path)).expect("there");
         let modes = ["machines", "machines/m7", "machines/m7/1", "machines/m7/1/disk.qcow2"]
             .map(|path| format!("{:o}", look(path).mode() & 0o7777));
-        assert_eq!(modes, ["711", "711", "700", "600"]);
-        assert_eq!(look("machines/m7/1").uid(), machine(1).uid);
+        assert_eq!(modes, ["711", "711", "750", "600"]);
+        assert_eq!(look("machines/m7/1").uid(), rustix::process::geteuid().as_raw());
+        assert_eq!(look("machines/m7/1").gid(), machine(1).uid);
         assert_eq!(look("machines/m7/1/disk.qcow2").uid(), machine(1).uid);
         let overlay = place.disks.overlay(MachineId(7), 1);
         assert_eq!(overlay, place.inside("machines/m7/1/disk.qcow2"));

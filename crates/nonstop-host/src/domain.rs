@@ -371,6 +371,9 @@ mod tests {
                 port: 3389,
             }),
             viewers: Vec::new(),
+            origin: None,
+            resume: None,
+            frozen: Vec::new(),
             seen_in: None,
         };
         domain_xml(&Guest {

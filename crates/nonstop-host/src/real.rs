@@ -11,11 +11,11 @@ use crate::{
     firmware::Firmware,
     gate::{Gate, GateConfig},
     images::Images,
-    libvirt::{LabMark, Libvirt, Wake},
+    libvirt::{Kept, LabMark, Libvirt, Wake},
     network::{Beside, Network},
     tpm::Tpms,
 };
-use nonstop_model::{ImageName, Lab, MachineId};
+use nonstop_model::{ImageName, Lab, MachineId, Memory};
 use nonstop_plan::{DesiredMachine, HostRun, Observed, Step};
 use std::{os::fd::OwnedFd, sync::Arc};
 use tracing::info;
@@ -119,6 +119,38 @@ impl RealHost {
         })
     }
 
+    /// Keeps the memory of a paused guest, and ends it; its TPM ends with it.
+    fn save_machine(&self, machine: MachineId, memory: Memory) -> Result<(), HostError> {
+        // Waits for a try that an earlier daemon began.
+        self.libvirt.pause_machine(machine)?;
+        if self.libvirt.runs(machine)? {
+            let file = self.disks.begin_memory(machine, memory)?;
+            self.libvirt.save_machine(machine, &file)?;
+        }
+        self.tpms.end(machine)?;
+        self.disks.finish_memory(machine, memory)
+    }
+
+    fn restore_machine(&self, machine: &DesiredMachine, memory: Memory) -> Result<(), HostError> {
+        let (folder, manifest) = self.images.verified(&machine.image, &machine.image_digest)?;
+        let (id, generation) = (machine.id, machine.generation);
+        if machine.profile.has_tpm() && !self.libvirt.runs(id)? {
+            self.tpms.start(id, machine.uid, &self.disks.tpm(id, generation))?;
+        }
+        let kept = Kept {
+            file: &self.disks.memory(id, memory),
+            from: &self.disks.generation(id, memory.generation),
+            to: &self.disks.generation(id, generation),
+        };
+        self.libvirt.restore_machine(machine, &manifest, &folder, &kept).inspect_err(|_| {
+            if matches!(self.libvirt.runs(id), Ok(false))
+                && let Err(e) = self.tpms.end(id)
+            {
+                tracing::warn!("{}: {:?}", e.doing, e.source);
+            }
+        })
+    }
+
     /// Ends a TPM that a crash left without its guest, before what it keeps goes.
     fn end_tpm_of(&self, machine: MachineId) -> Result<(), HostError> {
         // An older generation goes while the guest runs on the next.
@@ -157,6 +189,7 @@ impl Host for RealHost {
         let gate = self.gate.observe()?;
         let firewall = self.firewall.observe()?;
         let disks = self.disks.observe()?;
+        let kept = self.disks.kept()?;
         let listing = self.libvirt.observe()?;
         let drift = self.network.look(Beside {
             segments: &listing.segments.keys().cloned().collect(),
@@ -168,9 +201,12 @@ impl Host for RealHost {
             run: self.run.clone(),
             segments: listing.segments,
             machines: listing.machines,
+            paused: listing.paused,
             ended: listing.ended,
             displays: self.displays.observe(),
             disks,
+            memory: kept.memory,
+            bytes: kept.bytes,
             firewall,
             gate,
         })
@@ -209,6 +245,14 @@ impl Host for RealHost {
             }
             Step::CreateDisk { machine } => self.create_disk(machine)?,
             Step::StartMachine { machine } => self.start_machine(machine)?,
+            Step::PauseMachine { machine, room_mib, .. } => {
+                self.disks.room_for(*machine, *room_mib)?;
+                self.libvirt.pause_machine(*machine)?;
+            }
+            Step::SaveMachine { machine, memory } => self.save_machine(*machine, *memory)?,
+            Step::RestoreMachine { machine, memory } => self.restore_machine(machine, *memory)?,
+            Step::ResumeMachine { machine } => self.libvirt.resume_machine(*machine)?,
+            Step::DropMemory { machine, memory } => self.disks.drop_memory(*machine, *memory)?,
             Step::ResetMachine { machine } => self.libvirt.reset_machine(*machine)?,
             Step::PrepareMachine { machine } => {
                 let Some((user, password)) = &machine.preparation else {

@@ -5,10 +5,10 @@
 //! order, as those of [`crate::RealHost`].
 
 use crate::{Host, HostError, Outcome};
-use nonstop_model::{MachineId, Segment, SegmentName};
+use nonstop_model::{MachineId, Memory, Segment, SegmentName};
 use nonstop_plan::{
     Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay, ObservedMachine,
-    ObservedSegment, Step,
+    ObservedSegment, Saved, Step,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +31,15 @@ pub enum Cut {
 #[error("the power was cut")]
 struct PowerCut;
 
+/// What a step does not do, and says so.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Dark(#[from] PowerCut),
+    #[error("{0}")]
+    Refused(&'static str),
+}
+
 /// A simulated host.
 #[derive(Debug, Default)]
 pub struct SimHost(Mutex<World>);
@@ -43,6 +52,10 @@ struct World {
     dark: bool,
     volatile: Volatile,
     disks: BTreeMap<(MachineId, u32), SimDisk>,
+    memory: BTreeMap<(MachineId, Memory), SimMemory>,
+    /// Disks that nothing may write to any more, because others were made from them.
+    bearing: BTreeSet<(MachineId, u32)>,
+    no_room: bool,
     made: u64,
     quarantined: Vec<(MachineId, u32)>,
 }
@@ -52,11 +65,22 @@ struct World {
 struct Volatile {
     segments: BTreeSet<SegmentName>,
     machines: BTreeMap<MachineId, ObservedMachine>,
+    /// What each guest has in its memory: a number that differs for each that boots.
+    minds: BTreeMap<MachineId, u64>,
+    paused: BTreeSet<MachineId>,
     answering: BTreeSet<MachineId>,
     ended: BTreeMap<MachineId, EndReason>,
     firewall: FirewallState,
     gate: GateState,
     displays: BTreeMap<MachineId, ObservedDisplay>,
+}
+
+/// Memory that is kept: of which guest, and how far its file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SimMemory {
+    mind: u64,
+    state: Saved,
+    written: bool,
 }
 
 /// What a guest has written: `serial` differs for each disk that was ever made.
@@ -74,6 +98,24 @@ impl World {
             display.attached &= self.volatile.machines.contains_key(machine);
         }
         displays
+    }
+
+    fn start(&mut self, id: MachineId, seen: ObservedMachine, mind: u64, paused: bool) {
+        let (volatile, key) = (&mut self.volatile, (id, seen.generation));
+        assert!(!self.bearing.contains(&key), "{id} writes to what others were made from");
+        volatile.machines.insert(id, seen);
+        volatile.minds.insert(id, mind);
+        if paused {
+            volatile.paused.insert(id);
+        }
+    }
+
+    /// The guest is not there any more.
+    fn end(&mut self, id: MachineId) {
+        self.volatile.machines.remove(&id);
+        self.volatile.minds.remove(&id);
+        self.volatile.paused.remove(&id);
+        self.volatile.answering.remove(&id);
     }
 
     /// One effect: does `f` unless the power is cut before it, and fails if it is cut after it.
@@ -132,14 +174,14 @@ impl SimHost {
     /// The guest powers itself off.
     pub fn guest_powers_off(&self, machine: MachineId) {
         let mut world = self.world();
-        world.volatile.machines.remove(&machine);
+        world.end(machine);
         world.volatile.ended.insert(machine, EndReason::Shutdown);
     }
 
     /// The machine's QEMU is killed.
     pub fn qemu_dies(&self, machine: MachineId) {
         let mut world = self.world();
-        world.volatile.machines.remove(&machine);
+        world.end(machine);
         world.volatile.ended.insert(machine, EndReason::Crashed);
     }
 
@@ -156,6 +198,23 @@ impl SimHost {
     /// A person opens a session at the gateway.
     pub fn logs_in(&self, uid: u32) {
         self.world().volatile.gate.sessions.insert(uid);
+    }
+
+    /// What is in the memory of `machine`'s guest while it runs on: another number for each boot.
+    pub fn mind(&self, machine: MachineId) -> Option<u64> {
+        let world = self.world();
+        let stands = world.volatile.paused.contains(&machine);
+        world.volatile.minds.get(&machine).copied().filter(|_| !stands)
+    }
+
+    /// Memory that is kept, whole or not.
+    pub fn kept(&self) -> BTreeMap<(MachineId, Memory), Saved> {
+        self.world().memory.iter().map(|(key, memory)| (*key, memory.state)).collect()
+    }
+
+    /// Whether the disk has no room for anybody's memory.
+    pub fn has_no_room(&self, none: bool) {
+        self.world().no_room = none;
     }
 
     /// Serial numbers of the disks that are whole: a disk that is made anew has another.
@@ -184,9 +243,12 @@ impl Host for SimHost {
             run: HostRun(world.run.to_string()),
             segments: world.volatile.segments.iter().map(whole).collect(),
             machines: world.volatile.machines.clone(),
+            paused: world.volatile.paused.clone(),
             ended,
             displays: world.displays(),
             disks: world.disks.iter().map(|(key, disk)| (*key, disk.state)).collect(),
+            memory: world.memory.iter().map(|(key, memory)| (*key, memory.state)).collect(),
+            bytes: world.disks.keys().map(|key| (*key, 1 << 20)).collect(),
             firewall: world.volatile.firewall.clone(),
             gate: world.volatile.gate.clone(),
         })
@@ -202,7 +264,7 @@ impl Host for SimHost {
     }
 }
 
-fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
+fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
     match step {
         Step::LoadFirewall => world.effect(|w| {
             w.volatile.firewall = FirewallState { current: true, grants: BTreeMap::new() };
@@ -236,17 +298,15 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
         Step::ShutdownMachine { machine } => {
             // This guest obeys, but takes until the next observation.
             world.effect(|w| {
-                if w.volatile.machines.remove(machine).is_some() {
+                if w.volatile.machines.contains_key(machine) {
+                    w.end(*machine);
                     w.volatile.ended.insert(*machine, EndReason::Shutdown);
                 }
             })?;
             return Ok(Outcome::NotYet);
         }
         Step::StopMachine { machine } => {
-            world.effect(|w| {
-                w.volatile.machines.remove(machine);
-                w.volatile.answering.remove(machine);
-            })?;
+            world.effect(|w| w.end(*machine))?;
         }
         Step::RemoveSegment { segment } => {
             world.effect(|w| {
@@ -268,6 +328,8 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
             })?;
             world.effect(|w| {
                 w.disks.remove(&key);
+                w.bearing.remove(&key);
+                w.memory.retain(|(m, memory), _| (*m, memory.generation) != key);
             })?;
         }
         Step::CreateSegment { segment: Segment { name: segment, .. }, .. }
@@ -279,6 +341,16 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
         Step::CreateDisk { machine } => {
             let key = (machine.id, machine.generation);
             if !world.disks.get(&key).is_some_and(|disk| disk.state == Disk::Whole) {
+                if let Some(origin) = machine.origin.map(|origin| (machine.id, origin)) {
+                    let below = world.disks.get(&origin);
+                    assert!(
+                        below.is_some_and(|d| d.state == Disk::Whole),
+                        "nothing to make it from"
+                    );
+                    world.effect(|w| {
+                        w.bearing.insert(origin);
+                    })?;
+                }
                 world.effect(|w| {
                     w.made += 1;
                     let serial = w.made;
@@ -303,9 +375,45 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
                 generation: machine.generation,
             };
             world.effect(|w| {
-                w.volatile.machines.insert(machine.id, started);
+                w.made += 1;
+                let mind = w.made;
+                w.start(machine.id, started, mind, false);
             })?;
         }
+        Step::PauseMachine { .. } if world.no_room => return Err(Failed::Refused("no space")),
+        Step::PauseMachine { machine, .. } => world.effect(|w| {
+            if w.volatile.machines.contains_key(machine) {
+                w.volatile.paused.insert(*machine);
+            }
+        })?,
+        Step::SaveMachine { machine, memory } => save(world, *machine, *memory)?,
+        Step::RestoreMachine { machine, memory } => {
+            if world.volatile.machines.contains_key(&machine.id) {
+                world.effect(|w| {
+                    w.volatile.paused.insert(machine.id);
+                })?;
+                return Ok(Outcome::Done);
+            }
+            let key = (machine.id, machine.generation);
+            let kept = world.memory.get(&(machine.id, *memory)).copied();
+            let kept = kept.filter(|kept| kept.state == Saved::Whole);
+            let kept = kept.ok_or(Failed::Refused("its memory is not there"))?;
+            let whole = world.disks.get(&key).is_some_and(|disk| disk.state == Disk::Whole);
+            assert!(whole, "restored on a disk that is not whole");
+            let on = |s| world.volatile.segments.contains(&s);
+            assert!(machine.segments().all(on), "restored without a bridge");
+            let seen = ObservedMachine {
+                environment: machine.environment,
+                generation: machine.generation,
+            };
+            world.effect(|w| w.start(machine.id, seen, kept.mind, true))?;
+        }
+        Step::ResumeMachine { machine } => world.effect(|w| {
+            w.volatile.paused.remove(machine);
+        })?,
+        Step::DropMemory { machine, memory } => world.effect(|w| {
+            w.memory.remove(&(*machine, *memory));
+        })?,
         Step::ResetMachine { .. } => world.effect(|_| ())?,
         Step::PrepareMachine { machine } => {
             // A guest answers at the second try.
@@ -345,4 +453,34 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, PowerCut> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Written, ended and made known as whole: three effects, as on a real host.
+fn save(world: &mut World, machine: MachineId, memory: Memory) -> Result<(), Failed> {
+    let key = (machine, memory);
+    if world.volatile.machines.contains_key(&machine) {
+        assert!(world.volatile.paused.contains(&machine), "{machine} is kept while it runs");
+        let mind = world.volatile.minds[&machine];
+        let begun = SimMemory { mind, state: Saved::Begun, written: false };
+        world.effect(|w| {
+            w.memory.insert(key, begun);
+        })?;
+        world.effect(|w| {
+            w.end(machine);
+            w.memory.insert(key, SimMemory { written: true, ..begun });
+        })?;
+    }
+    match world.memory.get(&key).copied() {
+        Some(kept) if kept.state == Saved::Whole || kept.written => world.effect(|w| {
+            w.memory.insert(key, SimMemory { state: Saved::Whole, ..kept });
+        })?,
+        Some(_) => {
+            world.effect(|w| {
+                w.memory.remove(&key);
+            })?;
+            return Err(Failed::Refused("it was interrupted"));
+        }
+        None => return Err(Failed::Refused("its guest ended before")),
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use crate::{
     image::ImageName,
     lab::MACHINE_UIDS,
     network::{Segment, Slot},
+    snapshot::Memory,
     template::{EnvironmentTemplate, MachineRole, TemplateName},
     time::Period,
 };
@@ -121,6 +122,10 @@ pub struct Machine {
     pub vcpus: u8,
     /// Which generation of what the guest can write it runs on, from 1.
     pub generation: u32,
+    /// The generation that its disk was made from; None where that is the image.
+    pub origin: Option<u32>,
+    /// The memory that its guest goes on with once it is there; None once it does.
+    pub resume: Option<Memory>,
     /// Whether it should run.
     pub power: Power,
     /// Until when the guest may shut down by itself once `power` is off.

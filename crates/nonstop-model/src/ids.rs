@@ -60,6 +60,7 @@ id!(AccountId, 'a', "an account");
 id!(RequestId, 'r', "a request");
 id!(EnvironmentId, 'e', "an environment");
 id!(MachineId, 'm', "a machine");
+id!(SnapshotId, 's', "a snapshot");
 
 #[cfg(test)]
 mod tests {

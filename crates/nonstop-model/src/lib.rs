@@ -14,6 +14,7 @@ pub mod limits;
 pub mod network;
 pub mod profile;
 pub mod reach;
+pub mod snapshot;
 pub mod template;
 pub mod time;
 pub mod yaml;
@@ -23,12 +24,13 @@ pub use data_domain::{DataDomain, Server};
 pub use environment::{
     Environment, EnvironmentState, Machine, Password, Power, Request, RequestState,
 };
-pub use ids::{AccountId, EnvironmentId, MachineId, RequestId};
+pub use ids::{AccountId, EnvironmentId, MachineId, RequestId, SnapshotId};
 pub use image::{ImageManifest, ImageName};
 pub use lab::Lab;
 pub use limits::Limits;
 pub use network::{Mac, Segment, SegmentKind, SegmentName, Slot};
 pub use profile::MachineProfile;
 pub use reach::{ConnectionLimit, NetworkLimits, Protocol, ReachTarget};
+pub use snapshot::{Frozen, Memory, Snapshot, SnapshotName, SnapshotState, SnapshottedMachine};
 pub use template::{EnvironmentTemplate, MachineRole, RdpPolicy, RevertPolicy, TemplateName};
 pub use time::Period;

@@ -1,11 +1,13 @@
 //! What an observation teaches about intent: a guest that powered itself off should stay off,
-//! one that a power cut of the host or a dead QEMU took away should come back.
+//! one that a power cut of the host or a dead QEMU took away should come back. And whether a
+//! snapshot is whole.
 
 use crate::{
     desired::{Desired, Phase},
     observed::{EndReason, Observed},
+    snapshots,
 };
-use nonstop_model::{MachineId, Power};
+use nonstop_model::{MachineId, Power, SnapshotId};
 
 /// Something to record before planning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,12 @@ pub enum Fact {
     PoweredOff(MachineId),
     /// Its QEMU died; it will be started again.
     Crashed(MachineId),
+    /// Everything that the snapshot names is at rest: it can be returned to.
+    Taken(SnapshotId),
+    /// The snapshot cannot be taken any more.
+    NotTaken(SnapshotId, &'static str),
+    /// The memory that the machine was to go on with is not there: it boots.
+    NothingToResume(MachineId),
 }
 
 /// What stands for the host's run once a machine was asked to power off: whatever its guest does
@@ -30,10 +38,12 @@ pub const ASKED_OFF: &str = "asked-off";
 pub fn absorb(desired: &Desired, observed: &Observed) -> Vec<Fact> {
     // What has ended is stopped by us, whatever its machines were wanted to do.
     let live = desired.environments.values().filter(|e| e.phase == Phase::Live);
-    let machines = live.flat_map(|e| &e.machines);
-    machines
-        .filter(|m| m.seen_in.as_deref() != Some(ASKED_OFF))
-        .filter_map(|m| {
+    let of_snapshots = live.clone().flat_map(|e| snapshots::facts(e, observed));
+    // One whose memory we keep was ended by us, though the daemon may have died over it.
+    let machines =
+        live.flat_map(|e| e.machines.iter().filter(|m| !snapshots::is_kept(e, m, observed)));
+    let of_machines =
+        machines.filter(|m| m.seen_in.as_deref() != Some(ASKED_OFF)).filter_map(|m| {
             let seen_in_this_run = m.seen_in.as_deref() == Some(observed.run.0.as_str());
             let runs = observed.machines.get(&m.id).map(|seen| seen.generation == m.generation);
             match (runs, observed.ended.get(&m.id)) {
@@ -46,6 +56,6 @@ pub fn absorb(desired: &Desired, observed: &Observed) -> Vec<Fact> {
                 (None, Some(EndReason::Shutdown)) => Some(Fact::PoweredOff(m.id)),
                 (None, None) => seen_in_this_run.then_some(Fact::PoweredOff(m.id)),
             }
-        })
-        .collect()
+        });
+    of_machines.chain(of_snapshots).collect()
 }

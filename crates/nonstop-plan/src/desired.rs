@@ -3,8 +3,8 @@
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, EnvironmentId, ImageName, Limits, MachineId, MachineProfile, MachineRole,
-    Password, Power, PublicKey, ReachTarget, Segment, SegmentKind, SegmentName,
+    AccountName, EnvironmentId, Frozen, ImageName, Limits, MachineId, MachineProfile, MachineRole,
+    Memory, Password, Power, PublicKey, ReachTarget, Segment, SegmentKind, SegmentName, SnapshotId,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -75,11 +75,34 @@ pub struct DesiredEnvironment {
     pub until: Timestamp,
     /// When its disks go; None before its end.
     pub destroy_at: Option<Timestamp>,
+    /// The snapshot that is being taken.
+    pub taking: Option<Take>,
     /// Its machines.
     pub machines: Vec<DesiredMachine>,
 }
 
+/// A snapshot that is being taken: of all its machines at one time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Take {
+    /// Which.
+    pub snapshot: SnapshotId,
+    /// Its machines, and of each whether its guest ran when it was asked for.
+    pub machines: BTreeMap<MachineId, bool>,
+}
+
+impl Take {
+    /// Whether the memory of `machine` belongs to it.
+    pub fn saves(&self, machine: MachineId) -> bool {
+        self.machines.get(&machine) == Some(&true)
+    }
+}
+
 impl DesiredEnvironment {
+    /// The snapshot that is being taken of `machine`.
+    pub fn taking(&self, machine: MachineId) -> Option<&Take> {
+        self.taking.as_ref().filter(|take| take.machines.contains_key(&machine))
+    }
+
     /// The segments that its machines have cards on.
     pub fn segments(&self) -> BTreeSet<SegmentName> {
         self.machines.iter().flat_map(DesiredMachine::segments).collect()
@@ -157,6 +180,12 @@ pub struct DesiredMachine {
     pub vcpus: u8,
     /// The generation of what it can write.
     pub generation: u32,
+    /// The frozen generation that it was made from; None where that is the image.
+    pub origin: Option<u32>,
+    /// The memory that the guest goes on with, instead of booting; None once it does.
+    pub resume: Option<Memory>,
+    /// Earlier generations that are kept.
+    pub frozen: Vec<Frozen>,
     /// Whether it should run.
     pub power: Power,
     /// Until when the guest may shut down by itself once `power` is off.

@@ -7,15 +7,17 @@ mod absorb;
 mod desired;
 mod observed;
 mod planner;
+mod snapshots;
 mod step;
 
 pub use absorb::{ASKED_OFF, Fact, absorb};
 pub use desired::{
-    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase, Viewer, ViewerKind,
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase, Take, Viewer,
+    ViewerKind,
 };
 pub use observed::{
     Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay, ObservedMachine,
-    ObservedSegment,
+    ObservedSegment, Saved,
 };
 pub use planner::{Grants, Plan, link_grant, names, plan, port_grant, reach_grant, wanted_grants};
 pub use step::{Grant, SegmentHost, Step};

@@ -4,7 +4,7 @@ use crate::{
     desired::{AccountGate, ViewerKind},
     step::Grant,
 };
-use nonstop_model::{AccountName, EnvironmentId, MachineId, SegmentName};
+use nonstop_model::{AccountName, EnvironmentId, MachineId, Memory, SegmentName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -21,12 +21,18 @@ pub struct Observed {
     pub segments: BTreeMap<SegmentName, ObservedSegment>,
     /// Running guests.
     pub machines: BTreeMap<MachineId, ObservedMachine>,
+    /// Those of them whose processors stand still, but for a full disk.
+    pub paused: BTreeSet<MachineId>,
     /// How guests ended that we heard of since the last observation.
     pub ended: BTreeMap<MachineId, EndReason>,
     /// Displays that are served.
     pub displays: BTreeMap<MachineId, ObservedDisplay>,
     /// What guests have written, by machine and generation.
     pub disks: BTreeMap<(MachineId, u32), Disk>,
+    /// Memory of guests that is kept beside them.
+    pub memory: BTreeMap<(MachineId, Memory), Saved>,
+    /// Bytes that each generation takes on the disk, its memory included.
+    pub bytes: BTreeMap<(MachineId, u32), u64>,
     /// nft tables and what they let through.
     pub firewall: FirewallState,
     /// What sshd sees.
@@ -78,6 +84,15 @@ pub enum Disk {
     Whole,
     /// Left by an interrupted creation or removal.
     Partial,
+}
+
+/// The memory of a guest on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    /// Being written, or left by an interruption of that.
+    Begun,
+    /// Whole.
+    Whole,
 }
 
 /// What nft holds of ours.

@@ -9,6 +9,7 @@ use crate::{
         AccountGate, Desired, DesiredEnvironment, DesiredMachine, Phase, Viewer, ViewerKind,
     },
     observed::{Disk, Observed},
+    snapshots,
     step::{Grant, SegmentHost, Step},
 };
 use jiff::Timestamp;
@@ -329,7 +330,9 @@ fn build(
     for machine in &environment.machines {
         let runs = observed.machines.get(&machine.id);
         let whole = machine.segments().all(|name| is_whole(observed, &name));
-        if machine.power == Power::Off && runs.is_some() {
+        if environment.taking(machine.id).is_some() && whole {
+            continue;
+        } else if machine.power == Power::Off && runs.is_some() {
             plan.wake(machine.force_off_at.max(now));
             queue.push(power_off(machine, now));
         } else if runs.is_some_and(|seen| !whole || seen.generation != machine.generation) {
@@ -344,9 +347,12 @@ fn build(
         }
     }
     for ((machine, generation), disk) in disks_of(environment, observed) {
-        let current =
-            environment.machines.iter().any(|m| (m.id, m.generation) == (machine, generation));
-        if !current || disk == Disk::Partial {
+        let of = |m: &&DesiredMachine| m.id == machine;
+        let owner = environment.machines.iter().find(of);
+        let current = owner.is_some_and(|m| m.generation == generation);
+        let frozen = owner.is_some_and(|m| m.frozen.iter().any(|f| f.generation == generation));
+        // One that is frozen cannot be made again.
+        if !frozen && (!current || disk == Disk::Partial) {
             queue.push(Step::DestroyDisk { machine, generation });
         }
     }
@@ -365,18 +371,36 @@ fn build(
             queue.push(Step::CreateDisk { machine: machine.clone() });
         }
     }
-    for machine in environment.machines.iter().filter(|m| m.power == Power::On) {
+    snapshots::drop_memory(queue, environment, observed);
+    snapshots::take(queue, environment, observed);
+    let mut paused = Vec::new();
+    let on = |m: &&DesiredMachine| m.power == Power::On && environment.taking(m.id).is_none();
+    for machine in environment.machines.iter().filter(on) {
         match observed.machines.get(&machine.id) {
             Some(_) if !stopped.contains(&machine.id) => {
-                if machine.reset_pending {
+                if let Some(memory) = machine.resume {
+                    // An interruption left it so; what is to be known of it is not recorded yet.
+                    queue.push(Step::RestoreMachine { machine: machine.clone(), memory });
+                    paused.push(machine.id);
+                } else if observed.paused.contains(&machine.id) {
+                    paused.push(machine.id);
+                } else if machine.reset_pending {
                     queue.push(Step::ResetMachine { machine: machine.id });
                 } else if machine.preparation.is_some() {
                     queue.push(Step::PrepareMachine { machine: machine.clone() });
                 }
             }
-            _ => queue.push(Step::StartMachine { machine: machine.clone() }),
+            _ => match machine.resume {
+                Some(memory) => {
+                    queue.push(Step::RestoreMachine { machine: machine.clone(), memory });
+                    paused.push(machine.id);
+                }
+                None => queue.push(Step::StartMachine { machine: machine.clone() }),
+            },
         }
     }
+    // After all have been started, so that what they had open between them goes on.
+    queue.extend(paused.into_iter().map(|machine| Step::ResumeMachine { machine }));
 }
 
 /// Serves the displays, before the guests start, so that a client sees them from the firmware on.
@@ -396,7 +420,9 @@ fn show(
             first.push(Step::OpenDisplay { machine: id });
         }
         let starts = queue.iter().position(|step| match step {
-            Step::StartMachine { machine } => machine.id == id,
+            Step::StartMachine { machine } | Step::RestoreMachine { machine, .. } => {
+                machine.id == id
+            }
             _ => false,
         });
         let stops = queue.contains(&Step::StopMachine { machine: id });

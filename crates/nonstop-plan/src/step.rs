@@ -2,7 +2,8 @@
 
 use crate::desired::{AccountGate, DesiredMachine, Viewer};
 use nonstop_model::{
-    AccountName, EnvironmentId, MachineId, NetworkLimits, Protocol, Segment, SegmentName,
+    AccountName, EnvironmentId, MachineId, Memory, NetworkLimits, Protocol, Segment, SegmentName,
+    SnapshotId,
     network::{DESKTOP_NET, RDP_PORT},
 };
 use serde::Serialize;
@@ -172,7 +173,8 @@ pub enum Step {
         /// What its DNS answers: the servers that they reach, and nothing else.
         names: BTreeMap<String, Ipv4Addr>,
     },
-    /// Make the overlay of a machine's generation, backed by its image.
+    /// Make the overlay of a machine's generation, backed by its image or by a generation that is
+    /// frozen with it.
     CreateDisk {
         /// Of which machine.
         machine: DesiredMachine,
@@ -181,6 +183,41 @@ pub enum Step {
     StartMachine {
         /// Which.
         machine: DesiredMachine,
+    },
+    /// Stop the guest's processors, if the disk has room for its memory.
+    PauseMachine {
+        /// Which.
+        machine: MachineId,
+        /// For which snapshot.
+        snapshot: SnapshotId,
+        /// How much memory is going to be kept, of all guests that are paused with it.
+        room_mib: u64,
+    },
+    /// Keep the memory of a paused guest, and end it.
+    SaveMachine {
+        /// Which.
+        machine: MachineId,
+        /// Where.
+        memory: Memory,
+    },
+    /// Start the guest where its memory was kept, its processors standing still.
+    RestoreMachine {
+        /// Which.
+        machine: DesiredMachine,
+        /// Where.
+        memory: Memory,
+    },
+    /// Let the guest's processors run on.
+    ResumeMachine {
+        /// Which.
+        machine: MachineId,
+    },
+    /// Delete kept memory.
+    DropMemory {
+        /// Whose.
+        machine: MachineId,
+        /// Which.
+        memory: Memory,
     },
     /// Reset the guest as by its button.
     ResetMachine {
@@ -255,12 +292,32 @@ impl fmt::Display for Step {
             Step::CreateSegment { segment, .. } => {
                 write!(f, "create segment {} ({})", segment.name, segment.net)
             }
-            Step::CreateDisk { machine: m } => {
-                write!(f, "create generation {} of {} from image {}", m.generation, m.id, m.image)
-            }
+            Step::CreateDisk { machine: m } => match m.origin {
+                None => {
+                    write!(
+                        f,
+                        "create generation {} of {} from image {}",
+                        m.generation, m.id, m.image
+                    )
+                }
+                Some(origin) => {
+                    write!(f, "create generation {} of {} from {origin}", m.generation, m.id)
+                }
+            },
             Step::StartMachine { machine: m } => {
                 let segments: Vec<String> = m.segments().map(Into::into).collect();
                 write!(f, "start {} on {}", m.id, segments.join(", "))
+            }
+            Step::PauseMachine { machine, .. } => write!(f, "pause {machine}"),
+            Step::SaveMachine { machine, memory } => {
+                write!(f, "keep the memory of {machine} for {}", memory.snapshot)
+            }
+            Step::RestoreMachine { machine: m, memory } => {
+                write!(f, "start {} from its memory of {}", m.id, memory.snapshot)
+            }
+            Step::ResumeMachine { machine } => write!(f, "let {machine} run on"),
+            Step::DropMemory { machine, memory } => {
+                write!(f, "drop the memory of {machine} that was kept for {}", memory.snapshot)
             }
             Step::ResetMachine { machine } => write!(f, "reset {machine}"),
             Step::PrepareMachine { machine: m } => write!(f, "set the password of {}", m.id),

@@ -52,6 +52,9 @@ fn machine(id: MachineId, networks: &[SegmentKind]) -> DesiredMachine {
         preparation: None,
         desktop: None,
         viewers: Vec::new(),
+        origin: None,
+        resume: None,
+        frozen: Vec::new(),
         seen_in: None,
     }
 }
@@ -74,6 +77,7 @@ fn wanted() -> Desired {
         from: at(0),
         until: at(1000),
         destroy_at: None,
+        taking: None,
         machines: vec![
             machine(DEBUGGER, &[SegmentKind::Access, SegmentKind::Link]),
             machine(DEBUGGEE, &[SegmentKind::Link]),

@@ -16,6 +16,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../migrations/0001_lab.sql")),
         M::up(include_str!("../migrations/0002_pool.sql")),
         M::up(include_str!("../migrations/0003_desktops.sql")),
+        M::up(include_str!("../migrations/0004_snapshots.sql")),
     ])
 }
 

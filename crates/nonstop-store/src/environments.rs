@@ -188,6 +188,9 @@ impl Write<'_> {
         if changed == 0 {
             return Err(StoreError::Ended(id));
         }
+        for snapshot in self.snapshots(Some(id))? {
+            self.snapshot_failed(snapshot.id, "the environment ended")?;
+        }
         self.trace("environment.end", &id, json!({ "destroy_at": destroy_at }))
     }
 

@@ -1,6 +1,8 @@
 //! What can go wrong with the database.
 
-use nonstop_model::{AccountName, EnvironmentId, MachineId, RequestId, capacity::Full};
+use nonstop_model::{
+    AccountName, EnvironmentId, MachineId, MachineRole, RequestId, SnapshotName, capacity::Full,
+};
 use std::path::PathBuf;
 
 /// A transaction that was not done; nothing of it remains.
@@ -70,6 +72,29 @@ pub enum StoreError {
     /// All places at a display are taken.
     #[error("no more can look at the display of {0} at once")]
     NoPlace(MachineId),
+    /// There is no such snapshot.
+    #[error("environment {0} has no snapshot `{1}`")]
+    NoSnapshot(EnvironmentId, SnapshotName),
+    /// A name is given once at a time.
+    #[error("there is a snapshot `{0}` already")]
+    SnapshotNameTaken(SnapshotName),
+    /// Machines wait while a snapshot is taken.
+    #[error("the snapshot `{0}` is being taken")]
+    BeingTaken(SnapshotName),
+    /// The template allows no more.
+    #[error("the {role} has {at_most} snapshots, and no more are kept of one machine here")]
+    TooManySnapshots {
+        /// Which machine.
+        role: MachineRole,
+        /// How many.
+        at_most: u8,
+    },
+    /// What it was made from was made from too much.
+    #[error("the {0} stands on too many earlier states, of deleted snapshots too")]
+    TooManyFrozen(MachineRole),
+    /// It is on its way back to an earlier one.
+    #[error("the {0} is just going back to a snapshot")]
+    Returning(MachineRole),
     /// The lab has no room.
     #[error(transparent)]
     Full(#[from] Full),

@@ -13,6 +13,7 @@ mod machines;
 mod recordings;
 mod requests;
 mod sessions;
+mod snapshots;
 mod trace;
 
 pub use accounts::{NewAccount, NewKey};
@@ -23,4 +24,5 @@ pub use error::StoreError;
 pub use recordings::Recording;
 pub use requests::NewRequest;
 pub use sessions::{NewSession, Session};
+pub use snapshots::MOST_FROZEN;
 pub use trace::{TraceRow, Verification};

@@ -4,8 +4,8 @@ use crate::{Grant, Read, StoreError, Write, codec};
 use jiff::Timestamp;
 use nonstop_model::lab::{LAST_MACHINE_UID, MACHINE_UIDS};
 use nonstop_model::{
-    EnvironmentId, EnvironmentTemplate, Machine, MachineId, MachineRole, Password, Power, Segment,
-    SegmentKind,
+    EnvironmentId, EnvironmentTemplate, Machine, MachineId, MachineRole, Memory, Password, Power,
+    Segment, SegmentKind, SnapshotId,
 };
 use rusqlite::Row;
 use serde_json::json;
@@ -20,7 +20,7 @@ impl Read<'_> {
         let mut statement = self.tx.prepare_cached(
             "SELECT id, position, role, image, image_digest, memory_mib, vcpus, generation, power,
                     force_off_at, reset_pending, guest_user, password, prepared_generation,
-                    desktop_port, seen_in
+                    desktop_port, seen_in, origin, resume_generation, resume_snapshot
              FROM machines WHERE environment = ?1 ORDER BY position",
         )?;
         let mut rows = statement.query([environment.0])?;
@@ -59,7 +59,16 @@ fn machine_from(
         prepared: row.get::<_, u32>(13)? == generation,
         desktop_port: row.get(14)?,
         seen_in: row.get(15)?,
+        origin: row.get(16)?,
+        resume: memory_from(row)?,
     })
+}
+
+fn memory_from(row: &Row<'_>) -> Result<Option<Memory>, StoreError> {
+    let generation: Option<u32> = row.get(17)?;
+    let snapshot: Option<u32> = row.get(18)?;
+    let memory = |(generation, id)| Memory { generation, snapshot: SnapshotId(id) };
+    Ok(generation.zip(snapshot).map(memory))
 }
 
 impl Write<'_> {
@@ -96,6 +105,7 @@ impl Write<'_> {
     }
 
     /// Wants the machine on, or off with the guest given until `force_off_at` to shut down.
+    /// Memory that it was to go on with is not gone back to after that.
     pub fn set_power(
         &mut self,
         environment: EnvironmentId,
@@ -103,8 +113,11 @@ impl Write<'_> {
         power: Power,
         force_off_at: Timestamp,
     ) -> Result<(), StoreError> {
+        self.nothing_is_taken(environment)?;
         let changed = self.tx.execute(
             "UPDATE machines SET power = ?3, force_off_at = ?4, reset_pending = 0,
+                 resume_generation = CASE ?3 WHEN 'on' THEN resume_generation END,
+                 resume_snapshot = CASE ?3 WHEN 'on' THEN resume_snapshot END,
                  seen_in = CASE ?3 WHEN 'off' THEN 'asked-off' ELSE seen_in END
              WHERE environment = ?1 AND role = ?2",
             (environment.0, role.as_str(), word(power), codec::micros(force_off_at)),
@@ -121,6 +134,7 @@ impl Write<'_> {
         environment: EnvironmentId,
         role: MachineRole,
     ) -> Result<(), StoreError> {
+        self.nothing_is_taken(environment)?;
         let changed = self.tx.execute(
             "UPDATE machines SET reset_pending = 1 WHERE environment = ?1 AND role = ?2",
             (environment.0, role.as_str()),
@@ -138,9 +152,10 @@ impl Write<'_> {
         role: MachineRole,
         password: &Password,
     ) -> Result<(), StoreError> {
+        self.nothing_is_taken(environment)?;
         let changed = self.tx.execute(
             "UPDATE machines SET generation = generation + 1, password = ?3, reset_pending = 0,
-                 seen_in = NULL
+                 seen_in = NULL, origin = NULL, resume_generation = NULL, resume_snapshot = NULL
              WHERE environment = ?1 AND role = ?2",
             (environment.0, role.as_str(), &password.0),
         )?;

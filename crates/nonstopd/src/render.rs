@@ -129,6 +129,9 @@ fn machine_of(
             }
         },
         viewers: Vec::new(),
+        origin: None,
+        resume: None,
+        frozen: Vec::new(),
         seen_in: None,
     }
 }

@@ -1,12 +1,15 @@
-//! The one foreign call that the crate `virt` does not wrap: being told of a guest's life.
+//! Foreign calls that the crate `virt` does not wrap: being told of a guest's life, and keeping
+//! its memory.
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CStr, c_int, c_void},
+    ffi::{CStr, CString, c_int, c_void},
     mem,
+    os::unix::ffi::OsStrExt,
+    path::Path,
 };
 use uuid::Uuid;
-use virt::{connect::Connect, error::Error, sys};
+use virt::{connect::Connect, domain::Domain, error::Error, sys};
 
 /// What libvirt says of a guest: a number of `virDomainEventType` and one of its details.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,17 @@ pub(super) struct RawEvent {
     pub(super) uuid: Uuid,
     pub(super) event: u32,
     pub(super) detail: u32,
+}
+
+/// Writes a guest's memory to `file` and ends the guest, whose processors stand still before.
+pub(super) fn save(domain: &Domain, file: &Path) -> Result<(), Error> {
+    let file = CString::new(file.as_os_str().as_bytes())?;
+    let flags = sys::VIR_DOMAIN_SAVE_PAUSED;
+    // SAFETY: `domain` is a reference that libvirt counts, held for the length of the call; the
+    // path ends with a NUL and lives as long; no XML is given.
+    let result =
+        unsafe { sys::virDomainSaveFlags(domain.as_ptr(), file.as_ptr(), std::ptr::null(), flags) };
+    if result < 0 { Err(Error::last_error()) } else { Ok(()) }
 }
 
 type Listener = Box<dyn Fn(RawEvent) + Send + Sync>;

@@ -8,12 +8,15 @@ mod ends;
 mod ffi;
 mod link;
 mod mark;
+mod memory;
 mod mend;
 mod pool;
 mod segment;
 mod watch;
 
 pub use mark::{LabMark, domain_name};
+pub use memory::Kept;
+pub(crate) use memory::is_whole;
 pub use segment::{network_xml, switches};
 pub use watch::Wake;
 
@@ -71,6 +74,8 @@ pub struct Listing {
     pub segments: BTreeMap<SegmentName, ObservedSegment>,
     /// Running guests.
     pub machines: BTreeMap<MachineId, ObservedMachine>,
+    /// Those of them whose processors stand still, but for a full disk.
+    pub paused: BTreeSet<MachineId>,
     /// How guests ended since the last listing; told once.
     pub ended: BTreeMap<MachineId, EndReason>,
 }
@@ -140,16 +145,18 @@ impl Libvirt {
     pub fn observe(&self) -> Result<Listing, HostError> {
         let sockets = self.sockets();
         let doing = || "list guests and networks".to_string();
-        let (machines, segments) = self
+        let (machines, paused, segments) = self
             .listing
-            .with(|link| Ok((self.list_machines(link)?, self.list_segments(link)?)))
+            .with(|link| {
+                Ok((self.list_machines(link)?, self.list_paused(link)?, self.list_segments(link)?))
+            })
             .map_err(|e| explain(doing(), e))?;
         self.watch.wait_until_listening(LISTENING);
         let running: BTreeSet<MachineId> = machines.keys().copied().collect();
         self.remove_stale(sockets, &running);
         let ended = self.watch.take(running);
         self.mend();
-        Ok(Listing { segments, machines, ended })
+        Ok(Listing { segments, machines, paused, ended })
     }
 
     fn mend(&self) {
@@ -190,6 +197,24 @@ impl Libvirt {
         }
         *lock(&self.marks) = Marks { connection: link.number, known: seen };
         Ok(machines)
+    }
+
+    /// Guests that stand still because somebody wanted it so, or were kept or restored so.
+    fn list_paused(&self, link: &Link) -> Result<BTreeSet<MachineId>, Error> {
+        let mut paused = BTreeSet::new();
+        for domain in link.connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_PAUSED)? {
+            let Some(machine) = self.lab.machine_of(&domain.name()?, domain.uuid()?) else {
+                continue;
+            };
+            match domain.state() {
+                Ok((_, reason)) if memory::is_by_will(&reason) => {
+                    paused.insert(machine);
+                }
+                Err(e) if !is(&e, &[ErrorNumber::NoDomain]) => return Err(e),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(paused)
     }
 
     /// The mark on a guest; None for one that has just gone.
@@ -363,15 +388,7 @@ impl Libvirt {
         });
         stopped.map_err(|e| explain(format!("stop {machine}"), e))?;
         self.watch.ends(|ends| ends.stopped(machine));
-        let of_cards =
-            (0..SegmentKind::ALL.len()).map(|n| card_socket(&self.agent_dir, machine, n));
-        for socket in
-            [agent_socket(&self.agent_dir, machine), test_socket(&self.agent_dir, machine)]
-                .into_iter()
-                .chain(of_cards)
-        {
-            let _ = fs::remove_file(socket);
-        }
+        self.remove_sockets(machine);
         Ok(())
     }
 
@@ -441,6 +458,18 @@ impl Libvirt {
             Some((machine, path))
         };
         (begun, entries.flatten().filter_map(|e| of(e.path())).collect())
+    }
+
+    fn remove_sockets(&self, machine: MachineId) {
+        let of_cards =
+            (0..SegmentKind::ALL.len()).map(|n| card_socket(&self.agent_dir, machine, n));
+        for socket in
+            [agent_socket(&self.agent_dir, machine), test_socket(&self.agent_dir, machine)]
+                .into_iter()
+                .chain(of_cards)
+        {
+            let _ = fs::remove_file(socket);
+        }
     }
 
     /// Removes the sockets of guests that have ended by themselves: QEMU may not.
