@@ -17,7 +17,7 @@ pub use views::{
     AccountView, CheckItem, ClosedCellsView, ConnectView, DesktopSessionView, DesktopView,
     DriftView, EnvironmentStateView, EnvironmentView, LabView, MachineStateView, MachineView,
     MeView, OpenCellView, PassingView, PlanView, Problem, ProofColour, ProofSummary, ProofView,
-    ReachView, RecordingView, RequestView, SessionView, StatsView, TemplateView, TraceVerification,
-    TraceView, ViewGrantView,
+    ReachView, RecordingView, RequestView, SessionView, SnapshotMachineView, SnapshotView,
+    StatsView, TemplateView, TraceVerification, TraceView, ViewGrantView,
 };
 pub use wire::{MAX_MESSAGE_BYTES, WireError, receive, receive_with_fd, send, send_with_fd};

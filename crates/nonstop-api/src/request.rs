@@ -4,7 +4,7 @@ use crate::views::*;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, EnvironmentId, MachineRole, Period, RequestId, Role, TemplateName,
+    AccountName, EnvironmentId, MachineRole, Period, RequestId, Role, SnapshotName, TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -105,6 +105,36 @@ pub enum Request {
         id: EnvironmentId,
         /// The machine's role; None for all.
         role: Option<MachineRole>,
+    },
+    /// Snapshots of an environment, the oldest first. The owner, staff, admins.
+    SnapshotList {
+        /// Of which.
+        id: EnvironmentId,
+    },
+    /// Keep what machines are now, memory included, all at one time. The owner, staff, admins.
+    SnapshotTake {
+        /// Of which environment.
+        id: EnvironmentId,
+        /// What to call it.
+        name: SnapshotName,
+        /// The machine's role; None for all.
+        role: Option<MachineRole>,
+    },
+    /// Make machines what they were; what they are now is lost. The owner, staff, admins.
+    SnapshotReturn {
+        /// In which environment.
+        id: EnvironmentId,
+        /// To which snapshot.
+        name: SnapshotName,
+        /// The machine's role; None for all that it has.
+        role: Option<MachineRole>,
+    },
+    /// Keep a snapshot no longer. The owner, staff, admins.
+    SnapshotDelete {
+        /// In which environment.
+        id: EnvironmentId,
+        /// Which.
+        name: SnapshotName,
     },
     /// End an environment now; its disks stay for the grace time. The owner, staff, admins.
     EnvironmentEnd {
@@ -261,6 +291,8 @@ pub enum Reply {
     Environment(EnvironmentView),
     /// Environments, newest first.
     Environments(Vec<EnvironmentView>),
+    /// Snapshots, the oldest first.
+    Snapshots(Vec<SnapshotView>),
     /// Sessions, newest first.
     Sessions(Vec<SessionView>),
     /// Sessions at displays, newest first.

@@ -4,7 +4,8 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
     AccountName, AccountState, EnvironmentId, MachineId, MachineRole, Period, Power, RdpPolicy,
-    RequestId, RequestState, RevertPolicy, Role, SegmentKind, TemplateName,
+    RequestId, RequestState, RevertPolicy, Role, SegmentKind, SnapshotId, SnapshotName,
+    SnapshotState, TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -166,6 +167,9 @@ pub struct EnvironmentView {
     /// Whether its machines may be put back to clean.
     #[serde(default)]
     pub revert: RevertPolicy,
+    /// How many snapshots of a machine may be kept.
+    #[serde(default)]
+    pub snapshots: u8,
     /// What keeps it from being ready.
     pub problem: Option<Problem>,
     /// Its machines.
@@ -233,6 +237,40 @@ pub struct DesktopView {
     pub user: Option<String>,
     /// Password of this machine: shown to its owner and to admins.
     pub password: Option<String>,
+}
+
+/// What machines were at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotView {
+    /// Which.
+    pub id: SnapshotId,
+    /// Of which environment.
+    pub environment: EnvironmentId,
+    /// Its name.
+    pub name: SnapshotName,
+    /// When it was asked for; it is what machines were within seconds of that.
+    pub asked_at: Timestamp,
+    /// How far it is.
+    #[serde(flatten)]
+    pub state: SnapshotState,
+    /// Its machines.
+    pub machines: Vec<SnapshotMachineView>,
+    /// Bytes that it takes on the disk, memory included.
+    pub bytes: u64,
+}
+
+/// What a snapshot has of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMachineView {
+    /// Which.
+    pub machine: MachineId,
+    /// What it is for.
+    pub role: MachineRole,
+    /// Whether its memory is kept: it ran.
+    pub memory: bool,
+    /// Bytes that it takes on the disk: what was written since the snapshot or image before, and
+    /// memory.
+    pub bytes: u64,
 }
 
 /// A session at the gateway.

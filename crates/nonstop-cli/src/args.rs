@@ -5,7 +5,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_api::PowerAction;
 use nonstop_model::{
-    AccountName, EnvironmentId, ImageName, MachineRole, RequestId, Role, TemplateName,
+    AccountName, EnvironmentId, ImageName, MachineRole, RequestId, Role, SnapshotName, TemplateName,
 };
 use std::path::PathBuf;
 
@@ -228,6 +228,9 @@ pub(crate) enum EnvironmentVerb {
         #[arg(long)]
         machine: Option<MachineRole>,
     },
+    /// Keep what machines are, memory included, and go back to it.
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
     /// Move the end of its period.
     Extend {
         /// Which.
@@ -240,6 +243,49 @@ pub(crate) enum EnvironmentVerb {
     End {
         /// Which.
         id: EnvironmentId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotVerb {
+    /// Keep what its machines are now: all at one time; those that run stand still for some
+    /// seconds, and their memory is kept too.
+    Take {
+        /// Of which environment.
+        id: EnvironmentId,
+        /// What to call it: letters and digits, and ` ._-` within.
+        name: SnapshotName,
+        /// Only the machine of this role.
+        #[arg(long)]
+        machine: Option<MachineRole>,
+        /// Wait until it is taken, at most so many seconds.
+        #[arg(long, num_args = 0..=1, default_missing_value = "120", value_name = "SECONDS")]
+        wait: Option<u64>,
+    },
+    /// List them, the oldest first.
+    List {
+        /// Of which environment.
+        id: EnvironmentId,
+    },
+    /// Make machines what they were; what they are now is lost.
+    Return {
+        /// In which environment.
+        id: EnvironmentId,
+        /// To which.
+        name: SnapshotName,
+        /// Only the machine of this role.
+        #[arg(long)]
+        machine: Option<MachineRole>,
+        /// Wait until they run on, at most so many seconds.
+        #[arg(long, num_args = 0..=1, default_missing_value = "120", value_name = "SECONDS")]
+        wait: Option<u64>,
+    },
+    /// Keep one no longer. One that is just being taken is given up.
+    Delete {
+        /// In which environment.
+        id: EnvironmentId,
+        /// Which.
+        name: SnapshotName,
     },
 }
 

@@ -2,8 +2,8 @@
 
 use crate::{
     args::{
-        AccountVerb, EnvironmentVerb, Noun, ReachVerb, RequestVerb, SessionVerb, TemplateVerb,
-        TraceVerb, Wait,
+        AccountVerb, EnvironmentVerb, Noun, ReachVerb, RequestVerb, SessionVerb, SnapshotVerb,
+        TemplateVerb, TraceVerb, Wait,
     },
     error::CliError,
     print, print_json,
@@ -11,7 +11,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use nonstop_api::{Client, EnvironmentStateView, EnvironmentView, Problem, Reply, Request};
-use nonstop_model::{EnvironmentId, Lab, Period};
+use nonstop_model::{EnvironmentId, Lab, Period, SnapshotName, SnapshotState};
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use std::{
 pub(crate) fn run(lab: &Lab, noun: &Noun, json: bool) -> Result<(), CliError> {
     let client = Client::new(lab.admin_socket());
     let reply = client.call(&request(noun)?)?;
+    wait_for_snapshot(&client, noun)?;
     let reply = match (reply, wait(noun)) {
         (Reply::Environment(view), Some(seconds)) => {
             Reply::Environment(wait_until_ready(&client, view.id, seconds)?)
@@ -151,10 +152,75 @@ fn environment(verb: &EnvironmentVerb) -> Request {
         EnvironmentVerb::Revert { id, machine } => {
             Request::EnvironmentRevert { id: *id, role: *machine }
         }
+        EnvironmentVerb::Snapshot(verb) => snapshot(verb),
         EnvironmentVerb::Extend { id, until } => {
             Request::EnvironmentExtend { id: *id, until: *until }
         }
         EnvironmentVerb::End { id } => Request::EnvironmentEnd { id: *id },
+    }
+}
+
+fn snapshot(verb: &SnapshotVerb) -> Request {
+    match verb {
+        SnapshotVerb::Take { id, name, machine, .. } => {
+            Request::SnapshotTake { id: *id, name: name.clone(), role: *machine }
+        }
+        SnapshotVerb::List { id } => Request::SnapshotList { id: *id },
+        SnapshotVerb::Return { id, name, machine, .. } => {
+            Request::SnapshotReturn { id: *id, name: name.clone(), role: *machine }
+        }
+        SnapshotVerb::Delete { id, name } => {
+            Request::SnapshotDelete { id: *id, name: name.clone() }
+        }
+    }
+}
+
+/// Waits for what was asked for, where that is wanted.
+fn wait_for_snapshot(client: &Client, noun: &Noun) -> Result<(), CliError> {
+    match noun {
+        Noun::Environment(EnvironmentVerb::Snapshot(SnapshotVerb::Take {
+            id,
+            name,
+            wait: Some(seconds),
+            ..
+        })) => wait_until_taken(client, *id, name, *seconds),
+        Noun::Environment(EnvironmentVerb::Snapshot(SnapshotVerb::Return {
+            id,
+            wait: Some(seconds),
+            ..
+        })) => wait_until_ready(client, *id, *seconds).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn wait_until_taken(
+    client: &Client,
+    id: EnvironmentId,
+    name: &SnapshotName,
+    seconds: u64,
+) -> Result<(), CliError> {
+    let started = Instant::now();
+    loop {
+        let Reply::Snapshots(all) = client.call(&Request::SnapshotList { id })? else {
+            return Err(CliError::NotGood("nonstopd answered something else".into()));
+        };
+        match all.into_iter().find(|s| s.name == *name).map(|s| s.state) {
+            Some(SnapshotState::Whole) => return Ok(()),
+            Some(SnapshotState::Failed { why }) => {
+                return Err(CliError::Refused {
+                    message: format!("the snapshot `{name}` could not be taken: {why}"),
+                    help: None,
+                });
+            }
+            Some(SnapshotState::Deleted) | None => {
+                return Err(CliError::NotGood(format!("the snapshot `{name}` was deleted")));
+            }
+            Some(SnapshotState::Taking) => {}
+        }
+        if started.elapsed() > Duration::from_secs(seconds) {
+            return Err(CliError::NotGood(format!("`{name}` is not taken after {seconds} s")));
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

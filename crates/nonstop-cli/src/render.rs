@@ -4,8 +4,8 @@ use crate::{
     desktop,
     table::{Table, cut, plain},
 };
-use nonstop_api::{CheckItem, EnvironmentView, Problem, Reply, RequestView};
-use nonstop_model::{Period, RequestState, SegmentKind};
+use nonstop_api::{CheckItem, EnvironmentView, Problem, Reply, RequestView, SnapshotView};
+use nonstop_model::{Period, RequestState, SegmentKind, SnapshotState};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -107,6 +107,7 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             }
             table.text(width)
         }
+        Reply::Snapshots(all) => snapshots(all, width),
         Reply::DesktopSessions(all) => desktop::sessions(all, width),
         Reply::Views(all) => desktop::views(all, width),
         Reply::Recordings(all) => desktop::recordings(all, width),
@@ -190,6 +191,30 @@ fn requests(all: &[RequestView], width: Option<usize>) -> String {
             state,
             minutes(&r.period),
             r.purpose.clone(),
+        ]);
+    }
+    table.text(width)
+}
+
+fn snapshots(all: &[SnapshotView], width: Option<usize>) -> String {
+    let mut table = Table::new(["SNAPSHOT", "TAKEN", "MACHINES", "MIB", "STATE"]);
+    for s in all {
+        let machines = s.machines.iter().map(|m| match m.memory {
+            true => format!("{} with memory", m.role),
+            false => m.role.to_string(),
+        });
+        let state = match &s.state {
+            SnapshotState::Taking => "being taken".into(),
+            SnapshotState::Whole => "whole".into(),
+            SnapshotState::Failed { why } => format!("failed: {why}"),
+            SnapshotState::Deleted => "deleted".into(),
+        };
+        table.row([
+            s.name.to_string(),
+            time(s.asked_at),
+            machines.collect::<Vec<_>>().join(", "),
+            s.bytes.div_ceil(1 << 20).to_string(),
+            state,
         ]);
     }
     table.text(width)

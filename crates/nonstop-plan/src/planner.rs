@@ -391,6 +391,8 @@ fn build(
                 }
             }
             _ => match machine.resume {
+                // One that is not there is known as such by the next pass.
+                Some(memory) if !snapshots::is_there(machine, memory, observed) => {}
                 Some(memory) => {
                     queue.push(Step::RestoreMachine { machine: machine.clone(), memory });
                     paused.push(machine.id);

@@ -14,10 +14,20 @@ use nonstop_model::{MachineId, Memory};
 /// to go on with.
 pub(crate) fn facts(environment: &DesiredEnvironment, observed: &Observed) -> Vec<Fact> {
     let mut facts: Vec<Fact> = taken(environment, observed).into_iter().collect();
+    if let (Some(Fact::NotTaken(snapshot, _)), Some(take)) = (facts.first(), &environment.taking) {
+        // The others go on with what was kept of them.
+        let snapshot = *snapshot;
+        let lost = environment.machines.iter().filter(|m| {
+            let memory = Memory { generation: m.generation, snapshot };
+            let runs = observed.machines.contains_key(&m.id);
+            take.saves(m.id) && !runs && !is_there(m, memory, observed)
+        });
+        facts.extend(lost.map(|m| Fact::NothingToResume(m.id)));
+    }
     for machine in &environment.machines {
         let Some(memory) = machine.resume else { continue };
         let runs = observed.machines.contains_key(&machine.id);
-        if !runs && observed.memory.get(&(machine.id, memory)) != Some(&Saved::Whole) {
+        if !runs && !is_there(machine, memory, observed) {
             facts.push(Fact::NothingToResume(machine.id));
         }
     }
@@ -46,6 +56,11 @@ fn taken(environment: &DesiredEnvironment, observed: &Observed) -> Option<Fact> 
         return Some(Fact::NotTaken(take.snapshot, why));
     }
     at_rest.then_some(Fact::Taken(take.snapshot))
+}
+
+/// Whether `memory` of `machine` is whole.
+pub(crate) fn is_there(machine: &DesiredMachine, memory: Memory, observed: &Observed) -> bool {
+    observed.memory.get(&(machine.id, memory)) == Some(&Saved::Whole)
 }
 
 /// Whether the memory of `machine` is being kept, or is, for the snapshot that is being taken.

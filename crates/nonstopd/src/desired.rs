@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountState, Environment, EnvironmentState, Lab, Limits, Machine, MachineId, MachineProfile,
-    RdpPolicy, ReachTarget, Segment, network::display_address, template::MachineTemplate,
+    AccountState, Environment, EnvironmentId, EnvironmentState, Lab, Limits, Machine, MachineId,
+    MachineProfile, RdpPolicy, ReachTarget, Segment, Snapshot, SnapshotState,
+    network::display_address, snapshot::frozen, template::MachineTemplate,
 };
 use nonstop_plan::{
-    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase, Viewer, ViewerKind,
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase, Take, Viewer,
+    ViewerKind,
 };
 use nonstop_store::{Read, StoreError};
 use std::collections::BTreeMap;
@@ -27,15 +29,29 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
     });
     let environments = read.environments(lab.network.pool, false)?;
     let mut viewers = viewers(read, now)?;
+    let snapshots = snapshots(read)?;
+    let none = Vec::new();
     Ok(Desired {
         accounts: accounts.collect(),
         environments: environments
             .into_iter()
-            .map(|e| (e.id, environment(e, lab, &mut viewers, now)))
+            .map(|e| {
+                let of_it = snapshots.get(&e.id).unwrap_or(&none);
+                (e.id, environment(e, lab, &mut viewers, of_it, now))
+            })
             .collect(),
         lease: lab.lease(),
         portal_port: lab.portal.port,
     })
+}
+
+/// Snapshots by environment.
+fn snapshots(read: &Read<'_>) -> Result<BTreeMap<EnvironmentId, Vec<Snapshot>>, StoreError> {
+    let mut by_environment = BTreeMap::<_, Vec<_>>::new();
+    for snapshot in read.snapshots(None)? {
+        by_environment.entry(snapshot.environment).or_default().push(snapshot);
+    }
+    Ok(by_environment)
 }
 
 /// Who looks at displays beside their owners, by machine.
@@ -59,6 +75,7 @@ fn environment(
     environment: Environment,
     lab: &Lab,
     viewers: &mut Viewers,
+    snapshots: &[Snapshot],
     now: Timestamp,
 ) -> DesiredEnvironment {
     let (phase, destroy_at) = match environment.state {
@@ -71,8 +88,12 @@ fn environment(
         EnvironmentState::Ended { destroy_at } => (Phase::Destroy, Some(destroy_at)),
         EnvironmentState::Gone => (Phase::Destroy, None),
     };
-    let machines =
-        environment.machines.iter().map(|m| machine(m, &environment, lab, viewers)).collect();
+    let machines = environment.machines.iter();
+    let machines = machines.map(|m| machine(m, &environment, lab, viewers, snapshots)).collect();
+    let taking = snapshots.iter().find(|s| s.state == SnapshotState::Taking).map(|s| Take {
+        snapshot: s.id,
+        machines: s.machines.iter().map(|m| (m.machine, m.memory)).collect(),
+    });
     DesiredEnvironment {
         id: environment.id,
         account: environment.account.clone(),
@@ -81,6 +102,7 @@ fn environment(
         from: environment.period.from(),
         until: environment.period.until(),
         destroy_at,
+        taking,
         machines,
     }
 }
@@ -111,6 +133,7 @@ fn machine(
     environment: &Environment,
     lab: &Lab,
     viewers: &mut Viewers,
+    snapshots: &[Snapshot],
 ) -> DesiredMachine {
     let preparation = match &machine.guest_user {
         Some(user) if !machine.prepared => Some((user.clone(), machine.password.clone())),
@@ -135,6 +158,9 @@ fn machine(
         memory_mib: machine.memory_mib,
         vcpus: machine.vcpus,
         generation: machine.generation,
+        origin: machine.origin,
+        resume: machine.resume,
+        frozen: frozen(machine.id, machine.origin, snapshots),
         power: machine.power,
         force_off_at: machine.force_off_at,
         reset_pending: machine.reset_pending,

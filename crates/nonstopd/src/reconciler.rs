@@ -11,7 +11,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use nonstop_host::{Host, HostError, Outcome};
-use nonstop_model::{EnvironmentId, EnvironmentState, Lab, MachineId};
+use nonstop_model::{EnvironmentId, EnvironmentState, Lab, MachineId, Memory, SnapshotId};
 use nonstop_plan::{EndReason, Fact, Grant, Observed, Plan, Step, absorb, plan, wanted_grants};
 use nonstop_store::{Db, StoreError};
 use std::{
@@ -77,6 +77,8 @@ pub struct Reconciler {
     /// known.
     left: Mutex<Option<Left>>,
     drift_told: Mutex<BTreeSet<String>>,
+    /// Snapshots that could not be taken, and why: given up by the next pass.
+    not_taken: Mutex<BTreeMap<SnapshotId, String>>,
 }
 
 /// Grants in the kernel, and when each ends by itself.
@@ -107,6 +109,7 @@ impl Reconciler {
             ended: Mutex::default(),
             left: Mutex::default(),
             drift_told: Mutex::default(),
+            not_taken: Mutex::default(),
         }
     }
 
@@ -134,8 +137,10 @@ impl Reconciler {
     /// ([`Reconciler::run_queue`]) or beside this thread.
     pub fn pass(&self, start: &mut dyn FnMut(EnvironmentId, Vec<Step>)) -> Result<Plan, PassError> {
         let (now, began) = (self.clock.now(), Instant::now());
+        // What is seen of an environment that was worked on meanwhile fits no single time.
+        let busy = lock(&self.busy).clone();
         let observed = self.host.observe()?;
-        self.absorb(&observed, now)?;
+        self.absorb(&observed, &busy, now)?;
         let desired = self.db.read(|read| desired(read, &self.lab, now))?;
         let plan = plan(&desired, &observed, now);
         self.status.saw(observed.clone(), plan.clone());
@@ -150,7 +155,7 @@ impl Reconciler {
             }
         }
         for (id, queue) in &plan.environments {
-            if self.status.again_at(*id).is_none_or(|at| at <= now) {
+            if !busy.contains(id) && self.status.again_at(*id).is_none_or(|at| at <= now) {
                 start(*id, queue.clone());
             }
         }
@@ -213,7 +218,12 @@ impl Reconciler {
     }
 
     /// Commits what an observation and the time teach about intent.
-    fn absorb(&self, observed: &Observed, now: Timestamp) -> Result<(), StoreError> {
+    fn absorb(
+        &self,
+        observed: &Observed,
+        busy_before: &BTreeSet<EnvironmentId>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let pool = self.lab.network.pool;
         let environments = self.db.read(|read| read.environments(pool, false))?;
         let over = environments
@@ -225,12 +235,14 @@ impl Reconciler {
             info!("the period of {} is over", environment.id);
         }
         self.end_looks(now)?;
+        self.give_up_snapshots(now)?;
         let mut desired = self.db.read(|read| desired(read, &self.lab, now))?;
         let observed = {
             // A machine that is being worked on says nothing about its guest's will, but how it
             // ended is told once and must not be forgotten.
             let busy = lock(&self.busy);
-            desired.environments.retain(|id, _| !busy.contains(id));
+            let idle = |id: &EnvironmentId| !busy.contains(id) && !busy_before.contains(id);
+            desired.environments.retain(|id, _| idle(id));
             let mut ended = lock(&self.ended);
             ended.extend(&observed.ended);
             ended.retain(|id, _| !observed.machines.contains_key(id));
@@ -245,12 +257,31 @@ impl Reconciler {
                 Fact::SeenRunning(id) => w.machine_seen(id, &observed.run.0),
                 Fact::PoweredOff(id) => w.machine_powered_off(id),
                 Fact::Crashed(id) => w.machine_crashed(id),
+                Fact::Taken(id) => w.snapshot_taken(id),
+                Fact::NotTaken(id, why) => w.snapshot_failed(id, why),
+                Fact::NothingToResume(id) => w.nothing_to_resume(id),
             })?;
             match fact {
                 Fact::SeenRunning(id) => info!("{id} runs"),
                 Fact::PoweredOff(id) => info!("the guest of {id} powered itself off"),
                 Fact::Crashed(id) => warn!("the QEMU of {id} died; it is started again"),
+                Fact::Taken(id) => info!("the snapshot {id} is taken"),
+                Fact::NotTaken(id, why) => warn!("the snapshot {id} is not taken: {why}"),
+                Fact::NothingToResume(id) => {
+                    warn!("the memory of {id} is not there any more; it boots")
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Gives up snapshots that could not be taken; their machines go on.
+    fn give_up_snapshots(&self, now: Timestamp) -> Result<(), StoreError> {
+        let given_up = lock(&self.not_taken).clone();
+        for (id, why) in given_up {
+            self.db.write("nonstopd", now, |w| w.snapshot_failed(id, &why))?;
+            warn!("the snapshot {id} is not taken: {why}");
+            lock(&self.not_taken).remove(&id);
         }
         Ok(())
     }
@@ -324,6 +355,13 @@ impl Reconciler {
                     return;
                 }
                 Err(e) => {
+                    // Nobody wants a desktop that stands still until there is room for it.
+                    if let Step::PauseMachine { snapshot, .. }
+                    | Step::SaveMachine { memory: Memory { snapshot, .. }, .. } = step
+                    {
+                        lock(&self.not_taken).insert(*snapshot, chain(&e));
+                        return;
+                    }
                     if self.status.failed(id, &e, self.clock.now()) {
                         error!(environment.id = %id, help = %e.help, "{}", chain(&e));
                     }
@@ -339,10 +377,10 @@ impl Reconciler {
         // that we start owes nothing to what its guest did before.
         let now = self.clock.now();
         let before = match step {
-            Step::StopMachine { machine } => {
+            Step::StopMachine { machine } | Step::SaveMachine { machine, .. } => {
                 self.db.write("nonstopd", now, |w| w.machine_stopped(*machine))
             }
-            Step::StartMachine { machine } => {
+            Step::StartMachine { machine } | Step::RestoreMachine { machine, .. } => {
                 self.db.write("nonstopd", now, |w| w.machine_starting(machine.id))
             }
             _ => Ok(()),
@@ -357,6 +395,10 @@ impl Reconciler {
             Step::PrepareMachine { machine } => self
                 .db
                 .write("nonstopd", now, |w| w.machine_prepared(machine.id, machine.generation)),
+            // Before its processors run: from there on what it writes is not the snapshot's.
+            Step::RestoreMachine { machine, memory } => {
+                self.db.write("nonstopd", now, |w| w.machine_resumed(machine.id, *memory))
+            }
             Step::ResetMachine { machine } => {
                 self.db.write("nonstopd", now, |w| w.machine_was_reset(*machine))
             }

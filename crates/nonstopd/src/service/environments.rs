@@ -75,15 +75,7 @@ impl Service {
         role: Option<MachineRole>,
     ) -> Result<Reply, ApiError> {
         let environment = self.granted(caller, id)?;
-        match environment.template.revert {
-            RevertPolicy::Anytime => {}
-            RevertPolicy::Never => {
-                let template = &environment.template_name;
-                let message = format!("the template `{template}` keeps what its machines write");
-                return Err(ApiError::new(ErrorCode::Forbidden, message)
-                    .help("end the environment and apply for a new one"));
-            }
-        }
+        may_go_back(&environment)?;
         self.commit(caller, |w| {
             for role in roles(&environment, role) {
                 w.revert(id, role, &fresh_password())?;
@@ -130,7 +122,11 @@ impl Service {
         self.now().checked_add(grace).unwrap_or(Timestamp::MAX)
     }
 
-    fn own_environment(&self, caller: &Caller, id: EnvironmentId) -> Result<Environment, ApiError> {
+    pub(super) fn own_environment(
+        &self,
+        caller: &Caller,
+        id: EnvironmentId,
+    ) -> Result<Environment, ApiError> {
         let pool = self.lab.network.pool;
         let environment = self.db.read(|read| read.environment(pool, id)).map_err(refusal)?;
         caller.must_own(&environment.account, &format!("environment {id}"))?;
@@ -197,6 +193,7 @@ impl Service {
                 false => String::new(),
             },
             revert: environment.template.revert,
+            snapshots: environment.template.snapshots,
             problem: if gone { None } else { self.status.problem(environment.id) },
             machines,
         }
@@ -218,7 +215,11 @@ fn machine_view(
     observed: &Observed,
     may_see_password: bool,
 ) -> MachineView {
-    let runs = observed.machines.get(&machine.id).map(|seen| seen.generation == machine.generation);
+    let stands = observed.paused.contains(&machine.id);
+    let runs = observed
+        .machines
+        .get(&machine.id)
+        .map(|seen| seen.generation == machine.generation && !stands);
     let served = desktop(machine, environment);
     let display = observed.displays.get(&machine.id);
     let desktop = served.map(|served| DesktopView {
@@ -256,8 +257,21 @@ fn machine_view(
     }
 }
 
+/// Errors: the template keeps what its machines have written.
+pub(super) fn may_go_back(environment: &Environment) -> Result<(), ApiError> {
+    match environment.template.revert {
+        RevertPolicy::Anytime => Ok(()),
+        RevertPolicy::Never => {
+            let template = &environment.template_name;
+            let message = format!("the template `{template}` keeps what its machines write");
+            Err(ApiError::new(ErrorCode::Forbidden, message)
+                .help("end the environment and apply for a new one"))
+        }
+    }
+}
+
 /// The machine of `role`, or all.
-fn roles(
+pub(super) fn roles(
     environment: &Environment,
     role: Option<MachineRole>,
 ) -> impl Iterator<Item = MachineRole> + '_ {
@@ -265,7 +279,7 @@ fn roles(
     all.filter(move |r| role.is_none_or(|wanted| wanted == *r))
 }
 
-fn known_role(
+pub(super) fn known_role(
     environment: &Environment,
     role: Option<MachineRole>,
 ) -> Result<(), nonstop_store::StoreError> {

@@ -8,6 +8,7 @@ mod lab;
 mod reach;
 mod recordings;
 mod requests;
+mod snapshots;
 
 use crate::{Clock, caller::Caller, prover::Prover, reconciler::Wake, status::Status};
 use jiff::Timestamp;
@@ -87,6 +88,12 @@ impl Service {
                 self.environment_power(caller, id, role, action)
             }
             Request::EnvironmentRevert { id, role } => self.environment_revert(caller, id, role),
+            Request::SnapshotList { id } => self.snapshot_list(caller, id),
+            Request::SnapshotTake { id, name, role } => self.snapshot_take(caller, id, &name, role),
+            Request::SnapshotReturn { id, name, role } => {
+                self.snapshot_return(caller, id, &name, role)
+            }
+            Request::SnapshotDelete { id, name } => self.snapshot_delete(caller, id, &name),
             Request::EnvironmentEnd { id } => self.environment_end(caller, id),
             Request::EnvironmentExtend { id, until } => self.environment_extend(caller, id, until),
             Request::SessionList { all } => self.session_list(caller, all),
@@ -151,10 +158,18 @@ fn refusal(error: StoreError) -> ApiError {
     use StoreError::*;
     let code = match &error {
         NoAccount(_) | NoRequest(_) | NoEnvironment(_) | NoMachine(_) | NoSession(_)
-        | NoView(_) | NoRecording(_) => ErrorCode::NotFound,
-        NameTaken(_) | KeyTaken { .. } | Decided(_) | Ended(_) | Recorded(_) | NoPlace(_) => {
-            ErrorCode::Conflict
-        }
+        | NoView(_) | NoRecording(_) | NoSnapshot(..) => ErrorCode::NotFound,
+        NameTaken(_)
+        | KeyTaken { .. }
+        | Decided(_)
+        | Ended(_)
+        | Recorded(_)
+        | NoPlace(_)
+        | SnapshotNameTaken(_)
+        | BeingTaken(_)
+        | TooManySnapshots { .. }
+        | TooManyFrozen(_)
+        | Returning(_) => ErrorCode::Conflict,
         Full(_) | NoSlot(_) | NoAccountId | NoMachineId => ErrorCode::Capacity,
         Open { .. } | PoolMoved { .. } | Migrate(_) | Sql(_) | Corrupt { .. } => {
             ErrorCode::Internal
@@ -164,6 +179,11 @@ fn refusal(error: StoreError) -> ApiError {
         Full(_) | NoSlot(_) => {
             "choose another period, end an environment, or raise `capacity` in lab.yaml"
         }
+        SnapshotNameTaken(_) => "choose another name, or delete that one",
+        BeingTaken(_) => "wait until it is taken, or delete it",
+        TooManySnapshots { .. } => "delete one that is not needed any more",
+        TooManyFrozen(_) => "revert it, or return to an early snapshot, and begin from there",
+        Returning(_) => "wait until it runs",
         Sql(_) => "look at the free space of the state folder and at the log of nonstopd",
         _ => "",
     };
