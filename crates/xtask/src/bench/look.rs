@@ -106,7 +106,7 @@ fn answers(address: SocketAddr) -> std::io::Result<bool> {
 }
 
 /// Runs `act` in a thread that is in the network namespace of the process `place`.
-fn in_network<T: Send>(place: u32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(super) fn in_network<T: Send>(place: u32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let enter_and_act = || {
         let path = format!("/proc/{place}/ns/net");
         let network = File::open(&path).with_context(|| format!("open {path}"))?;

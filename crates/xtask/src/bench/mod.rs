@@ -6,6 +6,7 @@ mod images;
 mod look;
 mod provision;
 mod rdp;
+mod reach;
 mod steps;
 mod templates;
 
@@ -21,7 +22,10 @@ pub(crate) fn bench(name: &str) -> Result<()> {
         "provision" => provision::provision(),
         "rdp" => rdp::rdp(),
         "pixels" => rdp::pixels::pixels(),
-        _ => bail!("there is no comparison `{name}`: there are `provision`, `rdp` and `pixels`"),
+        "reach" => reach::reach(),
+        _ => bail!(
+            "there is no comparison `{name}`: there are `provision`, `rdp`, `pixels` and `reach`"
+        ),
     }
 }
 
