@@ -10,7 +10,7 @@ use crate::{
     rules::{Against, Chain, Family, Hook, Operand, Place, Ruleset, Statement, Test, Verdict},
     value::Ranges,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Protocols that have ports where TCP has them.
 const WITH_PORTS: [u128; 5] = [6, 17, 33, 132, 136];
@@ -442,22 +442,38 @@ impl<'a> Evaluator<'a> {
             unequal.push(here.doubted(&why));
             return;
         }
-        let mut rest = vec![here];
-        for element in near.iter() {
-            let mut others = Vec::new();
-            for packets in rest {
-                let mut left = Some(packets);
-                for (field, values) in fields.iter().zip(element) {
-                    let Some(packets) = left else { break };
-                    let (yes, no) = packets.split(*field, values);
-                    others.extend(no);
-                    left = yes;
-                }
-                equal.extend(left);
-            }
-            rest = others;
+        // By one field first: else each element would be looked for in what all others have left.
+        let (groups, field) = apart(&near);
+        let mut here = here;
+        if let Some(at) = field {
+            let all = groups.iter().flat_map(|group| group[0][at].parts().iter().copied());
+            let (some, none) = here.split(fields[at], &Ranges::of(all));
+            unequal.extend(none);
+            let Some(some) = some else { return };
+            here = some;
         }
-        unequal.extend(rest);
+        for group in groups {
+            let packets = match field {
+                Some(at) => here.clone().with(fields[at], &group[0][at]),
+                None => std::mem::take(&mut here),
+            };
+            let mut rest = if packets.is_empty() { Vec::new() } else { vec![packets] };
+            for element in group {
+                let mut others = Vec::new();
+                for packets in rest {
+                    let mut left = Some(packets);
+                    for (field, values) in fields.iter().zip(element) {
+                        let Some(packets) = left else { break };
+                        let (yes, no) = packets.split(*field, values);
+                        others.extend(no);
+                        left = yes;
+                    }
+                    equal.extend(left);
+                }
+                rest = others;
+            }
+            unequal.extend(rest);
+        }
     }
 
     fn local_type(
@@ -494,6 +510,23 @@ impl<'a> Evaluator<'a> {
         let (yes, no) = here.split(Field::Target, &wanted);
         equal.extend(yes);
         unequal.extend(no);
+    }
+}
+
+/// `elements` by the values of the field by which most of them are told apart, if each has exactly one
+/// there; else all in one group, and no field.
+fn apart(elements: &[Vec<Ranges>]) -> (Vec<Vec<&Vec<Ranges>>>, Option<usize>) {
+    let by = |at: usize| {
+        let mut groups: BTreeMap<u128, Vec<&Vec<Ranges>>> = BTreeMap::new();
+        for element in elements {
+            groups.entry(element[at].single()?).or_default().push(element);
+        }
+        Some((groups, at))
+    };
+    let width = elements.first().map_or(0, Vec::len);
+    match (0..width).filter_map(by).max_by_key(|(groups, _)| groups.len()) {
+        Some((groups, at)) => (groups.into_values().collect(), Some(at)),
+        None => (vec![elements.iter().collect()], None),
     }
 }
 

@@ -5,7 +5,11 @@
 //! proves is the code that the tests hold against the kernel.
 
 use crate::value::{self, Ranges};
-use std::{fmt, net::Ipv4Addr, sync::Arc};
+use std::{
+    fmt,
+    net::Ipv4Addr,
+    sync::{Arc, OnceLock},
+};
 
 /// What can be looked at in a packet or about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,14 +147,19 @@ impl Field {
 /// A set of packets: all that have, in each field, one of its values.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Packets {
-    fields: [Ranges; FIELDS],
+    // Shared until changed: they are handed on from rule to rule far more often than narrowed.
+    fields: Arc<[Ranges; FIELDS]>,
     /// Why some of them may not be here, if that could not be decided.
     doubt: Option<Arc<str>>,
 }
 
 impl Default for Packets {
     fn default() -> Packets {
-        Packets { fields: Field::ALL.map(Field::any), doubt: None }
+        static ANY: OnceLock<Arc<[Ranges; FIELDS]>> = OnceLock::new();
+        Packets {
+            fields: ANY.get_or_init(|| Arc::new(Field::ALL.map(Field::any))).clone(),
+            doubt: None,
+        }
     }
 }
 
@@ -178,13 +187,16 @@ impl Packets {
 
     /// Keeps those with any of `values` in `field`.
     pub fn narrow(&mut self, field: Field, values: &Ranges) {
-        let slot = &mut self.fields[field as usize];
-        *slot = slot.and(values);
+        let here = self.get(field);
+        if !values.covers(here) {
+            let both = here.and(values);
+            self.replace(field, both);
+        }
     }
 
     /// Puts `values` into `field`, whatever was there: the packets moved on.
     pub fn replace(&mut self, field: Field, values: Ranges) {
-        self.fields[field as usize] = values;
+        Arc::make_mut(&mut self.fields)[field as usize] = values;
     }
 
     /// Whether there is none.
