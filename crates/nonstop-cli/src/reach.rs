@@ -91,9 +91,11 @@ impl Made {
     }
 
     fn text(&self) -> String {
-        let mut text = self.proof.table();
+        // What the kernel's names hold is not for a terminal to act on.
+        let table = self.proof.table();
+        let mut text: String = table.lines().map(|line| plain(line) + "\n").collect();
         if !self.proof.stand_ins.is_empty() {
-            let names = self.proof.stand_ins.join(", ");
+            let names = plain(&self.proof.stand_ins.join(", "));
             text += &format!("\nOnly a listener stands for: {names}\n");
         }
         let Some(view) = &self.view else {

@@ -39,7 +39,8 @@ pub struct Wanted {
 pub struct Machine {
     /// Its name in the matrix: environment and role.
     pub name: String,
-    /// Whether it runs, so that its taps must be there.
+    /// Whether it runs, so that its taps must be there. Without them nothing comes from it or to
+    /// it, whatever its rights.
     #[serde(default)]
     pub running: bool,
     /// Whether it may say nothing at all on its cards: its rights are not given yet, or have ended.

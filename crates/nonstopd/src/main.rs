@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use nonstop_host::{
     Host, LocalUsers, RealHost,
-    firewall::{Expected, Firewall, FirewallConfig},
+    firewall::{Firewall, FirewallConfig},
     images::Images,
 };
 use nonstop_model::{Lab, capacity::Room};
@@ -83,8 +83,9 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let (host_key, authority) = (host.host_key()?, host.authority());
     let host: Arc<dyn Host> = Arc::new(host);
     let status = Arc::new(Status::default());
+    let rules = Firewall::new(FirewallConfig::of(&lab, users.portal, users.agent));
     let prover = Arc::new(Prover::new(
-        Ground::new(lab.clone(), rules(&lab, users)?),
+        Ground::new(lab.clone(), Box::new(move || rules.expected())),
         Box::new(|| observe::kernel(observe::Network::Ours).map_err(|e| chain(&e))),
         Arc::clone(&db),
         Arc::clone(&status),
@@ -123,12 +124,6 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     info!("lab `{}` is up", lab.name);
     wake.wake();
     reconciler.run()
-}
-
-/// What the lab's firewall loads, as this host's nft lists it.
-fn rules(lab: &Lab, users: LocalUsers) -> anyhow::Result<Expected> {
-    let firewall = Firewall::new(FirewallConfig::of(lab, users.portal, users.agent));
-    firewall.expected().map_err(|e| anyhow::anyhow!("{} ({})", chain(&e), e.help))
 }
 
 fn open_door(path: PathBuf, gid: Option<u32>, mode: u32, door: Door) -> anyhow::Result<()> {

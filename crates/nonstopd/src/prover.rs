@@ -200,7 +200,11 @@ impl Prover {
     /// Keeps what is wanted where a proof without the daemon finds it.
     fn save(&self, saved: &mut Option<Saved>) {
         let Some(pass) = self.status.pass() else { return };
-        let wanted = self.ground.wanted(&pass);
+        let wanted = match self.ground.wanted(&pass) {
+            Ok(wanted) => wanted,
+            // The proof says it aloud.
+            Err(e) => return tracing::debug!("{}", chain(&e)),
+        };
         if saved.as_ref().is_some_and(|saved| saved.wanted == wanted) {
             return;
         }
@@ -267,7 +271,11 @@ impl Prover {
     }
 
     fn proof(&self, kernel: &Kernel, pass: &Pass) -> Proof {
-        prove(kernel, &self.ground.wanted(pass)).unwrap_or_else(|e| unproven(chain(&e)))
+        let wanted = match self.ground.wanted(pass) {
+            Ok(wanted) => wanted,
+            Err(e) => return unproven(format!("{} ({})", chain(&e), e.help)),
+        };
+        prove(kernel, &wanted).unwrap_or_else(|e| unproven(chain(&e)))
     }
 
     /// What was wrong at the first reading, whichever of the two passes is asked, and is not now.
@@ -390,11 +398,11 @@ mod tests {
         let now = Timestamp::now();
         let db = Arc::new(Db::open(&dir.path().join("nonstop.db"), now).expect("a database"));
         let status = Arc::new(Status::default());
-        let expected =
-            Expected { rules: serde_json::json!({ "nftables": [] }), sets: BTreeSet::new() };
+        let rules = serde_json::json!({ "nftables": [] });
+        let expected = Expected { rules, sets: BTreeSet::new() };
         let read = AtomicUsize::new(0);
         let prover = Prover::new(
-            Ground::new(lab, expected),
+            Ground::new(lab, Box::new(move || Ok(expected.clone()))),
             Box::new(move || {
                 let number = read.fetch_add(1, Ordering::SeqCst).min(kernels.len() - 1);
                 Ok(kernels[number].clone())

@@ -7,6 +7,7 @@
 
 use crate::status::Pass;
 use nonstop_host::{
+    HostError,
     firewall::{Expected, elements_of},
     libvirt::switches,
 };
@@ -17,19 +18,22 @@ use nonstop_model::{
 use nonstop_plan::{DesiredEnvironment, DesiredMachine, Grant, Phase};
 use nonstop_reach::wanted::{self, Wanted};
 use serde::Deserialize;
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, sync::OnceLock};
+
+/// Asks how the rules of this version are listed.
+pub type AskRules = Box<dyn Fn() -> Result<Expected, HostError> + Send + Sync>;
 
 /// What does not change while the daemon lives.
-#[derive(Debug)]
 pub struct Ground {
     lab: Lab,
-    expected: Expected,
+    ask: AskRules,
+    expected: OnceLock<Expected>,
 }
 
 impl Ground {
-    /// The lab, and the rules that its firewall loads.
-    pub fn new(lab: Lab, expected: Expected) -> Ground {
-        Ground { lab, expected }
+    /// The lab, and the rules that its firewall loads, which are asked for until they are known.
+    pub fn new(lab: Lab, ask: AskRules) -> Ground {
+        Ground { lab, ask, expected: OnceLock::new() }
     }
 
     /// The lab.
@@ -41,14 +45,17 @@ impl Ground {
     ///
     /// Machines whose rights are not given yet, or have ended, are in it as ones that may say
     /// nothing.
-    pub fn wanted(&self, pass: &Pass) -> Wanted {
+    ///
+    /// Errors: how our rules are listed is not known yet, and cannot be asked now.
+    pub fn wanted(&self, pass: &Pass) -> Result<Wanted, HostError> {
+        let expected = self.expected()?;
         let stand_ins = stand_ins(&self.lab.run);
         let mut wanted = Wanted {
             domains: self.lab.data_domains.values().map(|d| d.interface.clone()).collect(),
             servers: self.servers(&stand_ins),
             stand_ins: stand_ins.iter().filter(|name| !name.contains('/')).cloned().collect(),
-            rules: Some(self.expected.rules.clone()),
-            sets: self.sets(&pass.grants),
+            rules: Some(expected.rules.clone()),
+            sets: sets(expected, &pass.grants),
             ..Wanted::default()
         };
         for domain in self.lab.data_domains.values() {
@@ -57,7 +64,17 @@ impl Ground {
         for environment in pass.desired.environments.values() {
             self.environment(environment, pass, &mut wanted);
         }
-        wanted
+        Ok(wanted)
+    }
+
+    fn expected(&self) -> Result<&Expected, HostError> {
+        match self.expected.get() {
+            Some(expected) => Ok(expected),
+            None => {
+                let expected = (self.ask)()?;
+                Ok(self.expected.get_or_init(|| expected))
+            }
+        }
     }
 
     fn servers(&self, stand_ins: &BTreeSet<String>) -> Vec<wanted::Server> {
@@ -73,17 +90,6 @@ impl Ground {
             })
         });
         servers.collect()
-    }
-
-    fn sets(&self, grants: &BTreeSet<Grant>) -> Vec<wanted::WantedSet> {
-        let mut elements = elements_of(grants);
-        let sets = self.expected.sets.iter().map(|name| wanted::WantedSet {
-            family: name.0.clone(),
-            table: "nonstop".into(),
-            name: name.1.clone(),
-            elements: elements.remove(name).unwrap_or_default(),
-        });
-        sets.collect()
     }
 
     fn environment(&self, environment: &DesiredEnvironment, pass: &Pass, wanted: &mut Wanted) {
@@ -118,6 +124,18 @@ impl Ground {
             });
         }
     }
+}
+
+/// What each set of ours must hold: nothing else than `grants` come to.
+fn sets(expected: &Expected, grants: &BTreeSet<Grant>) -> Vec<wanted::WantedSet> {
+    let mut elements = elements_of(grants);
+    let sets = expected.sets.iter().map(|name| wanted::WantedSet {
+        family: name.0.clone(),
+        table: "nonstop".into(),
+        name: name.1.clone(),
+        elements: elements.remove(name).unwrap_or_default(),
+    });
+    sets.collect()
 }
 
 fn host(segment: &Segment) -> (std::net::Ipv4Addr, ipnet::Ipv4Net) {
@@ -200,4 +218,178 @@ fn stand_ins(run: &Path) -> BTreeSet<String> {
     let marker = fs::read(&path).ok().and_then(|json| serde_json::from_slice::<Marker>(&json).ok());
     let running = |marker: &Marker| Path::new("/proc").join(marker.pid.to_string()).exists();
     marker.filter(running).map(|marker| marker.servers).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use nonstop_model::{
+        Limits, MachineId, MachineProfile, MachineRole, Power, ReachTarget, Slot, lab::MACHINE_UIDS,
+    };
+    use nonstop_plan::{
+        AccountGate, Desired, Observed, ObservedMachine, ObservedSegment, wanted_grants,
+    };
+    use std::time::{Duration, Instant};
+
+    const E3: EnvironmentId = EnvironmentId(3);
+    const M7: MachineId = MachineId(7);
+
+    fn lab() -> Lab {
+        let text = "version: 1\nname: lab\nrun: /nonexistent\ndata_domains:\n  intermediate:\n    \
+                    interface: nsd0\n    network: 10.80.0.0/24\n    servers:\n      \
+                    pcap: {address: 10.80.0.2, tcp: [80]}\n";
+        Lab::parse("lab.yaml", text).expect("a good lab")
+    }
+
+    fn machine(segment: &Segment) -> DesiredMachine {
+        let target = |server: &str, address, port| ReachTarget {
+            server: server.into(),
+            address,
+            protocol: Protocol::Tcp,
+            port,
+        };
+        DesiredMachine {
+            id: M7,
+            environment: E3,
+            role: MachineRole::Analyst,
+            image: "micro".parse().expect("a name"),
+            image_digest: String::new(),
+            profile: MachineProfile::Linux,
+            uid: MACHINE_UIDS + M7.0,
+            address: Some(segment.machine(0)),
+            networks: vec![SegmentKind::Access],
+            reach: vec![
+                target("pcap", "10.80.0.2".parse().expect("an address"), 80),
+                target("airlock", segment.host(), 8443),
+            ],
+            limits: Limits::default(),
+            memory_mib: 96,
+            vcpus: 1,
+            generation: 1,
+            origin: None,
+            resume: None,
+            frozen: Vec::new(),
+            power: Power::On,
+            force_off_at: Timestamp::UNIX_EPOCH,
+            reset_pending: false,
+            preparation: None,
+            desktop: None,
+            viewers: Vec::new(),
+            seen_in: None,
+        }
+    }
+
+    /// An environment of one machine that runs on its segment, as `change` has changed it.
+    fn wanted(change: impl FnOnce(&mut Desired, &mut Observed)) -> Wanted {
+        let lab = lab();
+        let segment = Segment::new(E3, lab.network.pool, Slot(2)).expect("in the pool");
+        let alice: nonstop_model::AccountName = "alice".parse().expect("a name");
+        let gate = AccountGate {
+            name: alice.clone(),
+            uid: 70_001,
+            address: "127.64.0.1".parse().expect("an address"),
+            keys: Vec::new(),
+            sources: Vec::new(),
+            targets: Vec::new(),
+        };
+        let environment = DesiredEnvironment {
+            id: E3,
+            account: alice.clone(),
+            segment: segment.clone(),
+            phase: Phase::Live,
+            from: Timestamp::UNIX_EPOCH,
+            until: Timestamp::MAX,
+            destroy_at: None,
+            taking: None,
+            machines: vec![machine(&segment)],
+        };
+        let mut desired = Desired {
+            accounts: [(alice, gate)].into(),
+            environments: [(E3, environment)].into(),
+            lease: Duration::from_secs(60),
+            portal_port: 8080,
+        };
+        let mut observed = Observed {
+            segments: [(segment.name.clone(), ObservedSegment { whole: true })].into(),
+            machines: [(M7, ObservedMachine { environment: E3, generation: 1 })].into(),
+            ..Observed::default()
+        };
+        change(&mut desired, &mut observed);
+        let grants =
+            wanted_grants(&desired, &observed, Timestamp::UNIX_EPOCH).into_keys().collect();
+        let pass =
+            Pass { began: Instant::now(), desired, observed, grants, changing: BTreeSet::new() };
+        let sets = [("inet", "reach"), ("bridge", "ports"), ("bridge", "links")];
+        let expected = Expected {
+            rules: serde_json::json!({ "nftables": [] }),
+            sets: sets.map(|(family, set)| (family.into(), set.into())).into(),
+        };
+        let ground = Ground::new(lab, Box::new(move || Ok(expected.clone())));
+        ground.wanted(&pass).expect("the rules are known")
+    }
+
+    fn elements(wanted: &Wanted, set: &str) -> Vec<String> {
+        let sets = wanted.sets.iter().filter(|found| found.name == set);
+        sets.flat_map(|set| set.elements.clone()).collect()
+    }
+
+    #[test]
+    fn a_machine_may_reach_what_its_template_says_and_sets_hold_just_that() {
+        let wanted = wanted(|_, _| ());
+        let [machine] = &wanted.machines[..] else { panic!("{:?}", wanted.machines) };
+        assert_eq!(machine.name, "e3/analyst");
+        assert!(machine.running && !machine.mute);
+        let reach = machine.reach.iter().map(|r| format!("{}:{}", r.address, r.port.port));
+        assert_eq!(reach.collect::<Vec<_>>(), ["10.80.0.2:80", "10.77.0.33:8443"]);
+        assert_eq!(
+            elements(&wanted, "reach"),
+            [
+                "nsb00003 . 10.77.0.34 . 10.77.0.33 . tcp . 8443",
+                "nsb00003 . 10.77.0.34 . 10.80.0.2 . tcp . 80",
+            ]
+        );
+        assert_eq!(elements(&wanted, "ports"), ["nst00007 . 52:54:00:00:00:07 . 10.77.0.34"]);
+        assert!(wanted.sets.iter().any(|set| set.name == "links" && set.elements.is_empty()));
+        let routed = "net/ipv4/conf/nsb00003/forwarding";
+        assert!(wanted.settings.iter().any(|s| s.path == routed && s.value == "1"));
+        assert!(!wanted.servers[0].stand_in, "nobody says so");
+    }
+
+    #[test]
+    fn a_machine_whose_environment_has_ended_may_say_nothing_while_it_still_runs() {
+        let wanted = wanted(|desired, _| {
+            for environment in desired.environments.values_mut() {
+                environment.phase = Phase::Grace;
+            }
+        });
+        assert!(wanted.machines[0].mute && wanted.machines[0].reach.is_empty());
+        assert!(wanted.sets.iter().all(|set| set.elements.is_empty()));
+        assert_eq!(wanted.segments.len(), 1, "its bridge is still known");
+    }
+
+    #[test]
+    fn a_machine_whose_bridge_is_not_whole_may_say_nothing_yet() {
+        let wanted = wanted(|_, observed| observed.segments.clear());
+        assert!(wanted.machines[0].mute);
+        assert!(elements(&wanted, "ports").is_empty());
+    }
+
+    #[test]
+    fn the_machine_of_a_suspended_person_reaches_no_server() {
+        let wanted = wanted(|desired, _| desired.accounts.clear());
+        assert!(!wanted.machines[0].mute && wanted.machines[0].reach.is_empty());
+        assert!(elements(&wanted, "reach").is_empty() && !elements(&wanted, "ports").is_empty());
+    }
+
+    #[test]
+    fn what_has_ended_and_stopped_is_not_there_any_more() {
+        let wanted = wanted(|desired, observed| {
+            for environment in desired.environments.values_mut() {
+                environment.phase = Phase::Grace;
+            }
+            *observed = Observed::default();
+        });
+        assert!(wanted.machines.is_empty() && wanted.segments.is_empty());
+    }
 }

@@ -17,7 +17,7 @@ impl Making<'_> {
         target: Target,
         what: What,
     ) -> Extent {
-        if machine.mute {
+        if machine.mute || !machine.running {
             return Extent::none();
         }
         let access = machine.cards.iter().find_map(|card| card.address);
@@ -27,6 +27,7 @@ impl Making<'_> {
             Extent::ports(here.map(|reach| reach.port))
         };
         match target {
+            Target::Machine(other) if !self.wanted.machines[other].running => Extent::none(),
             Target::Machine(other) => {
                 let linked = machine.cards.iter().any(|card| {
                     let peers = self.on_link.get(&*card.segment).into_iter().flatten();

@@ -236,7 +236,7 @@ impl<'a> Making<'a> {
             self.wanted.servers.iter().filter(|s| s.interface == interface).collect();
         let addresses: BTreeSet<Ipv4Addr> = servers.iter().map(|server| server.address).collect();
         self.all_machines(&row, |machine, what| match what {
-            What::Answers => Extent::ports(
+            What::Answers if machine.running => Extent::ports(
                 machine.reach.iter().filter(|r| addresses.contains(&r.address)).map(|r| r.port),
             ),
             _ => Extent::none(),
@@ -315,6 +315,7 @@ impl<'a> Making<'a> {
             .or(&Extent::ports([port(Protocol::Udp, DNS), port(Protocol::Tcp, DNS)]));
         let dhcp = Extent::ports([port(Protocol::Udp, DHCP_CLIENT)]);
         let all = opens.or(&dhcp);
+        let running = |allowed| if machine.running { allowed } else { Extent::none() };
         for (what, allowed) in [
             (What::Tcp, opened(What::Tcp, opens.clone())),
             (What::Udp, opened(What::Udp, all.clone())),
@@ -322,7 +323,7 @@ impl<'a> Making<'a> {
             (What::OtherIp, Extent::none()),
             (What::Answers, answers),
         ] {
-            self.cell(&row, Target::Machine(number), what, allowed, &all);
+            self.cell(&row, Target::Machine(number), what, running(allowed), &all);
         }
     }
 

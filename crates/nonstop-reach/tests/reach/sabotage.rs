@@ -23,6 +23,28 @@ fn what_is_allowed_gets_through_and_nothing_else() {
     assert!(decided.count() > 0, "no cell is closed by the rule against spoofing on links");
 }
 
+#[test]
+fn a_machine_that_is_off_keeps_its_rights_and_alarms_nobody() {
+    let mut pair = Pair::new();
+    pair.wanted.machines[0].running = false;
+    pair.lab.ip("ip link del nst00001");
+    pair.lab.ip("ip link del nsk00001");
+    let proof = pair.prove();
+    assert!(proof.holds, "{:#?}\n{:#?}", proof.differences, proof.not_proven);
+    let of_it =
+        proof.cells.iter().filter(|c| [&c.from, &c.to].iter().any(|n| *n == "micro debugger"));
+    assert_eq!(of_it.count(), 0);
+}
+
+#[test]
+fn a_machine_without_rights_says_nothing() {
+    let mut pair = Pair::new();
+    pair.wanted.machines[1].mute = true;
+    let proof = pair.prove();
+    let found = proof.differences.join("\n");
+    assert!(found.contains("macro 1 to pcap, tcp: allowed -, gets through tcp 80"), "{found}");
+}
+
 /// Sabotages a lab and returns what the proof says.
 fn found(sabotage: impl FnOnce(&Pair)) -> String {
     let pair = Pair::new();
