@@ -59,6 +59,8 @@ struct Made {
     view: Option<ProofView>,
     /// Since when what is wanted is as it was taken from the daemon's file.
     wanted_at: Option<String>,
+    /// Of a proof made here: what differed at the first reading alone.
+    passing: Vec<String>,
     took: Duration,
 }
 
@@ -86,6 +88,7 @@ impl Made {
         }
         if let Some(at) = &self.wanted_at {
             value["wanted_at"] = json!(at);
+            value["at_first_alone"] = json!(self.passing);
         }
         value
     }
@@ -99,6 +102,10 @@ impl Made {
             text += &format!("\nOnly a listener stands for: {names}\n");
         }
         let Some(view) = &self.view else {
+            if !self.passing.is_empty() {
+                text += "\nAT THE FIRST LOOK ALONE (put right, or just being changed)\n";
+            }
+            self.passing.iter().for_each(|what| text += &format!("  {}\n", plain(what)));
             let at = self.wanted_at.as_deref().unwrap_or_default();
             text += &format!(
                 "\nProven here, without the daemon, in {} ms, beside what it has wanted since {at}\n",
@@ -134,7 +141,8 @@ fn by_daemon(lab: &Lab) -> Result<Made, CliError> {
     let Reply::Proof(Some(view)) = reply else { return Err(CliError::Otherwise) };
     let proof = serde_json::from_reader(BufReader::new(File::from(file)))
         .map_err(|e| CliError::Broke(e.into()))?;
-    Ok(Made { proof, view: Some(view), wanted_at: None, took: begun.elapsed() })
+    let (wanted_at, passing) = (None, Vec::new());
+    Ok(Made { proof, view: Some(view), wanted_at, passing, took: begun.elapsed() })
 }
 
 /// Reads the kernel here. What differs counts if it still does a moment later, beside what is
@@ -142,11 +150,15 @@ fn by_daemon(lab: &Lab) -> Result<Made, CliError> {
 fn here(lab: &Lab) -> Result<Made, CliError> {
     let begun = Instant::now();
     let (mut saved, mut proof) = reading(lab)?;
+    let mut passing = Vec::new();
     if !proof.holds {
         thread::sleep(BETWEEN);
+        let first = proof;
         (saved, proof) = reading(lab)?;
+        passing = first.differences;
+        passing.retain(|what| !proof.differences.contains(what));
     }
-    Ok(Made { proof, view: None, wanted_at: Some(saved.at), took: begun.elapsed() })
+    Ok(Made { proof, view: None, wanted_at: Some(saved.at), passing, took: begun.elapsed() })
 }
 
 fn reading(lab: &Lab) -> Result<(Saved, Proof), CliError> {

@@ -19,6 +19,9 @@ use nonstop_api::{
 };
 use nonstop_model::{AccountState, MachineRole, Period, RequestState, Role};
 
+/// A proof of reach is made every minute: one older than this is not the lab's any more.
+const OLD_PROOF_SECONDS: i64 = 300;
+
 /// A part of the portal, as the navigation shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Section {
@@ -220,9 +223,11 @@ impl Page {
         Badge { class, text }
     }
 
-    /// What came of a proof of reach.
-    pub(crate) fn proof_badge(&self, colour: &ProofColour) -> Badge {
+    /// What came of a proof of reach that was made at `at`; one that is old says nothing.
+    pub(crate) fn proof_badge(&self, colour: &ProofColour, at: impl At) -> Badge {
+        let age = self.now.duration_since(at.at()).as_secs();
         let (class, text) = match colour {
+            _ if age > OLD_PROOF_SECONDS => ("busy", self.t.proof_old),
             ProofColour::Green => ("good", self.t.proof_green),
             ProofColour::Red => ("bad", self.t.proof_red),
             ProofColour::Unproven => ("busy", self.t.proof_unproven),

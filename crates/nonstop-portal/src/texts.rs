@@ -113,6 +113,7 @@ texts! {
     proof_green: "Proven", "検証済み";
     proof_red: "Differs", "相違あり";
     proof_unproven: "Not proven", "未検証";
+    proof_old: "Out of date", "古い検証";
     no_proof: "Nothing has been proven yet. It is done every minute, and after each change.",
         "まだ検証されていません。検証は 1 分ごと、および変更のたびに行われます。";
     no_proof_short: "not yet", "未実施";

@@ -455,3 +455,44 @@ impl Drop for Busy<'_> {
         self.reconciler.wake.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nonstop_plan::FirewallState;
+
+    fn portal(uid: u32) -> Grant {
+        Grant::Portal { uid, address: "127.64.0.1".parse().expect("an address"), port: 8080 }
+    }
+
+    fn seen(grants: &[(Grant, Option<u64>)]) -> Observed {
+        let grants = grants.iter().map(|(g, left)| (g.clone(), left.map(Duration::from_secs)));
+        let firewall = FirewallState { current: true, grants: grants.collect() };
+        Observed { firewall, ..Observed::default() }
+    }
+
+    #[test]
+    fn rights_that_are_not_as_a_pass_left_them_were_changed_by_somebody_else() {
+        let now = Timestamp::UNIX_EPOCH;
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let lease = Some(Duration::from_secs(60));
+        let plan = Plan {
+            cut: vec![Step::Revoke { grant: portal(1) }],
+            grant: vec![Step::Grant { grant: portal(3), lease }],
+            ..Plan::default()
+        };
+        let left = left(&seen(&[(portal(1), None), (portal(2), Some(30))]), &plan, now);
+        let told = |seen: &Observed, at| changed_rights(&left, seen, later(at)).join("\n");
+
+        // As it was left; and a lease that ran out is nobody's doing.
+        assert_eq!(told(&seen(&[(portal(2), Some(25)), (portal(3), Some(55))]), 5), "");
+        assert_eq!(told(&seen(&[(portal(3), Some(31))]), 29), "");
+        let gone = told(&seen(&[(portal(2), Some(25))]), 5);
+        assert_eq!(gone, format!("a right was taken out: {}; put back", portal(3)));
+        let all = [(portal(2), Some(25)), (portal(3), Some(55)), (portal(4), None)];
+        let added = told(&seen(&all), 5);
+        assert_eq!(added, format!("a right was put in: {}; taken out", portal(4)));
+        let other = told(&Observed::default(), 5);
+        assert!(other.contains("not ours"), "{other}");
+    }
+}

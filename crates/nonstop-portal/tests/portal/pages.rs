@@ -63,6 +63,10 @@ fn what_is_proven_of_reach_is_for_staff_and_shows_what_it_found_as_text() {
     assert_eq!(alice.get("/reach").status, 403);
     assert!(!alice.get("/").body.contains("/reach"));
     assert_eq!(sato.post("/reach", "/reach/prove", &[]).status, 303);
+    // What held half an hour ago is not said to hold.
+    world.daemon.old_proof.store(true, std::sync::atomic::Ordering::SeqCst);
+    let old = sato.get("/reach").body;
+    assert!(old.contains("Out of date") && !old.contains("Proven</span>"), "{old}");
     assert_eq!(world.daemon.done(), [("sato".to_string(), Request::ReachProve)]);
 }
 

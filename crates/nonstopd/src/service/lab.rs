@@ -104,6 +104,8 @@ impl Service {
         let needed = [
             ("sshd", "/usr/sbin/sshd", "install openssh-server 10 or later"),
             ("nft", "/usr/sbin/nft", "install nftables"),
+            ("ip", "/usr/sbin/ip", "install iproute2"),
+            ("tc", "/usr/sbin/tc", "install iproute2"),
             ("dnsmasq", "/usr/sbin/dnsmasq", "install dnsmasq-base"),
             ("qemu", "/usr/bin/qemu-system-x86_64", "install qemu-system-x86"),
             ("qemu-img", "/usr/bin/qemu-img", "install qemu-utils"),
