@@ -6,7 +6,7 @@ use crate::{
     listen::Connection,
     routes::{
         about, accounts, displays, environments, home, language, reach, recordings, requests,
-        sessions, trace,
+        sessions, snapshots, trace,
     },
     token::Secret,
 };
@@ -112,6 +112,19 @@ impl App {
             .route(
                 "/environments/{id}/revert/{role}",
                 get(environments::ask_revert).post(environments::revert),
+            )
+            .route("/environments/{id}/snapshots", post(snapshots::take))
+            .route(
+                "/environments/{id}/snapshots/{snapshot}/return",
+                get(snapshots::ask_return).post(snapshots::go_back),
+            )
+            .route(
+                "/environments/{id}/snapshots/{snapshot}/return/{role}",
+                get(snapshots::ask_return_one).post(snapshots::go_back_one),
+            )
+            .route(
+                "/environments/{id}/snapshots/{snapshot}/delete",
+                get(snapshots::ask_delete).post(snapshots::delete),
             )
             .route("/environments/{id}/end", get(environments::ask_end).post(environments::end))
             .route("/environments/{id}/extend", post(environments::extend))

@@ -257,6 +257,37 @@ texts! {
         "ファイル・設定・実行中のプログラムなど、このマシンに書き込まれた内容はすべて失われます。イメージから新たに起動し、パスワードも新しくなります。この操作は取り消せません。";
     revert_unit_what: "Everything that was written on any of its machines is left behind: files, settings, and what is running. Each starts anew from its image. This cannot be taken back.",
         "すべてのマシンについて、ファイル・設定・実行中のプログラムなど書き込まれた内容が失われます。それぞれイメージから新たに起動します。この操作は取り消せません。";
+    snapshots: "Snapshots", "スナップショット";
+    snapshots_lead: "Keeps what machines are now, with what is running in them, so that you can come back to it. All machines are taken at one time.",
+        "マシンの現在の状態を、実行中のプログラムも含めて保存し、あとで戻すことができます。すべてのマシンは同じ時点で保存されます。";
+    snapshots_at_most: "Up to {} are kept of each machine.", "マシンごとに {} 個まで保存できます。";
+    no_snapshots: "None has been taken yet.", "まだありません。";
+    col_snapshot: "Snapshot", "スナップショット";
+    col_taken: "Taken", "作成日時";
+    col_machines: "Machines", "マシン";
+    col_size: "Size", "サイズ";
+    snapshot_memory: "with memory", "メモリを含む";
+    snapshot_disk: "was off", "停止中に作成";
+    snapshot_taking: "Being taken", "作成中";
+    snapshot_whole: "Kept", "保存済み";
+    snapshot_failed: "Could not be taken", "作成できませんでした";
+    snapshot_name: "Name of a new snapshot", "新しいスナップショットの名前";
+    snapshot_name_hint: "Letters and digits, and spaces, dots, - or _ within; up to 40 characters.",
+        "文字と数字で 40 文字まで。途中に空白、ピリオド、-、_ も使えます。";
+    snapshot_of: "Of which machine", "対象のマシン";
+    snapshot_of_all: "All of them", "すべて";
+    snapshot_do: "Take a snapshot", "スナップショットを作成";
+    snapshot_return: "Return to it…", "この状態に戻す…";
+    snapshot_return_one: "{} alone…", "{} のみ…";
+    snapshot_delete: "Delete…", "削除…";
+    snapshot_return_title: "Return to the snapshot {}?", "スナップショット「{}」の状態に戻しますか？";
+    snapshot_return_what: "What is on the machines now is lost, unless another snapshot has it: files, settings, and what is running. They go on from where they were when it was taken; the clock in them is then behind. This cannot be taken back.",
+        "現在のマシンの内容（ファイル、設定、実行中のプログラム）は、ほかのスナップショットに保存されていない限り失われます。マシンは作成時の状態から動作を再開します（マシン内の時計は遅れたままになります）。この操作は取り消せません。";
+    snapshot_return_do: "Return to it", "この状態に戻す";
+    snapshot_delete_title: "Delete the snapshot {}?", "スナップショット「{}」を削除しますか？";
+    snapshot_delete_what: "You cannot return to it any more. The machines themselves are not touched.",
+        "この状態に戻すことはできなくなります。マシン自体には影響しません。";
+    snapshot_delete_do: "Delete it", "削除する";
     revert_do: "Put it back to clean", "初期状態に戻す";
 
     // Accounts.
@@ -422,6 +453,11 @@ texts! {
     notice_approved: "The request was approved.", "申請を承認しました。";
     notice_refused: "The request was refused.", "申請を不承認にしました。";
     notice_power: "It is being done.", "操作を受け付けました。";
+    notice_taking: "The snapshot is being taken. Machines that run stand still for some seconds.",
+        "スナップショットを作成しています。動作中のマシンは数秒間停止します。";
+    notice_returned: "The machines are going back to the snapshot.",
+        "スナップショットの状態に戻しています。";
+    notice_snapshot_deleted: "The snapshot is deleted.", "スナップショットを削除しました。";
     notice_reverted: "The machine is being put back to clean.", "マシンを初期状態に戻しています。";
     notice_ended: "The environment was ended.", "解析環境を終了しました。";
     notice_extended: "The end was moved.", "終了日時を変更しました。";

@@ -1,5 +1,6 @@
 //! One environment: how it is, its machines and desktops, and what can be done with them.
 
+use super::snapshots::{self, Snapshots};
 use crate::{
     desktop::{self, Desktop},
     error::{PageError, PageResult},
@@ -29,6 +30,7 @@ struct Show {
     any_off: bool,
     /// Whether machines may be put back to clean.
     can_revert: bool,
+    snapshots: Snapshots,
     /// Whether it is shown to its owner.
     own: bool,
 }
@@ -55,6 +57,13 @@ pub(crate) async fn show(person: Person, Path(id): Path<EnvironmentId>) -> PageR
     if e.state == EnvironmentStateView::Preparing {
         p = p.refreshing(3);
     }
+    let snapshots = match alive {
+        true => snapshots::of(&person, &p, &e).await?,
+        false => Snapshots::default(),
+    };
+    if snapshots.taking() {
+        p = p.refreshing(3);
+    }
     let gateway = &person.me.lab.connect;
     let machines = e.machines.iter().map(|m| Row {
         linked: m.networks.contains(&SegmentKind::Link),
@@ -68,7 +77,7 @@ pub(crate) async fn show(person: Person, Path(id): Path<EnvironmentId>) -> PageR
     let any_on = machines.iter().any(|row| row.on);
     let any_off = machines.iter().any(|row| !row.on);
     let can_revert = e.revert == RevertPolicy::Anytime;
-    html(&Show { p, e, machines, alive, any_on, any_off, can_revert, own })
+    html(&Show { p, e, machines, alive, any_on, any_off, can_revert, snapshots, own })
 }
 
 pub(crate) async fn power(
@@ -89,12 +98,12 @@ pub(crate) async fn power(
 /// Asks before something that cannot be taken back.
 #[derive(Template)]
 #[template(path = "confirm.html")]
-struct Confirm {
-    p: Page,
-    heading: String,
-    what: &'static str,
-    button: &'static str,
-    back: String,
+pub(super) struct Confirm {
+    pub(super) p: Page,
+    pub(super) heading: String,
+    pub(super) what: &'static str,
+    pub(super) button: &'static str,
+    pub(super) back: String,
 }
 
 pub(crate) async fn ask_revert(

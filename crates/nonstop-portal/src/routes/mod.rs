@@ -10,4 +10,5 @@ pub(crate) mod reach;
 pub(crate) mod recordings;
 pub(crate) mod requests;
 pub(crate) mod sessions;
+pub(crate) mod snapshots;
 pub(crate) mod trace;

@@ -140,6 +140,18 @@ fn account(name: &str) -> Value {
     })
 }
 
+fn snapshots() -> Value {
+    let machine = |machine: &str, role: &str, memory: bool| json!({ "machine": machine, "role": role, "memory": memory, "bytes": 120 << 20 });
+    json!([
+        { "id": "s1", "environment": "e4", "name": "感染前 1", "asked_at": "2030-01-01T02:00:00Z",
+          "state": "whole", "bytes": 240 << 20,
+          "machines": [machine("m4", "debugger", true), machine("m5", "debuggee", false)] },
+        { "id": "s2", "environment": "e4", "name": "later", "asked_at": "2030-01-01T03:00:00Z",
+          "state": "failed", "why": "keep the memory of m5: no space: <b>", "bytes": 0,
+          "machines": [] },
+    ])
+}
+
 fn environment(id: &str, account: &str) -> Value {
     let (state, machine, problem) = match id {
         "e2" => ("preparing", "starting", json!(null)),
@@ -199,7 +211,7 @@ fn pair() -> Value {
         "title_ja": "動的ミクロ解析環境",
         "period": { "from": "2030-01-01T00:00:00Z", "until": "2030-01-02T08:00:00Z" },
         "state": "ready", "destroy_at": null, "rdp": "console", "problem": null,
-        "machines": [debugger, debuggee],
+        "snapshots": 4, "machines": [debugger, debuggee],
     })
 }
 
@@ -343,6 +355,7 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
         Request::EnvironmentList { .. } => {
             reply("environments", json!(["e3", "e2", "e1"].map(|id| environment(id, who))))
         }
+        Request::SnapshotList { .. } => reply("snapshots", snapshots()),
         Request::EnvironmentShow { id } if id.0 <= 4 => {
             reply("environment", environment(&id.to_string(), who))
         }

@@ -5,7 +5,7 @@ use insta::assert_snapshot;
 use nonstop_api::{ApiError, ErrorCode, PowerAction, Request};
 
 /// Each page that anybody gets to, by role.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 16] = [
     "/",
     "/requests",
     "/requests/r3",
@@ -14,6 +14,9 @@ const PAGES: [&str; 13] = [
     "/environments/e2",
     "/environments/e4",
     "/environments/e4/revert",
+    "/environments/e4/snapshots/s1/return",
+    "/environments/e4/snapshots/s1/return/debuggee",
+    "/environments/e4/snapshots/s1/delete",
     "/environments/e1/end",
     "/environments/e1/revert/analyst",
     "/sessions?all=1",
@@ -110,6 +113,37 @@ fn a_pair_is_switched_as_one_or_each_machine_alone() {
     alice.post("/environments/e4/revert", "/environments/e4/revert", &[]);
     let asked: Vec<_> = world.daemon.done();
     assert_snapshot!(format!("{asked:#?}"));
+}
+
+#[test]
+fn snapshots_are_taken_by_name_and_asked_about_before_they_undo_anything() {
+    let world = World::new();
+    let mut alice = world.alice();
+    let page = "/environments/e4";
+    assert_snapshot!("snapshot_return", alice.get("/environments/e4/snapshots/s1/return").main());
+    let take = "/environments/e4/snapshots";
+    let sent = alice.post(page, take, &[("name", " before it "), ("machine", "")]);
+    assert_eq!(sent.header("location"), "/environments/e4?done=taking");
+    alice.post(page, take, &[("name", "one"), ("machine", "debuggee")]);
+    for bad in [("../x", ""), ("", ""), ("a", "king")] {
+        let refused = alice.post(page, take, &[("name", bad.0), ("machine", bad.1)]);
+        assert_eq!(refused.status, 400, "{bad:?}");
+    }
+    for act in ["return", "return/debuggee", "delete"] {
+        let path = format!("/environments/e4/snapshots/s1/{act}");
+        assert_eq!(alice.post(&path, &path, &[]).status, 303, "{act}");
+    }
+    for missing in ["s9/return", "s9/delete", "s1/return/analyst"] {
+        assert_eq!(alice.get(&format!("/environments/e4/snapshots/{missing}")).status, 404);
+    }
+    let asked: Vec<String> = world.daemon.done().iter().map(|d| format!("{:?}", d.1)).collect();
+    assert_snapshot!(asked.join("\n"), @r#"
+    SnapshotTake { id: EnvironmentId(4), name: SnapshotName("before it"), role: None }
+    SnapshotTake { id: EnvironmentId(4), name: SnapshotName("one"), role: Some(Debuggee) }
+    SnapshotReturn { id: EnvironmentId(4), name: SnapshotName("感染前 1"), role: None }
+    SnapshotReturn { id: EnvironmentId(4), name: SnapshotName("感染前 1"), role: Some(Debuggee) }
+    SnapshotDelete { id: EnvironmentId(4), name: SnapshotName("感染前 1") }
+    "#);
 }
 
 #[test]
