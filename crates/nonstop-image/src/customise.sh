@@ -29,14 +29,19 @@ cp -r "$TREE/usr/lib/modules/$version/kernel" "$BOOT/modules"
 cp "$TREE/usr/lib/modules/$version/modules.builtin" "$BOOT/"
 cp "$TREE/usr/bin/busybox" "$BOOT/busybox"
 
-# Programs with the libraries that their loader names, each where the program looks for it.
+# Programs with the libraries that their own loader finds for them.
 mkdir "$BOOT/programs"
+loader=/lib64/ld-linux-x86-64.so.2
 for program in $PROGRAMS; do
     echo "@ take out $program"
-    listed=$(chroot "$TREE" /lib64/ld-linux-x86-64.so.2 --list "$program") || { echo "$listed"; exit 1; }
-    for file in "$program" $(echo "$listed" | grep -o '/[^ ]*'); do
-        mkdir -p "$BOOT/programs${file%/*}"
-        cp -L "$TREE$file" "$BOOT/programs$file"
+    listed=$("$TREE/usr$loader" --library-path "$TREE/usr/lib/x86_64-linux-gnu" --list "$TREE$program") ||
+        { echo "$program: $listed"; exit 1; }
+    mkdir -p "$BOOT/programs/lib64" "$BOOT/programs${program%/*}"
+    cp -L "$TREE/usr$loader" "$BOOT/programs$loader"
+    cp -L "$TREE$program" "$BOOT/programs$program"
+    for file in $(echo "$listed" | grep -o "=> $TREE/usr/lib/[^ ]*" | cut -c4-); do
+        mkdir -p "$BOOT/programs/usr/lib/x86_64-linux-gnu"
+        cp -L "$file" "$BOOT/programs/usr/lib/x86_64-linux-gnu/"
     done
 done
 

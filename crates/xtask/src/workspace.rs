@@ -52,6 +52,7 @@ pub(crate) fn images() -> Result<PathBuf> {
         "micro",
         "desktop",
         "debuggee",
+        "canary",
         "--recipes",
     ]);
     run("building the images", build.arg(root()?.join("images")))?;
