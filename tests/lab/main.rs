@@ -9,5 +9,6 @@ mod images;
 mod isolation;
 mod pair;
 mod portal;
+mod probe;
 mod prove;
 mod recordings;

@@ -16,8 +16,9 @@ pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
 pub use views::{
     AccountView, CheckItem, ClosedCellsView, ConnectView, DesktopSessionView, DesktopView,
     DriftView, EnvironmentStateView, EnvironmentView, LabView, MachineStateView, MachineView,
-    MeView, OpenCellView, PassingView, PlanView, Problem, ProofColour, ProofSummary, ProofView,
-    ReachView, RecordingView, RequestView, SessionView, SnapshotMachineView, SnapshotView,
-    StatsView, TemplateView, TraceVerification, TraceView, ViewGrantView,
+    MeView, OpenCellView, PassingView, PlanView, ProbeView, ProbedView, Problem, ProofColour,
+    ProofSummary, ProofView, ReachView, RecordingView, RequestView, SessionView,
+    SnapshotMachineView, SnapshotView, StatsView, TemplateView, TraceVerification, TraceView,
+    ViewGrantView,
 };
 pub use wire::{MAX_MESSAGE_BYTES, WireError, receive, receive_with_fd, send, send_with_fd};

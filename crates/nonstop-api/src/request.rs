@@ -233,6 +233,11 @@ pub enum Request {
     ReachProve,
     /// The last proof of that. Staff, admins.
     ReachProof,
+    /// Begin to probe the isolation from canary machines. Staff, admins.
+    ReachProbe,
+    /// How far that is, and how the last one went, whose whole report comes as a file of JSON beside
+    /// the answer. Staff, admins.
+    ReachProbed,
     /// What is missing on this host. Admins.
     Check,
     /// Figures. Staff, admins.
@@ -313,6 +318,8 @@ pub enum Reply {
     Reach(Vec<ReachView>),
     /// To `ReachProve` and `ReachProof`; None before the first proof.
     Proof(Option<ProofView>),
+    /// To `ReachProbe` and `ReachProbed`.
+    Probe(ProbeView),
     /// To `Check`.
     Check(Vec<CheckItem>),
     /// To `Stats`.

@@ -374,6 +374,46 @@ pub struct ProofView {
     pub left_out: u64,
 }
 
+/// The isolation as it was tried out: what is running, and how the last one went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeView {
+    /// Since when one is running.
+    pub since: Option<Timestamp>,
+    /// How far it is, in words.
+    pub how_far: String,
+    /// The last one that came to an end.
+    pub last: Option<ProbedView>,
+}
+
+/// How a probe went. Bounded as [`ProofView`] is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbedView {
+    /// When it began.
+    pub at: Timestamp,
+    /// Who asked for it.
+    pub by: String,
+    /// Why it came to no end, if so; then all else is empty.
+    pub problem: Option<Problem>,
+    /// Whether all went as the lab wants it.
+    pub holds: bool,
+    /// The machines that sent.
+    pub canaries: u64,
+    /// How many frames were tried.
+    pub tried: u64,
+    /// How many of them the lab allows.
+    pub allowed: u64,
+    /// How many had to arrive nowhere.
+    pub denied: u64,
+    /// Those of them that arrived in a copy of the network without rules.
+    pub controlled: u64,
+    /// What went otherwise.
+    pub differences: Vec<String>,
+    /// What could not be shown.
+    pub not_shown: Vec<String>,
+    /// How many lines were left out of these lists.
+    pub left_out: u64,
+}
+
 /// A proof in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -346,6 +346,10 @@ pub(crate) enum ReachVerb {
         /// Read the kernel here, beside what the daemon wanted last; works while it is stopped.
         #[arg(long)]
         local: bool,
+        /// Also try it: start canary machines of each template, send frames of every layer from them,
+        /// and judge by what is captured. Takes a minute or two, and 128 MiB a canary.
+        #[arg(long, conflicts_with = "local")]
+        probe: bool,
     },
 }
 

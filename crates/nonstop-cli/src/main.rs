@@ -44,7 +44,9 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     match &cli.noun {
         Noun::Image(verb) => image::run(&lab, verb, cli.json),
         Noun::Desktop(verb) => desktop::run(&lab, verb, cli.json),
-        Noun::Reach(args::ReachVerb::Prove { local }) => reach::run(&lab, *local, cli.json),
+        Noun::Reach(args::ReachVerb::Prove { local, probe }) => {
+            reach::run(&lab, *local, *probe, cli.json)
+        }
         Noun::Check => check::run(&lab, cli.json),
         noun => ask::run(&lab, noun, cli.json),
     }

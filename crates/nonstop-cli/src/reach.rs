@@ -1,11 +1,12 @@
 //! `nonstop reach prove`: the proof that the daemon makes, or one made here without it.
 
 use crate::{error::CliError, print, print_json, render::time, table::plain};
-use nonstop_api::{Client, ProofColour, ProofView, Reply, Request};
+use nonstop_api::{CallError, Client, ErrorCode, ProofColour, ProofView, Reply, Request};
 use nonstop_model::Lab;
 use nonstop_reach::{
     Proof,
     observe::{self, Network},
+    probe::Report,
     prove,
     wanted::Saved,
 };
@@ -28,7 +29,7 @@ const TALK: Duration = Duration::from_secs(1);
 const BETWEEN: Duration = Duration::from_millis(300);
 
 /// Proves, prints the proof, and fails unless it holds.
-pub(crate) fn run(lab: &Lab, local: bool, json: bool) -> Result<(), CliError> {
+pub(crate) fn run(lab: &Lab, local: bool, probe: bool, json: bool) -> Result<(), CliError> {
     let made =
         with_talk(
             "proving what may talk to what",
@@ -36,12 +37,23 @@ pub(crate) fn run(lab: &Lab, local: bool, json: bool) -> Result<(), CliError> {
                 if local { here(lab) } else { by_daemon(lab) }
             },
         )?;
+    let probed = if probe { Some(self::probe(lab)?) } else { None };
     if json {
-        print_json(&made.json());
+        let mut value = made.json();
+        if let Some(report) = &probed {
+            value["probe"] = serde_json::to_value(report).expect("a report has string keys");
+        }
+        print_json(&value);
     } else {
         print(&made.text());
+        if let Some(report) = &probed {
+            print(&format!("\nPROBED\n{}", report.table()));
+        }
     }
     match made.colour() {
+        ProofColour::Green if probed.as_ref().is_some_and(|report| !report.holds) => {
+            Err(CliError::NotGood("the probe shows something else than what the lab wants".into()))
+        }
         ProofColour::Green => Ok(()),
         ProofColour::Red => {
             Err(CliError::NotGood("what gets through is not what the lab wants".into()))
@@ -143,6 +155,44 @@ fn by_daemon(lab: &Lab) -> Result<Made, CliError> {
         .map_err(|e| CliError::Broke(e.into()))?;
     let (wanted_at, passing) = (None, Vec::new());
     Ok(Made { proof, view: Some(view), wanted_at, passing, took: begun.elapsed() })
+}
+
+/// Has the isolation probed, or waits for a probe that is running, and tells how far it is.
+fn probe(lab: &Lab) -> Result<Report, CliError> {
+    let client = Client::new(lab.admin_socket()).timeout(PATIENCE);
+    match client.call(&Request::ReachProbe) {
+        Ok(_) => {}
+        Err(CallError::Refused(e)) if e.code == ErrorCode::Conflict => {
+            eprintln!("a probe is running already; this is how it goes");
+        }
+        Err(e) => return Err(e.into()),
+    }
+    let (terminal, mut said) = (std::io::stderr().is_terminal(), String::new());
+    loop {
+        let Reply::Probe(view) = client.call(&Request::ReachProbed)? else {
+            return Err(CliError::Otherwise);
+        };
+        if view.since.is_some() {
+            if view.how_far != said {
+                match terminal {
+                    true => eprint!("\rprobing: {:60}", view.how_far),
+                    false => eprintln!("probing: {}", view.how_far),
+                }
+                said = view.how_far;
+            }
+            thread::sleep(Duration::from_millis(300));
+            continue;
+        }
+        if terminal {
+            eprintln!();
+        }
+        if let Some(problem) = view.last.and_then(|last| last.problem) {
+            return Err(CliError::NotGood(format!("{} ({})", problem.message, problem.help)));
+        }
+        let (_, file) = client.call_for_file(&Request::ReachProbed)?;
+        return serde_json::from_reader(BufReader::new(File::from(file)))
+            .map_err(|e| CliError::Broke(e.into()));
+    }
 }
 
 /// Reads the kernel here. What differs counts if it still does a moment later, beside what is

@@ -146,7 +146,7 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             }
             table.text(width)
         }
-        Reply::Proof(_) => String::new(),
+        Reply::Proof(_) | Reply::Probe(_) => String::new(),
         Reply::Check(items) => check(items),
         Reply::Stats(s) => [
             format!("active accounts     {}", s.accounts),

@@ -569,8 +569,31 @@ fn what_is_addressed_to_the_bridge_itself_reaches_the_host_neither_as_ip_nor_as_
     assert!(heard(), "without our rule it gets through, so the rule is what stops it");
     let answered = || guest.sh(ASKS_BY_ARP).contains("answered");
     assert!(!answered(), "an answer to ARP past the bridge");
-    host.net.sh("nft flush chain arp nonstop input");
+    host.net.sh("nft flush chain arp nonstop input; nft flush chain arp nonstop output");
     assert!(answered(), "without our rule the host answers, so the rule is what stops it");
+}
+
+/// Coming up, an interface joins groups and looks for routers by IPv6, a bridge's port too.
+#[test]
+fn a_tap_says_nothing_for_itself() {
+    let host = Host::new();
+    let guest = host.guest(7, "10.77.0");
+    let heard = || {
+        let count = || -> u64 {
+            let shown = guest.sh("ip -s -j link show dev eth0");
+            let (_, packets) = shown.split_once("\"rx\":{").expect("figures");
+            let (_, packets) = packets.split_once("\"packets\":").expect("figures");
+            let digits: String = packets.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().expect("a number")
+        };
+        let before = count();
+        host.net.sh("ip link set nst00007 down; ip link set nst00007 up");
+        thread::sleep(Duration::from_millis(2500));
+        count() - before
+    };
+    assert_eq!(heard(), 0);
+    host.net.sh("nft flush ruleset");
+    assert!(heard() > 0, "without our rules it does");
 }
 
 #[test]

@@ -220,6 +220,7 @@ mod tests {
 
     fn boot(modules: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("temp dir");
+        fs::create_dir(dir.path().join("programs")).expect("mkdir");
         fs::create_dir_all(dir.path().join("modules/kernel")).expect("mkdir");
         fs::write(dir.path().join("busybox"), "busybox").expect("write");
         fs::write(dir.path().join("modules.builtin"), "kernel/drivers/virtio/virtio_pci.ko\n")

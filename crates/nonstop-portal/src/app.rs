@@ -149,6 +149,7 @@ impl App {
             .route("/sessions/{id}/end", post(sessions::end))
             .route("/reach", get(reach::show))
             .route("/reach/prove", post(reach::prove))
+            .route("/reach/probe", post(reach::probe))
             .route("/trace", get(trace::list))
             .route("/about", get(about::about))
             .route("/about/ca.crt", get(about::authority))

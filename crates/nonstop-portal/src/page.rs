@@ -323,6 +323,7 @@ fn notice(t: &'static Texts, word: &str) -> Option<&'static str> {
         "recording" => t.notice_recording,
         "recording_ended" => t.notice_recording_ended,
         "proven" => t.notice_proven,
+        "probing" => t.notice_probing,
         _ => return None,
     })
 }

@@ -118,6 +118,7 @@ texts! {
         "まだ検証されていません。検証は 1 分ごと、および変更のたびに行われます。";
     no_proof_short: "not yet", "未実施";
     notice_proven: "It was proven anew.", "改めて検証しました。";
+    notice_probing: "A probe has begun; reload this page to see how far it is.", "検査を始めました。進み具合はこのページを再読み込みすると表示されます。";
     proof_age: "since it was proven", "検証からの経過時間";
     proof_cells: "cells of the matrix", "検証した組み合わせ";
     proof_machines: "machines", "マシン";
@@ -140,6 +141,21 @@ texts! {
     closed_cells: "{} cells", "{} 通り";
     closed_senders: "{} senders", "送信元 {} 件";
     closed_examples: "Such as", "例";
+    probe_title: "Probe", "実地検査";
+    probe_lead: "Canary machines of each template send frames of every layer; what arrives is captured, and what must not is shown to arrive in a copy without rules. Takes a minute or two.",
+        "各テンプレートのカナリア端末から全階層のフレームを送り、届いたものを捕捉します。届いてはならないものは、規則のない複製網では届くことを確かめます。1〜2分かかります。";
+    probe_now: "Probe now", "検査を始める";
+    probe_running: "A probe is running:", "検査中:";
+    probe_canaries: "Canaries", "カナリア";
+    probe_allowed: "Allowed frames", "許可されたフレーム";
+    probe_denied: "Denied frames", "拒否されるべきフレーム";
+    probe_controlled: "Shown to arrive without rules", "規則なしで届いたもの";
+    probe_holds: "holds", "成立";
+    probe_fails: "does not hold", "不成立";
+    probe_broke: "came to no end", "完了せず";
+    no_probe: "Nothing has been probed since the daemon started.", "デーモンの起動後、検査はまだ行われていません。";
+    probe_left_out: "{} more lines are not shown; `nonstop reach prove --probe` prints all.",
+        "ほか {} 行は表示していません。すべては `nonstop reach prove --probe` で確認できます。";
     proof_left_out: "{} more lines are not shown; `nonstop reach prove` prints all.",
         "ほか {} 行は表示していません。すべては `nonstop reach prove` で確認できます。";
     cell_agrees: "As allowed", "許可どおり";

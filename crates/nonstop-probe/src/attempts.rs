@@ -2,14 +2,12 @@
 //! host's other addresses, every server, the world beyond, and everybody, of every kind that a cell
 //! of the matrix asks about.
 
-use crate::{
-    frame::{
-        self, Dhcp, EVERYBODY, MacBytes, Marker, Segment, Wire, arp, dns, ip, ping, raw, tcp, udp,
-    },
-    order::{Order, mac},
+use crate::frame::{
+    self, Dhcp, EVERYBODY, MacBytes, Marker, Segment, Wire, arp, dns, ip, mac, ping, raw, tcp, udp,
 };
 use nonstop_reach::{
     kernel::Kernel,
+    probe::Order,
     question::What,
     wanted::{Card, Port, Protocol},
 };
@@ -302,8 +300,9 @@ impl Sender<'_> {
                 ip(wire, own, target, protocol, 0, m)
             });
         }
-        // The host itself waits for the first one, and drops both.
-        for protocol in [6, 17].into_iter().filter(|_| !matches!(to, To::Gate | To::Host)) {
+        // The host waits for the first one and drops both; so may a bridge that tracks flows.
+        let routed = how.is_empty() && !matches!(to, To::Gate | To::Host);
+        for protocol in [6, 17].into_iter().filter(|_| routed) {
             let label = format!("later fragment of ip {protocol} to {target}{how}");
             let what = if protocol == 6 { What::Tcp } else { What::Udp };
             self.add(what, to, label, Some(target), move |m, _| {

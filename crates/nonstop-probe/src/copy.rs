@@ -11,11 +11,10 @@ use crate::{
     ground::{Ground, Parts},
     gun::Gun,
     local::Local,
-    order::{Order, mac},
     watch::Watch,
 };
 use anyhow::{Context, Result, bail};
-use nonstop_reach::{kernel::Kernel, wanted::Machine};
+use nonstop_reach::{kernel::Kernel, probe::Order, wanted::Machine};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -110,8 +109,8 @@ pub struct Copy {
 }
 
 /// The way out, which every address leads to that is not on a segment.
-const OUTSIDE: &str = "outside";
-const FLAT: &str = "flat";
+const OUTSIDE: &str = "nonstop-world";
+const FLAT: &str = "nonstop-flat";
 
 impl Copy {
     /// Makes a copy of what `kernel` and `order` describe. Needs root.
@@ -264,9 +263,4 @@ pub fn taps(order: &Order) -> BTreeSet<String> {
 
 fn text(mac: crate::frame::MacBytes) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
-/// Whether a text is a hardware address; for what is read from the kernel.
-pub fn is_mac(text: &str) -> bool {
-    mac(text).is_some()
 }

@@ -9,6 +9,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// A hardware address.
 pub type MacBytes = [u8; 6];
 
+/// The bytes of a hardware address that is written with colons.
+pub fn mac(text: &str) -> Option<MacBytes> {
+    let [.., a, b, c, d, e, f] = nonstop_reach::value::mac(text)?.to_be_bytes();
+    Some([a, b, c, d, e, f])
+}
+
 /// Everybody on a wire.
 pub const EVERYBODY: MacBytes = [0xff; 6];
 

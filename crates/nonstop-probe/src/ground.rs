@@ -3,14 +3,14 @@
 
 use crate::{
     attempts::{Attempt, Expect, To},
-    frame::{self, FIRST_SEQ, Marker, Segment, Wire},
+    frame::{self, FIRST_SEQ, Marker, Segment, Wire, mac},
     gun::Gun,
     local::{Local, Taken},
-    order::{Order, mac},
     watch::{Captured, Watch},
 };
 use anyhow::{Context, Result};
 use etherparse::{ArpOperation, ArpPacketSlice, NetSlice, SlicedPacket, TransportSlice};
+use nonstop_reach::probe::Order;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -96,6 +96,8 @@ const BETWEEN_BROADCASTS: Duration = Duration::from_millis(60);
 /// More that is unexplained is not told one by one.
 const TOLD: usize = 50;
 const ARP: u16 = 0x0806;
+/// The first of the numbers by which cards show that they send.
+const HELLO: u32 = 1 << 30;
 /// The bit of a marker that bytes over an open connection bear.
 const DATA: u32 = 1 << 31;
 
@@ -117,6 +119,45 @@ impl<'a> Ground<'a> {
             last_to_all,
             run,
         }
+    }
+
+    /// Waits until each gun's card sends: a canary may still be starting.
+    ///
+    /// Errors: one does not within `limit`.
+    pub fn await_cards(&mut self, limit: Duration) -> Result<()> {
+        let end = Instant::now() + limit;
+        let cards: Vec<(usize, usize)> = self.guns.keys().copied().collect();
+        let run = self.run;
+        let hello = |at: usize| Marker { run, attempt: HELLO + at as u32 };
+        let mut silent: BTreeMap<String, (Marker, &str)> = BTreeMap::new();
+        for (at, (canary, card)) in cards.iter().enumerate() {
+            let name = &self.order.canaries[*canary].machine;
+            let card = self.order.machine(name).and_then(|machine| machine.cards.get(*card));
+            let card = card.context("a canary without a card")?;
+            silent.insert(card.tap.clone(), (hello(at), name));
+        }
+        for (at, card) in cards.iter().enumerate() {
+            // To nobody: a hardware address that no card has.
+            let wire = Wire { from: [2, 0x66, 0, 0, 0, 2], to: [2, 0x66, 0, 0, 0, 3] };
+            let frame = frame::raw(wire, 0x88b5, &[], hello(at));
+            self.send(*card, &frame)?;
+        }
+        while let Some((name, _)) = silent.values().map(|(_, name)| (name, ())).next() {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.frames.recv_timeout(left) {
+                Ok(captured) => {
+                    let marker = Marker::find(self.run, &captured.content);
+                    let own = silent.get(&captured.interface).map(|(marker, _)| *marker);
+                    if own.is_some() && own == marker && !captured.outgoing {
+                        silent.remove(&captured.interface);
+                    }
+                }
+                Err(_) => {
+                    anyhow::bail!("the canary {name} did not send within {} s", limit.as_secs())
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Fires all `attempts`, telling `each` how many are done. With `talk`, connections are gone
@@ -320,8 +361,15 @@ impl<'a> Ground<'a> {
                 .map(|a| a.marker.attempt)
         });
         let Some(number) = marked.or(by_port) else {
-            let from = from.map_or("somebody".to_string(), |from| from.to_string());
-            self.unexplained(card, format!("a packet of {from}"));
+            let what = match &packet.net {
+                Some(NetSlice::Ipv6(ip)) => {
+                    let header = ip.header();
+                    let (from, to) = (header.source_addr(), header.destination_addr());
+                    format!("an IPv6 packet of {from} to {to}")
+                }
+                _ => format!("a packet of {}", from.map_or("somebody".into(), |a| a.to_string())),
+            };
+            self.unexplained(card, what);
             return Ok(());
         };
         self.saw(number, Spot::Answer(from));

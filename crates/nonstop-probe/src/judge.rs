@@ -4,67 +4,18 @@ use crate::{
     attempts::{Attempt, Expect, To},
     copy::Kind,
     ground::{Seen, Spot},
-    order::Order,
 };
 use nonstop_reach::{
     Proof,
     matrix::{ELSEWHERE, GATE, HOST},
+    probe::{Order, ProbedCell, Report},
     question::What,
     wanted::{Port, Protocol},
 };
-use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     net::Ipv4Addr,
 };
-
-/// What a probe has shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// Whether everything went as the lab wants it, with a control for all that is closed, and the
-    /// proof says the same.
-    pub holds: bool,
-    /// How many frames were tried.
-    pub tried: usize,
-    /// How many of them the lab allows; all of these arrived, if it holds.
-    pub allowed: usize,
-    /// How many had to arrive nowhere.
-    pub denied: usize,
-    /// Those of them that arrived in a copy of the network.
-    pub controlled: usize,
-    /// The machines that sent.
-    pub canaries: Vec<String>,
-    /// By sender, target and kind.
-    pub cells: Vec<ProbedCell>,
-    /// What went otherwise than the lab wants it.
-    pub differences: Vec<String>,
-    /// What could not be shown, and why.
-    pub not_shown: Vec<String>,
-    /// How long it took, in seconds.
-    pub seconds: u64,
-}
-
-/// What was tried of one kind from one sender to one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProbedCell {
-    /// Who sent.
-    pub from: String,
-    /// To whom.
-    pub to: String,
-    /// What.
-    pub what: What,
-    /// How many frames.
-    pub tried: usize,
-    /// How many had to arrive.
-    pub allowed: usize,
-    /// How many arrived.
-    pub arrived: usize,
-    /// Where those that had to arrive nowhere arrived as a control.
-    pub control: Vec<String>,
-    /// Whether all went as the lab wants it.
-    pub agrees: bool,
-}
 
 /// What the copies showed of each attempt: where it arrived.
 pub type Controls = BTreeMap<u32, Kind>;
@@ -315,49 +266,4 @@ fn disagreements(proof: &Proof, cells: &[ProbedCell]) -> Vec<String> {
         }
     }
     found
-}
-
-impl Report {
-    /// As a table for people: what arrived, what was closed with what control, and what differs.
-    pub fn table(&self) -> String {
-        let mut text = String::new();
-        let row = |text: &mut String, fields: [&str; 6]| {
-            let [from, to, what, tried, arrived, control] = fields;
-            let line =
-                format!("{from:18}  {to:22}  {what:16}  {tried:>5}  {arrived:>7}  {control}");
-            let _ = writeln!(text, "{}", line.trim_end());
-        };
-        row(&mut text, ["FROM", "TO", "WHAT", "TRIED", "ARRIVED", "CONTROL ARRIVED"]);
-        for cell in &self.cells {
-            let (tried, arrived) = (cell.tried.to_string(), cell.arrived.to_string());
-            let control = match cell.agrees {
-                true => cell.control.join(", "),
-                false => "DIFFERS".into(),
-            };
-            row(&mut text, [&cell.from, &cell.to, cell.what.word(), &tried, &arrived, &control]);
-        }
-        for (title, lines) in [("DIFFERENCES", &self.differences), ("NOT SHOWN", &self.not_shown)] {
-            if !lines.is_empty() {
-                let _ = writeln!(text, "\n{title}");
-                for line in lines {
-                    let _ = writeln!(text, "  {line}");
-                }
-            }
-        }
-        let verdict = if self.holds { "It holds" } else { "IT DOES NOT HOLD" };
-        let _ = writeln!(
-            text,
-            "\n{verdict}: {} frames by {} canaries in {} s; {} allowed, {} denied and {} of these shown to \
-             arrive in a copy without rules; {} differences, {} not shown.",
-            self.tried,
-            self.canaries.len(),
-            self.seconds,
-            self.allowed,
-            self.denied,
-            self.controlled,
-            self.differences.len(),
-            self.not_shown.len()
-        );
-        text
-    }
 }

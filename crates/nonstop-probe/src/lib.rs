@@ -17,10 +17,7 @@ pub mod ground;
 pub mod gun;
 pub mod judge;
 pub mod local;
-pub mod order;
 pub mod run;
 pub mod watch;
 
-pub use judge::{ProbedCell, Report};
-pub use order::{Canary, Domain, Order};
 pub use run::run;

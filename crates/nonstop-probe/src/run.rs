@@ -5,18 +5,25 @@ use crate::{
     copy::{Copy, Kind, taps},
     ground::{Ground, Parts, Seen},
     gun::Gun,
-    judge::{Controls, Report, judge, whom},
+    judge::{Controls, judge, whom},
     local::Local,
-    order::Order,
     watch::Watch,
 };
 use anyhow::{Context, Result};
 use nonstop_reach::{
     kernel::Kernel,
     observe::{self, Network},
+    probe::{Order, Report},
     prove,
 };
-use std::{collections::BTreeMap, sync::mpsc::channel, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::channel,
+    time::{Duration, Instant},
+};
+
+/// How long a canary may take to start, on a host that is busy.
+const STARTING: Duration = Duration::from_secs(120);
 
 /// Carries out `order` in `network`, and tells `each` how far it is, in
 /// words. Needs root; sends nothing but what canaries send, and changes nothing of the host.
@@ -75,6 +82,8 @@ fn in_the_lab(
     }
     let mut ground =
         Ground::new(order, number, Parts { guns, domains, frames, taken, watches, local });
+    each("waiting for the canaries to start");
+    ground.await_cards(STARTING)?;
     let total = all.len();
     let attempts: Vec<&Attempt> = all.iter().collect();
     ground.fire(&attempts, true, &mut |done| {

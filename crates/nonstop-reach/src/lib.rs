@@ -18,6 +18,7 @@ pub mod matrix;
 pub mod observe;
 pub mod operand;
 pub mod packets;
+pub mod probe;
 pub mod proof;
 pub mod question;
 pub mod rules;

@@ -2,9 +2,10 @@
 //!
 //! A request commits what is wanted and wakes the reconciler; the reconciler brings the host to
 //! it. `service` answers requests, `reconciler` runs passes, `desired` reads what is wanted, `prover`
-//! holds the kernel against it.
+//! holds the kernel against it, `canaries` try it out.
 
 pub mod caller;
+pub mod canaries;
 pub mod desired;
 pub mod displays;
 pub mod login;

@@ -11,7 +11,9 @@ use nonstop_model::{Lab, capacity::Room};
 use nonstop_reach::observe;
 use nonstop_store::Db;
 use nonstopd::{
-    Clock, SystemClock, displays,
+    Clock, SystemClock,
+    canaries::{Canaries, Parts},
+    displays,
     login::Logins,
     prover::Prover,
     reconciler::{Reconciler, Wake},
@@ -92,6 +94,17 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         Arc::clone(&wake),
         Arc::clone(&clock),
     ));
+    let room = room(&lab)?;
+    let canaries = Arc::new(Canaries::new(Parts {
+        lab: lab.clone(),
+        room,
+        db: Arc::clone(&db),
+        images: Arc::clone(&images),
+        prover: Arc::clone(&prover),
+        status: Arc::clone(&status),
+        wake: Arc::clone(&wake),
+        clock: Arc::clone(&clock),
+    }));
     let service = Arc::new(Service {
         lab: lab.clone(),
         db: Arc::clone(&db),
@@ -100,8 +113,9 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         clock: Arc::clone(&clock),
         images,
         host: Arc::clone(&host),
-        room: room(&lab)?,
+        room,
         prover: Arc::clone(&prover),
+        canaries,
         host_key,
         authority,
     });

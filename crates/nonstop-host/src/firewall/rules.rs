@@ -113,6 +113,9 @@ table inet nonstop {
 		ip saddr @DESKTOP_NET@ goto from_display
 		oifname "nsb*" goto to_segment
 		oifname "nsl*" drop
+		# What a tap says for itself, which passes no hook of the bridge: IPv6 of a card that came up.
+		oifname "nst*" drop
+		oifname "nsk*" drop
 		oifname != "lo" ip daddr @POOL@ goto refuse
 		meta skuid { @CLOSED_UIDS@ } goto refuse
 	}
@@ -251,6 +254,12 @@ table arp nonstop {
 		type filter hook input priority filter; policy accept;
 		iifname "nst*" drop
 		iifname "nsk*" drop
+	}
+
+	chain output {
+		type filter hook output priority filter; policy accept;
+		oifname "nst*" drop
+		oifname "nsk*" drop
 	}
 }
 table bridge nonstop

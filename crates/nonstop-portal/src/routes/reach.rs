@@ -6,13 +6,14 @@ use crate::{
     person::{Staff, ask},
 };
 use askama::Template;
-use nonstop_api::{ProofColour, ProofView, Request};
+use nonstop_api::{ProbeView, ProbedView, ProofColour, ProofView, Request};
 
 #[derive(Template)]
 #[template(path = "reach.html")]
 struct Reach {
     p: Page,
     proof: Option<ProofView>,
+    probe: ProbeView,
 }
 
 impl Reach {
@@ -26,6 +27,16 @@ impl Reach {
         Badge { class, text }
     }
 
+    fn probe_badge(&self, probed: &ProbedView) -> Badge {
+        let t = self.p.t;
+        let (class, text) = match (probed.holds, &probed.problem) {
+            (true, _) => ("good", t.probe_holds),
+            (false, None) => ("bad", t.probe_fails),
+            (false, Some(_)) => ("busy", t.probe_broke),
+        };
+        Badge { class, text }
+    }
+
     /// How long it took, in seconds.
     fn took(&self, proof: &ProofView) -> String {
         format!("{}.{:03}", proof.took_ms / 1000, proof.took_ms % 1000)
@@ -34,10 +45,16 @@ impl Reach {
 
 pub(crate) async fn show(Staff(person): Staff) -> PageResult {
     let proof = ask!(person, Request::ReachProof => Proof);
-    html(&Reach { p: person.page(Section::Reach), proof })
+    let probe = ask!(person, Request::ReachProbed => Probe);
+    html(&Reach { p: person.page(Section::Reach), proof, probe })
 }
 
 pub(crate) async fn prove(Staff(person): Staff) -> PageResult {
     person.ask(Request::ReachProve).await?;
     see_other("/reach?done=proven")
+}
+
+pub(crate) async fn probe(Staff(person): Staff) -> PageResult {
+    person.ask(Request::ReachProbe).await?;
+    see_other("/reach?done=probing")
 }

@@ -294,6 +294,19 @@ fn proof() -> Value {
     })
 }
 
+fn probe() -> Value {
+    json!({
+        "since": "2030-01-01T03:29:00Z", "how_far": "3 of 8 canaries run",
+        "last": {
+            "at": "2030-01-01T02:00:00Z", "by": "admin root", "problem": null, "holds": false,
+            "canaries": 7, "tried": 2431, "allowed": 94, "denied": 2337, "controlled": 2336,
+            "differences": [format!("e1/analyst on nsb00001, tcp 10.77.0.18:22: came to {HOSTILE}")],
+            "not_shown": ["e2/debuggee on nsl00002, igmp: the canary did not send it"],
+            "left_out": 3,
+        },
+    })
+}
+
 fn requests() -> Value {
     let request = |id: &str, purpose: &str, state: Value| {
         let mut value = json!({
@@ -399,6 +412,7 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
             reply("recording", recording(Some("2030-01-01T03:00:00Z")))
         }
         Request::ReachProof => reply("proof", proof()),
+        Request::ReachProbed => reply("probe", probe()),
         Request::TraceList { .. } => reply(
             "trace",
             json!([

@@ -1,8 +1,10 @@
 //! The same lab probed: frames are sent from its machines' places, and must end where the proof says.
 
 use crate::lab::pair::Pair;
-use nonstop_probe::{Canary, Order, Report};
-use nonstop_reach::observe::Network;
+use nonstop_reach::{
+    observe::Network,
+    probe::{Canary, Order, Report},
+};
 use nonstop_testkit::net::Namespace;
 use std::{
     process::{Child, Command, Stdio},

@@ -112,9 +112,11 @@ impl Service {
             ("UEFI firmware", "/usr/share/OVMF/OVMF_CODE_4M.fd", "install ovmf"),
             ("swtpm", "/usr/bin/swtpm", "install swtpm"),
             ("swtpm_setup", "/usr/bin/swtpm_setup", "install swtpm-tools"),
+            ("tcpdump", "/usr/bin/tcpdump", "install tcpdump, for `reach prove --probe`"),
+            ("socat", "/usr/bin/socat", "install socat, for `reach prove --probe`"),
             ("PAM service", "/etc/pam.d/nonstop-sshd", "install systemd/pam.d/nonstop-sshd"),
         ];
-        let ours = ["nonstop-gate", "nonstop-agent"].map(|program| {
+        let ours = ["nonstop-gate", "nonstop-agent", "nonstop-probe"].map(|program| {
             let path = self.lab.programs.join(program);
             (program, path, "install our programs into `programs` of lab.yaml")
         });

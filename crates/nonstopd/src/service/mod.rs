@@ -5,12 +5,15 @@ mod accounts;
 mod desktops;
 mod environments;
 mod lab;
+mod probe;
 mod reach;
 mod recordings;
-mod requests;
+pub(crate) mod requests;
 mod snapshots;
 
-use crate::{Clock, caller::Caller, prover::Prover, reconciler::Wake, status::Status};
+use crate::{
+    Clock, caller::Caller, canaries::Canaries, prover::Prover, reconciler::Wake, status::Status,
+};
 use jiff::Timestamp;
 use nonstop_api::{ApiError, ErrorCode, MeView, Reply, Request};
 use nonstop_host::{Host, images::Images};
@@ -38,6 +41,8 @@ pub struct Service {
     pub room: Room,
     /// Proves what may talk to what.
     pub prover: Arc<Prover>,
+    /// Tries it out.
+    pub canaries: Arc<Canaries>,
     /// The gateway's public host key, a line of OpenSSH.
     pub host_key: String,
     /// The certificate of the lab's authority, in PEM.
@@ -119,6 +124,8 @@ impl Service {
             Request::ReachShow => self.reach_show(caller),
             Request::ReachProve => self.reach_prove(caller).map(|(reply, _whole)| reply),
             Request::ReachProof => self.reach_proof(caller),
+            Request::ReachProbe => self.reach_probe(caller),
+            Request::ReachProbed => self.reach_probed(caller).map(|(reply, _whole)| reply),
             Request::Check => self.check(caller),
             Request::Stats => self.stats(caller),
         }

@@ -24,10 +24,10 @@ use std::{
 
 /// The most lines of each list that an answer holds, and the longest of them: a page shows it
 /// all, and an answer has an end.
-const LINES: usize = 100;
+pub(super) const LINES: usize = 100;
 const CELLS: usize = 1000;
 const CLOSED: usize = 200;
-const LINE: usize = 400;
+pub(super) const LINE: usize = 400;
 const EXAMPLES: usize = 12;
 
 impl Service {
@@ -76,7 +76,7 @@ impl Service {
             return Err(ApiError::new(ErrorCode::Conflict, message)
                 .help("look at `nonstop check`: something keeps the host from being observed"));
         };
-        let file = as_file(&proved.proof)
+        let file = as_file(&*proved.proof)
             .map_err(|e| ApiError::new(ErrorCode::Internal, format!("hand over the proof: {e}")))?;
         Ok((Reply::Proof(Some(self.proof_view(&proved))), file))
     }
@@ -174,11 +174,11 @@ fn closed_cells(proof: &Proof) -> Vec<ClosedCellsView> {
     groups.into_iter().map(view).collect()
 }
 
-/// `proof` as JSON in memory of its own, to be read from the start.
-fn as_file(proof: &Proof) -> io::Result<OwnedFd> {
+/// `value` as JSON in memory of its own, to be read from the start.
+pub(super) fn as_file(value: &impl serde::Serialize) -> io::Result<OwnedFd> {
     let memory = rustix::fs::memfd_create("proof", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut writer = io::BufWriter::new(File::from(memory));
-    serde_json::to_writer(&mut writer, proof)?;
+    serde_json::to_writer(&mut writer, value)?;
     writer.flush()?;
     let mut file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.rewind()?;

@@ -23,6 +23,12 @@ impl Service {
                 Err(e) => (Err(e), None),
             };
         }
+        if let (Request::ReachProbed, false) = (&request, matches!(caller, Caller::Portal)) {
+            return match self.reach_probed(caller) {
+                Ok((reply, whole)) => (Ok(reply), whole),
+                Err(e) => (Err(e), None),
+            };
+        }
         let wanted = match request {
             Request::RecordingStream { id } => Some(id),
             _ => None,

@@ -194,7 +194,7 @@ impl Service {
 
 /// A password that is easy to type: 20 letters and digits that cannot be mistaken for each
 /// other, 5 bits each.
-pub(super) fn fresh_password() -> Password {
+pub(crate) fn fresh_password() -> Password {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut rng = rand::rng();
     Password((0..20).map(|_| char::from(LETTERS[rng.random_range(0..32)])).collect())
