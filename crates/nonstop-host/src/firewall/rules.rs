@@ -209,9 +209,9 @@ table inet nonstop {
 
 	chain forward {
 		type filter hook forward priority filter; policy accept;
+		iifname "nsb*" goto to_server
 		iifname "nst*" drop
 		iifname "nsk*" drop
-		iifname "nsb*" goto to_server
 		oifname "nsb*" goto from_server
 		iifname "nsl*" oifname "nsl*" accept
 		iifname "nsl*" drop
@@ -282,11 +282,12 @@ table bridge nonstop {
 		iifname "nsk*" goto from_link
 	}
 
-	# Link-local frames (01:80:c2:…) come here without passing prerouting.
+	# The host hears nothing from a link segment. Link-local frames (01:80:c2:00:00:0…) come here
+	# without passing prerouting; all others have been judged there.
 	chain input {
 		type filter hook input priority filter; policy accept;
-		iifname "nst*" goto from_machine
 		iifname "nsk*" drop
+		ether daddr 01:80:c2:00:00:00-01:80:c2:00:00:0f iifname "nst*" goto from_machine
 	}
 
 	# The host says nothing on a link segment.
@@ -295,10 +296,11 @@ table bridge nonstop {
 		oifname "nsk*" drop
 	}
 
+	# What it sends as itself comes first: that is nearly all.
 	chain from_machine {
+		ether type ip iifname . ether saddr . ip saddr @ports goto as_itself
 		ether type arp iifname @broadcasts drop
 		udp dport 67 iifname @broadcasts drop
-		ether type ip iifname . ether saddr . ip saddr @ports goto as_itself
 		ether type ip iifname . ether saddr @cards ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
 		ether type arp iifname . ether saddr . arp saddr ip @ports iifname . arp saddr ether @cards iifname . arp daddr ip @neighbours accept
 		drop
@@ -307,6 +309,7 @@ table bridge nonstop {
 	# IPv4 from a machine's own address: to a server, to the host, or for DHCP.
 	chain as_itself {
 		iifname . ip saddr . ip daddr . meta l4proto . th dport @reach accept
+		udp dport 67 iifname @broadcasts drop
 		iifname . ip daddr @neighbours accept
 		ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
 		drop
