@@ -1,11 +1,17 @@
 //! The fleet's proof, with its times.
 
-use crate::{environment::wanted, interfaces, loaded};
+use crate::{
+    environment::{Environment, wanted},
+    interfaces, loaded,
+};
+use nonstop_host::firewall::{Expected, SetName, elements_of};
+use nonstop_plan::Grant;
 use nonstop_reach::{
     Wanted,
     kernel::Kernel,
     observe::{self, Network},
     prove,
+    wanted::WantedSet,
 };
 use nonstop_testkit::net::Namespace;
 use serde_json::{Value, json};
@@ -36,12 +42,26 @@ pub(crate) fn of_a_kernel(environments: u32) {
     judge(environments, &kernel, &wanted, begun.elapsed());
 }
 
+/// Loads rules and rights, and wants them as the daemon does.
 fn load(host: &Namespace, environments: u32, wanted: &mut Wanted) {
     let firewall = loaded::firewall();
-    let network = Network::Of(host.holder());
-    loaded::inside(host.holder(), || loaded::load(&firewall));
-    wanted.rules = Some(observe::kernel(network).expect("the kernel is read").rules);
-    loaded::inside(host.holder(), || loaded::grant(&firewall, environments));
+    let Expected { rules, sets } = firewall.expected().expect("nft lists our rules");
+    let rights: Vec<Grant> = (1..=environments)
+        .flat_map(|n| Environment(n).rights())
+        .map(|(grant, _lease)| grant)
+        .collect();
+    let mut elements = elements_of(&rights);
+    let set = |name: SetName| WantedSet {
+        elements: elements.remove(&name).unwrap_or_default(),
+        family: name.0,
+        table: "nonstop".into(),
+        name: name.1,
+    };
+    (wanted.rules, wanted.sets) = (Some(rules), sets.into_iter().map(set).collect());
+    loaded::inside(host.holder(), || {
+        loaded::load(&firewall);
+        loaded::grant(&firewall, environments);
+    });
 }
 
 fn judge(environments: u32, kernel: &Kernel, wanted: &Wanted, read: Duration) {
