@@ -24,7 +24,28 @@ pub(super) struct Part {
     /// What each kind is about, in the order of [`What::ALL`].
     pub(super) questions: Vec<Vec<Packets>>,
     /// Those of them that somebody who means it would send.
-    pub(super) typical: Vec<Vec<Packets>>,
+    typical: Vec<Vec<Packets>>,
+    /// For each kind, the ends at which some of it got through, and those at which some of what is
+    /// typical was stopped: a row has far more targets than that.
+    open: Vec<Vec<usize>>,
+    stopped: Vec<Vec<usize>>,
+}
+
+impl Part {
+    fn new(ends: Vec<End>, questions: Vec<Vec<Packets>>, typical: Vec<Vec<Packets>>) -> Part {
+        let meeting = |asked: &[Vec<Packets>], stopped: bool| {
+            let of = |asked: &Vec<Packets>| {
+                let meets = |end: &End| {
+                    (end.fate == Fate::Stopped) == stopped
+                        && asked.iter().any(|question| question.meets(&end.packets))
+                };
+                (0..ends.len()).filter(|n| meets(&ends[*n])).collect()
+            };
+            asked.iter().map(of).collect()
+        };
+        let (open, stopped) = (meeting(&questions, false), meeting(&typical, true));
+        Part { ends, questions, typical, open, stopped }
+    }
 }
 
 impl Row {
@@ -38,7 +59,7 @@ impl Row {
             let typical = What::ALL.map(|what| {
                 questions[what as usize].iter().map(|q| typical(q, what, sender)).collect()
             });
-            Part { ends, questions: questions.into(), typical: typical.into() }
+            Part::new(ends, questions.into(), typical.into())
         });
         Row { from, parts: parts.collect() }
     }
@@ -49,10 +70,9 @@ impl Row {
 
     /// The same sender with those ends alone that `wanted` keeps.
     pub(super) fn only(&self, wanted: impl Fn(&Part, &End) -> bool) -> Row {
-        let parts = self.parts.iter().map(|part| Part {
-            ends: part.ends.iter().filter(|end| wanted(part, end)).cloned().collect(),
-            questions: part.questions.clone(),
-            typical: part.typical.clone(),
+        let parts = self.parts.iter().map(|part| {
+            let ends = part.ends.iter().filter(|end| wanted(part, end)).cloned().collect();
+            Part::new(ends, part.questions.clone(), part.typical.clone())
         });
         Row { from: self.from.clone(), parts: parts.collect() }
     }
@@ -73,10 +93,7 @@ impl Making<'_> {
         let mut rule = None;
         for part in &row.parts {
             let questions = &part.questions[what as usize];
-            for end in part.ends.iter().filter(|end| end.fate != Fate::Stopped) {
-                if !questions.iter().any(|question| question.meets(&end.packets)) {
-                    continue;
-                }
+            for end in part.open[what as usize].iter().map(|n| &part.ends[*n]) {
                 if end.fate == Fate::Unknown {
                     not_proven = end.packets.doubt().map(ToString::to_string).or(not_proven);
                     continue;
@@ -172,7 +189,7 @@ impl Making<'_> {
                         question
                     })
                     .collect();
-                let stopped = part.ends.iter().filter(|end| end.fate == Fate::Stopped);
+                let stopped = part.stopped[what as usize].iter().map(|n| &part.ends[*n]);
                 for end in stopped.filter(|end| self.distance(&end.by) == distance) {
                     for question in &questions {
                         if !end.packets.meets(question) {
