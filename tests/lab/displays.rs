@@ -17,8 +17,8 @@ use std::{
 };
 
 /// A client at a display, through its person's tunnel.
-struct Looking {
-    session: Session,
+pub(crate) struct Looking {
+    pub(crate) session: Session,
     _tunnel: Tunnel,
 }
 
@@ -31,7 +31,13 @@ fn display(world: &World, environment: &Environment) -> Result<(String, u16, Str
     Ok((word("address")?, port, word("fingerprint")?))
 }
 
-fn look(world: &World, pc: &Pc, port: u16, environment: &Environment) -> Result<Looking> {
+/// Opens a client of the owner's at its display.
+pub(crate) fn look(
+    world: &World,
+    pc: &Pc,
+    port: u16,
+    environment: &Environment,
+) -> Result<Looking> {
     let (address, its_port, fingerprint) = display(world, environment)?;
     let forward = Forward { port, target: format!("{address}:{its_port}") };
     let tunnel = pc.tunnel(&world.host_key()?, &[forward])?;
@@ -43,7 +49,7 @@ fn look(world: &World, pc: &Pc, port: u16, environment: &Environment) -> Result<
 }
 
 /// Waits until the picture is as wanted; gives it and how long that took.
-fn see(
+pub(crate) fn see(
     looking: &mut Looking,
     what: &str,
     is: impl Fn(&Picture) -> bool,

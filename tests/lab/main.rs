@@ -12,3 +12,4 @@ mod portal;
 mod probe;
 mod prove;
 mod recordings;
+mod snapshots;

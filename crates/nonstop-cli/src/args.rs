@@ -403,6 +403,8 @@ mod tests {
             "nonstop request apply --account a --template b --purpose x --hours 1 --until 2030-01-01T00:00:00Z",
             "nonstop request approve e1",
             "nonstop environment power e1 explode",
+            "nonstop environment snapshot take e1 ../x",
+            "nonstop environment snapshot return e1",
         ] {
             assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words}");
         }

@@ -360,6 +360,28 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_say_what_they_hold_and_why_one_failed() {
+        insta::assert_snapshot!(shown(
+            "snapshots",
+            json!([
+                { "id": "s1", "environment": "e1", "name": "before", "state": "whole",
+                  "asked_at": "2030-01-01T00:00:00Z", "bytes": 130_000_000,
+                  "machines": [
+                      { "machine": "m1", "role": "debugger", "memory": true, "bytes": 1 },
+                      { "machine": "m2", "role": "debuggee", "memory": false, "bytes": 1 },
+                  ] },
+                { "id": "s2", "environment": "e1", "name": "later", "state": "failed",
+                  "why": "no space", "asked_at": "2030-01-01T01:00:00Z", "bytes": 0,
+                  "machines": [] },
+            ])
+        ), @r"
+        SNAPSHOT  TAKEN                 MACHINES                        MIB  STATE
+        before    2030-01-01 00:00:00Z  debugger with memory, debuggee  124  whole
+        later     2030-01-01 01:00:00Z                                  0    failed: no space
+        ");
+    }
+
+    #[test]
     fn what_is_missing_stands_out_with_the_way_to_mend_it() {
         insta::assert_snapshot!(shown(
             "check",

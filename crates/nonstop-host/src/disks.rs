@@ -386,12 +386,12 @@ pub(crate) mod tests {
     use nonstop_model::{EnvironmentId, Power, image::ImageFile};
     use std::os::unix::fs::MetadataExt;
 
-    struct Place {
-        dir: tempfile::TempDir,
-        disks: Disks,
+    pub(super) struct Place {
+        pub(super) dir: tempfile::TempDir,
+        pub(super) disks: Disks,
     }
 
-    fn place(reserve_bytes: u64) -> Place {
+    pub(super) fn place(reserve_bytes: u64) -> Place {
         let dir = tempfile::tempdir().expect("a folder");
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("a mode");
         let base = dir.path().join("base.qcow2");
@@ -410,12 +410,12 @@ pub(crate) mod tests {
             self.disks.create(&machine(generation), &image(), self.dir.path())
         }
 
-        fn seen(&self) -> Vec<(u32, Disk)> {
+        pub(super) fn seen(&self) -> Vec<(u32, Disk)> {
             let seen = self.disks.observe().expect("listed");
             seen.into_iter().map(|((_, generation), disk)| (generation, disk)).collect()
         }
 
-        fn inside(&self, path: &str) -> PathBuf {
+        pub(super) fn inside(&self, path: &str) -> PathBuf {
             self.dir.path().join(path)
         }
     }
@@ -494,7 +494,7 @@ pub(crate) mod tests {
         assert_eq!(overlay, place.inside("machines/m7/1/disk.qcow2"));
     }
 
-    fn uefi(generation: u32) -> (DesiredMachine, ImageManifest) {
+    pub(super) fn uefi(generation: u32) -> (DesiredMachine, ImageManifest) {
         let machine = DesiredMachine { profile: MachineProfile::Uefi, ..machine(generation) };
         (machine, ImageManifest { uefi: true, ..image() })
     }

@@ -206,7 +206,7 @@ pub struct EnvironmentTemplate {
     /// When machines may be put back to clean.
     #[serde(default)]
     pub revert: RevertPolicy,
-    /// How many named snapshots a researcher may keep of a machine.
+    /// How many named snapshots a researcher may keep of a machine; 0 for none.
     #[serde(default = "four")]
     pub snapshots: u8,
     /// Its machines.

@@ -206,7 +206,9 @@ fn close(folder: &Path) -> io::Result<()> {
 /// Opens a file that a QEMU may have put there: no link, no pipe, nothing that keeps one waiting.
 fn open_plain(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(open(path, flags, Mode::empty())?);
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("open {}: {e}", path.display()));
+    let file = open(path, flags, Mode::empty()).map_err(|e| named(e.into()))?;
+    let file = File::from(file);
     if file.metadata()?.is_file() {
         return Ok(file);
     }
@@ -215,7 +217,7 @@ fn open_plain(path: &Path) -> io::Result<File> {
 
 /// Copies a small file for `uid` alone; it is on the disk then.
 fn copy(from: &Path, to: &Path, uid: u32) -> Result<(), Cause> {
-    let source = open_plain(from).map_err(|e| format!("open {}: {e}", from.display()))?;
+    let source = open_plain(from)?;
     if source.metadata()?.len() > LARGEST_COPY {
         return Err(format!("{} is too large", from.display()).into());
     }
@@ -252,4 +254,123 @@ fn bytes_in(folder: &Path) -> io::Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{Place, place, uefi},
+        *,
+    };
+    use nonstop_model::SnapshotId;
+    use nonstop_plan::Disk;
+    use std::os::unix::fs::symlink;
+
+    const M7: MachineId = MachineId(7);
+    const S1: Memory = Memory { generation: 1, snapshot: SnapshotId(1) };
+
+    /// A machine with firmware that has written something in its first generation.
+    fn written() -> Place {
+        let place = place(0);
+        let (machine, image) = uefi(1);
+        place.disks.create(&machine, &image, place.dir.path()).expect("made");
+        let kept = |name: &str| place.disks.tpm(M7, 1).join(name);
+        for (path, text) in [
+            (place.disks.nvram(M7, 1), "a variable"),
+            (kept("tpm2-00.permall"), "a value"),
+            (kept(".lock"), ""),
+        ] {
+            fs::write(&path, text).expect("written");
+            give(&path, 0o600, machine.uid).expect("given");
+        }
+        place
+    }
+
+    fn next(place: &Place) -> Result<(), HostError> {
+        let (machine, image) = uefi(2);
+        let machine = DesiredMachine { origin: Some(1), ..machine };
+        place.disks.create(&machine, &image, place.dir.path())
+    }
+
+    fn seen(path: &Path) -> (u32, u32, u32) {
+        let meta = fs::metadata(path).expect("there");
+        (meta.uid(), meta.gid(), meta.mode() & 0o7777)
+    }
+
+    #[test]
+    fn what_is_made_from_a_generation_has_all_of_it_and_freezes_it() {
+        let place = written();
+        next(&place).expect("made");
+        next(&place).expect("made again");
+        assert_eq!(place.seen(), [(1, Disk::Whole), (2, Disk::Whole)]);
+        let (root, uid) = (geteuid().as_raw(), uefi(1).0.uid);
+        let disk = |generation| place.disks.overlay(M7, generation);
+        assert_eq!(seen(&disk(1)), (root, uid, 0o440), "read by its group, written by nobody");
+        assert_eq!(seen(&place.inside("machines/m7/1")), (root, uid, 0o750));
+        assert_eq!(seen(&disk(2)), (uid, uid, 0o600));
+        assert_eq!(seen(&place.disks.nvram(M7, 2)), (uid, uid, 0o600));
+        assert_eq!(fs::read(place.disks.nvram(M7, 2)).expect("there"), b"a variable");
+        let value = place.disks.tpm(M7, 2).join("tpm2-00.permall");
+        assert_eq!(fs::read(&value).expect("there"), b"a value");
+        assert_eq!(seen(&value), (uid, uid, 0o600));
+        assert_eq!(fs::read_dir(place.disks.tpm(M7, 2)).expect("there").count(), 1);
+        let info = Command::new("qemu-img").args(["info", "-U"]).arg(disk(2)).output();
+        let info = String::from_utf8(info.expect("installed").stdout).expect("text");
+        let below = format!("backing file: {}", disk(1).display());
+        assert!(info.contains(&below) && info.contains("16 MiB"), "{info}");
+    }
+
+    #[test]
+    fn links_that_a_taken_over_qemu_leaves_are_not_followed() {
+        let place = written();
+        let secret = place.inside("secret");
+        fs::write(&secret, "root's").expect("written");
+        let nvram = place.disks.nvram(M7, 1);
+        fs::remove_file(&nvram).expect("removed");
+        symlink(&secret, &nvram).expect("a link");
+        let e = next(&place).expect_err("no plain file");
+        let cause = e.source.expect("a cause").to_string();
+        assert!(cause.contains("nvram"), "{cause}");
+        assert_eq!(place.seen(), [(1, Disk::Whole)], "nothing is left of the attempt");
+        let begun = place.inside("machines/m7/1/ram-s1.new");
+        symlink(&secret, &begun).expect("a link");
+        place.disks.begin_memory(M7, S1).expect("made anew");
+        assert!(fs::symlink_metadata(&begun).expect("there").is_file());
+        assert_eq!(fs::read(&secret).expect("there"), b"root's");
+    }
+
+    #[test]
+    fn memory_is_known_as_whole_once_it_was_written_to_its_end() {
+        let place = written();
+        let memory = |place: &Place| place.disks.kept().expect("listed").memory;
+        assert!(place.disks.finish_memory(M7, S1).is_err(), "nothing was written");
+        let file = place.disks.begin_memory(M7, S1).expect("made");
+        assert_eq!(seen(&file).2, 0o600);
+        assert_eq!(memory(&place), BTreeMap::from([((M7, S1), Saved::Begun)]));
+        fs::write(&file, b"LibvirtQemudPart and a part").expect("written");
+        let e = place.disks.finish_memory(M7, S1).expect_err("a part");
+        assert!(e.source.expect("a cause").to_string().contains("interrupted"));
+        assert_eq!(memory(&place), BTreeMap::new());
+        let file = place.disks.begin_memory(M7, S1).expect("made");
+        fs::write(&file, b"LibvirtQemudSave and all").expect("written");
+        place.disks.finish_memory(M7, S1).expect("whole");
+        place.disks.finish_memory(M7, S1).expect("repeatable");
+        assert_eq!(memory(&place), BTreeMap::from([((M7, S1), Saved::Whole)]));
+        let bytes = place.disks.kept().expect("listed").bytes[&(M7, 1)];
+        assert!(bytes > 100_000, "{bytes}");
+        place.disks.drop_memory(M7, S1).expect("gone");
+        place.disks.drop_memory(M7, S1).expect("repeatable");
+        assert_eq!(memory(&place), BTreeMap::new());
+        assert_eq!(place.seen(), [(1, Disk::Whole)]);
+    }
+
+    #[test]
+    fn without_room_beside_the_reserve_the_reason_is_said() {
+        let place = written();
+        place.disks.room_for(M7, 1).expect("a MiB");
+        let e = place.disks.room_for(M7, 1 << 40).expect_err("no disk is that large");
+        let cause = e.source.as_ref().expect("a cause").to_string();
+        assert!(cause.starts_with("no space: ") && cause.contains("this needs"), "{cause}");
+        assert!(e.help.starts_with("free space on the file system of"), "{}", e.help);
+    }
 }

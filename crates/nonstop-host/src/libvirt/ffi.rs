@@ -21,14 +21,44 @@ pub(super) struct RawEvent {
 }
 
 /// Writes a guest's memory to `file` and ends the guest, whose processors stand still before.
+///
+/// In the format `raw`, whatever libvirt is configured to: QEMU then writes into a pipe, and the
+/// head of the file stays libvirt's (libvirt 11.3).
 pub(super) fn save(domain: &Domain, file: &Path) -> Result<(), Error> {
     let file = CString::new(file.as_os_str().as_bytes())?;
-    let flags = sys::VIR_DOMAIN_SAVE_PAUSED;
-    // SAFETY: `domain` is a reference that libvirt counts, held for the length of the call; the
-    // path ends with a NUL and lives as long; no XML is given.
-    let result =
-        unsafe { sys::virDomainSaveFlags(domain.as_ptr(), file.as_ptr(), std::ptr::null(), flags) };
-    if result < 0 { Err(Error::last_error()) } else { Ok(()) }
+    let raw = sys::VIR_DOMAIN_SAVE_PARAM_IMAGE_FORMAT_RAW;
+    let wanted = [
+        (sys::VIR_DOMAIN_SAVE_PARAM_FILE, file.as_c_str()),
+        (sys::VIR_DOMAIN_SAVE_PARAM_IMAGE_FORMAT, raw),
+    ];
+    let (mut params, mut count, mut room) = (std::ptr::null_mut(), 0, 0);
+    let mut result = 0;
+    for (name, value) in wanted {
+        // SAFETY: the list begins empty, and libvirt, which owns it, grows it and copies both
+        // texts; these end with a NUL and live as long as the call.
+        let added = unsafe {
+            sys::virTypedParamsAddString(
+                &mut params,
+                &mut count,
+                &mut room,
+                name.as_ptr(),
+                value.as_ptr(),
+            )
+        };
+        result = result.min(added);
+    }
+    if result == 0 {
+        // SAFETY: `domain` is a reference that libvirt counts, held for the length of the call,
+        // and so is the list, of `count` parameters.
+        result = unsafe {
+            let flags = sys::VIR_DOMAIN_SAVE_PAUSED;
+            sys::virDomainSaveParams(domain.as_ptr(), params, count, flags)
+        };
+    }
+    let failed = (result < 0).then(Error::last_error);
+    // SAFETY: made by the calls above, and not used any more.
+    unsafe { sys::virTypedParamsFree(params, count) };
+    failed.map_or(Ok(()), Err)
 }
 
 type Listener = Box<dyn Fn(RawEvent) + Send + Sync>;
