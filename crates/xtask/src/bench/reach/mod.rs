@@ -29,10 +29,13 @@ use ground::Ground;
 use nonstop_testkit::interrupt;
 use nwfilter::Nwfilter;
 use rules::Rules;
-use std::{env, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 /// What nwfilter runs, beside what labs need.
-const PEERS: &[&str] = &["libvirt-daemon-config-nwfilter", "ebtables", "iptables"];
+const PEERS: &[&str] = &["libvirt-daemon-config-nwfilter", "iptables"];
 
 const ENVIRONMENTS: u32 = 10_000;
 const FEW: u32 = 40;
@@ -89,7 +92,7 @@ struct Hosts {
 }
 
 impl Hosts {
-    fn new(fleet: &std::path::Path, many: u32) -> Result<Hosts> {
+    fn new(fleet: &Path, many: u32) -> Result<Hosts> {
         // In the middle, and a macro, which reaches something by TCP and by UDP.
         let host = |name: &str, count: u32, load: &[&str]| {
             let (host, mut rules) = ground::host(fleet)?;
@@ -112,7 +115,18 @@ impl Hosts {
     }
 }
 
+/// Says so where something else works on this machine: figures of packets are worth little then.
+fn look_around() -> Result<()> {
+    let text = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
+    let load = text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
+    if let Some(load) = load.filter(|load| *load > 2.0) {
+        eprintln!("    NOTE: the load is {load}: others disturb this; run it again alone");
+    }
+    Ok(())
+}
+
 fn traffic(hosts: &Hosts, nwfilter: &Nwfilter, many: u32) -> Result<()> {
+    look_around()?;
     let all = [
         ("no rules", &hosts.none.ground),
         ("ours", &hosts.ours.ground),
@@ -222,4 +236,16 @@ fn middle(values: &[f64]) -> Result<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().context("nothing was measured")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_is_a_value_that_was_measured() {
+        assert_eq!(middle(&[3.0, 1.0, 2.0]).expect("some"), 2.0);
+        assert_eq!(middle(&[4.0, 1.0]).expect("some"), 4.0);
+        assert!(middle(&[]).is_err());
+    }
 }

@@ -108,3 +108,28 @@ fn bind(lab: &Lab, number: u32, card: &Card) -> Result<f64> {
     lab.enter(&["virsh", "-q", "nwfilter-binding-create", &path])?;
     Ok(begun.elapsed().as_secs_f64() * 1000.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peers_filter_lets_through_what_our_rules_do() {
+        let card = serde_json::json!({
+            "bridge": "nsb00021", "tap": "nst00021", "mac": "52:54:00:00:00:15",
+            "address": "10.128.1.82", "host": "10.128.1.81", "domain": "nsd0",
+            "tcp": "10.80.0.3:80", "udp": "10.80.0.5:7000",
+        });
+        let filter = filter(&serde_json::from_value(card).expect("a card"));
+        for accepted in [
+            "<ip srcipaddr='$IP' dstipaddr='10.80.0.3' protocol='tcp' dstportstart='80'/>",
+            "<ip srcipaddr='$IP' dstipaddr='10.80.0.5' protocol='udp' dstportstart='7000'/>",
+        ] {
+            assert!(filter.contains(accepted), "{filter}");
+        }
+        assert!(
+            filter
+                .ends_with("action='drop' direction='out' priority='1000'><mac/></rule></filter>")
+        );
+    }
+}
