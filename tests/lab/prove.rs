@@ -220,13 +220,7 @@ fn what_comes_and_goes_alarms_nobody(world: &World) -> Result<()> {
     world.lab.cli(&["environment", "end", "e5"])?;
     until("ended", "while it is torn down")?;
     goes_on_holding("when it has ended")?;
-    let trace = world.lab.cli(&["trace", "list", "--limit", "1000"])?;
-    let rows = trace.as_array().context("rows")?.iter();
-    let alarms = rows.filter(|row| {
-        let action = row["action"].as_str().unwrap_or_default();
-        action == "reach.proof" || action.ends_with(".drift")
-    });
-    let alarms: Vec<&Value> = alarms.collect();
+    let alarms = world.alarms()?;
     ensure!(alarms.is_empty(), "{alarms:#?}");
     Ok(())
 }

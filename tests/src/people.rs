@@ -198,7 +198,7 @@ impl World {
     }
 
     /// The checks that hold after whatever happened: one guest and one network for each
-    /// environment that is ready, no quarantine, and a trace that verifies.
+    /// environment that is ready, no quarantine, a trace that verifies, and no alarm in it.
     pub fn whole(&self, environments: usize) -> Result<()> {
         let left = self.left_over()?;
         for what in ["guest", "network", "disks"] {
@@ -214,7 +214,23 @@ impl World {
         if !verified["broken_at"].is_null() {
             bail!("the trace is broken: {verified}");
         }
+        let alarms = self.alarms()?;
+        if !alarms.is_empty() {
+            bail!("nobody touched the host, and yet: {alarms:?}");
+        }
         Ok(())
+    }
+
+    /// What the trace tells of reach that did not hold, and of what somebody changed by hand.
+    pub fn alarms(&self) -> Result<Vec<Value>> {
+        let trace = self.lab.cli(&["trace", "list", "--limit", "10000"])?;
+        let alarm = |row: &Value| {
+            let action = row["action"].as_str().unwrap_or_default();
+            action == "reach.proof" || action.ends_with(".drift")
+        };
+        let mut rows = trace.as_array().cloned().unwrap_or_default();
+        rows.retain(alarm);
+        Ok(rows)
     }
 }
 

@@ -55,6 +55,9 @@ pub(crate) fn run(lab: &Lab, local: bool, probe: bool, json: bool) -> Result<(),
             Err(CliError::NotGood("the probe shows something else than what the lab wants".into()))
         }
         ProofColour::Green => Ok(()),
+        ProofColour::Red if made.proof.holds => Err(CliError::NotGood(
+            "it holds again, but did not at the first look: see what is gone meanwhile".into(),
+        )),
         ProofColour::Red => {
             Err(CliError::NotGood("what gets through is not what the lab wants".into()))
         }
@@ -248,4 +251,91 @@ fn with_talk<T>(what: &str, work: impl FnOnce() -> T) -> T {
         drop(done);
         result
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nonstop_api::{DriftView, PassingView};
+    use nonstop_reach::{matrix::Cell, question::What};
+
+    fn proof() -> Proof {
+        let cell = |to: &str, allowed: &str, reachable: &str| Cell {
+            from: "e1/analyst".into(),
+            to: to.into(),
+            what: What::Tcp,
+            allowed: allowed.into(),
+            reachable: reachable.into(),
+            not_proven: None,
+            agrees: allowed == reachable,
+            rule: "inet nonstop to_server #2: accept".into(),
+        };
+        Proof {
+            holds: false,
+            cells: vec![
+                cell("intermediate/pcap", "tcp 80", "tcp 80"),
+                cell("e2/analyst", "-", "tcp 22"),
+            ],
+            differences: vec!["unknown port evil\u{1b}[2J on nsl00001".into()],
+            stand_ins: vec!["airlock".into(), "intermediate/pcap".into()],
+            ..Proof::default()
+        }
+    }
+
+    fn view(colour: ProofColour) -> ProofView {
+        let at = "2030-01-01T03:29:20.1Z".parse().expect("a time");
+        ProofView {
+            colour,
+            at,
+            took_ms: 412,
+            cells: 2,
+            machines: 2,
+            differences: Vec::new(),
+            not_proven: Vec::new(),
+            passing: vec![PassingView {
+                what: "unknown bridge nsb00009".into(),
+                seen_at: at,
+                gone_by: "2030-01-01T03:29:20.9Z".parse().expect("a time"),
+            }],
+            drifts: vec![DriftView { at, what: "address 10.5.5.1/24 was put on nsl00001".into() }],
+            open: Vec::new(),
+            closed: Vec::new(),
+            stand_ins: Vec::new(),
+            left_out: 0,
+        }
+    }
+
+    #[test]
+    fn a_proof_is_told_with_what_is_gone_and_what_was_put_right() {
+        let took = Duration::from_millis(412);
+        let made = Made {
+            proof: proof(),
+            view: Some(view(ProofColour::Red)),
+            wanted_at: None,
+            passing: Vec::new(),
+            took,
+        };
+        insta::assert_snapshot!(made.text());
+        let json = made.json();
+        assert_eq!((&json["holds"], &json["colour"]), (&json!(false), &json!("red")));
+        assert_eq!(json["passing"][0]["what"], "unknown bridge nsb00009");
+        assert!(!made.text().contains('\u{1b}'), "a terminal acts on none of it");
+    }
+
+    #[test]
+    fn what_the_daemon_saw_pass_by_fails_although_it_holds_now() {
+        let proof = Proof { holds: true, ..Proof::default() };
+        let here = Made {
+            proof,
+            view: None,
+            wanted_at: Some("2030-01-01T03:29:20Z".into()),
+            passing: vec!["unknown bridge nsb00009".into()],
+            took: Duration::ZERO,
+        };
+        assert_eq!(here.colour(), ProofColour::Green);
+        insta::assert_snapshot!(here.text());
+        let by_daemon = Made { view: Some(view(ProofColour::Red)), ..here };
+        assert_eq!(by_daemon.colour(), ProofColour::Red);
+        assert_eq!(by_daemon.json()["holds"], false);
+    }
 }
