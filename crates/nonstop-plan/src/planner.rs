@@ -351,8 +351,12 @@ fn build(
         let owner = environment.machines.iter().find(of);
         let current = owner.is_some_and(|m| m.generation == generation);
         let frozen = owner.is_some_and(|m| m.frozen.iter().any(|f| f.generation == generation));
-        // One that is frozen cannot be made again.
-        if !frozen && (!current || disk == Disk::Partial) {
+        // One that is frozen cannot be made again. One younger than the current is of a time that
+        // the database knows nothing of: an old backup of it was restored.
+        let younger = owner.is_some_and(|m| m.generation < generation);
+        if younger && disk == Disk::Whole {
+            queue.push(Step::QuarantineDisk { machine, generation });
+        } else if !frozen && (!current || disk == Disk::Partial) {
             queue.push(Step::DestroyDisk { machine, generation });
         }
     }

@@ -283,7 +283,7 @@ impl fmt::Display for Step {
             Step::StopMachine { machine } => write!(f, "stop {machine}"),
             Step::RemoveSegment { segment } => write!(f, "remove segment {segment}"),
             Step::QuarantineDisk { machine, generation } => {
-                write!(f, "quarantine generation {generation} of unknown {machine}")
+                write!(f, "quarantine unknown generation {generation} of {machine}")
             }
             Step::DestroyDisk { machine, generation } => {
                 write!(f, "destroy generation {generation} of {machine}")

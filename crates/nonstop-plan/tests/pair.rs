@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, EnvironmentId, Limits, MachineId, MachineProfile, MachineRole, Power, Protocol,
-    ReachTarget, Segment, SegmentKind, SegmentName, Slot,
+    AccountName, EnvironmentId, Frozen, Limits, MachineId, MachineProfile, MachineRole, Memory,
+    Power, Protocol, ReachTarget, Segment, SegmentKind, SegmentName, Slot, SnapshotId,
 };
 use nonstop_plan::{
     AccountGate, Desired, DesiredEnvironment, DesiredMachine, Disk, FirewallState, Grant, Observed,
-    ObservedMachine, ObservedSegment, Phase, Plan, Step, plan,
+    ObservedMachine, ObservedSegment, Phase, Plan, Saved, Step, Take, plan,
 };
 use std::time::Duration;
 
@@ -233,4 +233,63 @@ fn a_link_that_nobody_wants_any_more_goes() {
     seen.machines.clear();
     let steps = told(&plan(&wanted, &seen, at(10)));
     assert!(steps.contains("remove segment nsl00001"), "{steps}");
+}
+
+/// What is done to the machines of the environment.
+fn done(plan: &Plan) -> String {
+    plan.environments[&E1].iter().map(|step| format!("{step}\n")).collect()
+}
+
+const S1: SnapshotId = SnapshotId(1);
+
+#[test]
+fn both_stand_still_before_either_is_kept_and_none_is_started_until_both_are() {
+    let mut wanted = wanted();
+    let take = Take { snapshot: S1, machines: [(DEBUGGER, true), (DEBUGGEE, true)].into() };
+    wanted.environments.get_mut(&E1).expect("there").taking = Some(take);
+    let mut seen = running([]);
+    insta::assert_snapshot!(done(&plan(&wanted, &seen, at(10))), @r"
+    pause m1
+    pause m2
+    keep the memory of m1 for s1
+    keep the memory of m2 for s1
+    ");
+    // An interruption: one is kept already, the other stands still.
+    let memory = Memory { generation: 1, snapshot: S1 };
+    seen.machines.remove(&DEBUGGER);
+    seen.memory.insert((DEBUGGER, memory), Saved::Whole);
+    seen.paused.insert(DEBUGGEE);
+    insta::assert_snapshot!(done(&plan(&wanted, &seen, at(10))), @"keep the memory of m2 for s1");
+}
+
+#[test]
+fn both_are_there_before_either_runs_on() {
+    let mut wanted = wanted();
+    let memory = Memory { generation: 1, snapshot: S1 };
+    let mut seen = running([]);
+    for machine in &mut wanted.environments.get_mut(&E1).expect("there").machines {
+        (machine.generation, machine.origin, machine.resume) = (2, Some(1), Some(memory));
+        machine.frozen = vec![Frozen { generation: 1, memory: Some(S1) }];
+        seen.memory.insert((machine.id, memory), Saved::Whole);
+    }
+    insta::assert_snapshot!(done(&plan(&wanted, &seen, at(10))), @r"
+    stop m1
+    stop m2
+    create generation 2 of m1 from 1
+    create generation 2 of m2 from 1
+    start m1 from its memory of s1
+    start m2 from its memory of s1
+    let m1 run on
+    let m2 run on
+    ");
+}
+
+#[test]
+fn a_generation_younger_than_the_database_is_set_aside_and_not_destroyed() {
+    let wanted = wanted();
+    let mut seen = running([]);
+    seen.machines.insert(DEBUGGEE, ObservedMachine { environment: E1, generation: 2 });
+    seen.disks.insert((DEBUGGEE, 2), Disk::Whole);
+    let steps = done(&plan(&wanted, &seen, at(10)));
+    assert!(steps.starts_with("stop m2\nquarantine unknown generation 2 of m2\n"), "{steps}");
 }
