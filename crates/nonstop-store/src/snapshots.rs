@@ -6,6 +6,7 @@ use nonstop_model::{
     SnapshotName, SnapshotState, SnapshottedMachine, snapshot::frozen,
 };
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// How many frozen generations a machine may stand on and keep. QEMU looks through those below
 /// it for whatever it has not written itself.
@@ -84,7 +85,7 @@ impl Read<'_> {
 
 impl Write<'_> {
     /// Wants `machines` of `environment`, all at one time, known by `name`: of each its memory
-    /// too where it is wanted on.
+    /// too where it is wanted on. Those that failed before are not told of any more.
     ///
     /// Errors: the name is taken, another snapshot is being taken, a machine has `at_most` named
     /// already, or one is about to go on with the memory of an earlier one.
@@ -96,8 +97,9 @@ impl Write<'_> {
         at_most: u8,
     ) -> Result<SnapshotId, StoreError> {
         self.nothing_is_taken(environment)?;
+        self.forget_snapshots(environment)?;
         let others = self.snapshots(Some(environment))?;
-        if others.iter().any(|s| s.state != SnapshotState::Deleted && s.name == *name) {
+        if others.iter().any(|s| s.state == SnapshotState::Whole && s.name == *name) {
             return Err(StoreError::SnapshotNameTaken(name.clone()));
         }
         for machine in machines {
@@ -138,6 +140,33 @@ impl Write<'_> {
         let detail = json!({ "environment": environment, "name": name, "machines": roles });
         self.trace("snapshot.take", &id, detail)?;
         Ok(id)
+    }
+
+    /// Removes what failed, and deleted ones on which nothing stands: the trace has them.
+    fn forget_snapshots(&mut self, environment: EnvironmentId) -> Result<(), StoreError> {
+        let all = self.snapshots(Some(environment))?;
+        let mut statement =
+            self.tx.prepare("SELECT id, origin FROM machines WHERE environment = ?1")?;
+        let mut rows = statement.query([environment.0])?;
+        let mut kept = BTreeSet::new();
+        while let Some(row) = rows.next()? {
+            let id = MachineId(row.get(0)?);
+            kept.extend(frozen(id, row.get(1)?, &all).into_iter().map(|f| (id, f.generation)));
+        }
+        for snapshot in all {
+            let bears = snapshot.machines.iter().any(|m| kept.contains(&(m.machine, m.generation)));
+            let over = match snapshot.state {
+                SnapshotState::Taking | SnapshotState::Whole => false,
+                SnapshotState::Failed { .. } => true,
+                SnapshotState::Deleted => !bears,
+            };
+            if over {
+                let id = snapshot.id.0;
+                self.tx.execute("DELETE FROM snapshot_machines WHERE snapshot = ?1", [id])?;
+                self.tx.execute("DELETE FROM snapshots WHERE id = ?1", [id])?;
+            }
+        }
+        Ok(())
     }
 
     /// Records that all that `id` names is at rest; its machines go on in generations of their

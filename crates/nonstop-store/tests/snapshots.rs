@@ -169,11 +169,10 @@ fn a_take_that_fails_or_is_given_up_leaves_the_memory_to_go_on_with() {
     assert_eq!(place.at(DEBUGGER), (1, None, memory(1, S1)));
     assert!(matches!(place.take("two", &[DEBUGGER]), Err(StoreError::Returning(_))));
     place.want(|w| w.nothing_to_resume(place_id(1)));
-    let taken = place.take("one", &[DEBUGGER]);
-    assert!(matches!(taken, Err(StoreError::SnapshotNameTaken(_))), "it shows why it failed");
     let failed = place.db.read(|r| r.snapshot(E1, &name("one"))).expect("there");
-    place.want(|w| w.delete_snapshot(&failed));
-    let again = place.take("one", &[DEBUGGER]).expect("the name is free again");
+    assert_eq!(failed.state, SnapshotState::Failed { why: "no space".into() });
+    let again = place.take("one", &[DEBUGGER]).expect("the next try takes its name");
+    assert_eq!(again, SnapshotId(2), "and no number twice");
     let taking = place.db.read(|r| r.snapshot(E1, &name("one"))).expect("there");
     place.want(|w| w.delete_snapshot(&taking));
     assert_eq!(place.at(DEBUGGER), (1, None, memory(1, again)));
@@ -202,4 +201,25 @@ fn a_machine_keeps_as_many_as_its_template_says_and_a_deleted_one_makes_room() {
     assert!(place.db.read(|r| r.snapshot(E1, &name("one"))).is_err());
     let taken = place.take("three", &[DEBUGGER]).expect("there is room again");
     assert_eq!(taken, SnapshotId(3));
+}
+
+#[test]
+fn what_was_deleted_is_forgotten_once_nothing_stands_on_it() {
+    let place = Place::new();
+    let numbers = || -> Vec<u32> {
+        let all = place.db.read(|r| r.snapshots(Some(E1))).expect("read");
+        all.iter().map(|s| s.id.0).collect()
+    };
+    for named in ["one", "two", "three"] {
+        let id = place.take(named, &[DEBUGGER]).expect("asked for");
+        place.want(|w| w.snapshot_taken(id));
+        let machine = place.machine(DEBUGGER);
+        place.want(|w| w.machine_resumed(machine.id, machine.resume.expect("memory")));
+        let snapshot = place.db.read(|r| r.snapshot(E1, &name(named))).expect("there");
+        place.want(|w| w.delete_snapshot(&snapshot));
+    }
+    assert_eq!(numbers(), [1, 2, 3], "each stands on the one before");
+    place.want(|w| w.revert(E1, DEBUGGER, &Password("q".into())));
+    place.take("four", &[DEBUGGER]).expect("asked for");
+    assert_eq!(numbers(), [4]);
 }
