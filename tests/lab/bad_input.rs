@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use nonstop_testkit::place::Place;
-use nonstop_tests::World;
+use nonstop_tests::{GuestShell, World};
 use std::{fs, time::Duration};
 
 #[test]
@@ -165,6 +165,54 @@ fn a_full_disk_stops_one_environment_with_a_clear_error_and_loses_nothing() -> R
     world.machine_in(&first.id, "ready")?;
     fs::remove_file(&filler)?;
     world.ready(&id)?;
+    world.lab.power_cut()?;
+    drop(mounted);
+    Ok(())
+}
+
+#[test]
+fn who_fills_the_disk_stands_still_before_the_reserve_is_gone_and_nobody_else_does() -> Result<()> {
+    let mut world = World::off("reserve", "")?;
+    let machines = world.lab.state().join("machines");
+    fs::create_dir_all(&machines)?;
+    let mounted = Mounted::tmpfs(&machines, "100m")?;
+    world = World { lab: world.lab.reserve(80) };
+    world.lab.start()?;
+    world.lab.researcher("alice", 10)?;
+    world.lab.researcher("bob", 11)?;
+    let (greedy, other) =
+        (world.environment("alice", "micro")?, world.environment("bob", "micro")?);
+    let mut guest = GuestShell::connect(&world.lab, &greedy.machine)?;
+    let mut neighbour = GuestShell::connect(&world.lab, &other.machine)?;
+    // Half of the reserve is 40 MiB; the guest's disk has 64.
+    let filler = machines.join("filler");
+    fs::write(&filler, vec![0; 30 << 20])?;
+    // Some 10 MiB a second: who writes is looked for once a second.
+    let write = "n=0; while :; do n=$(( (n + 1) % 60 )); \
+                 dd if=/dev/urandom of=/dev/vda bs=64k count=16 seek=$(( n * 16 )) 2>/dev/null; usleep 80000; done";
+    guest.run(&format!("( {write} ) >/dev/null 2>&1 &"))?;
+    let problem =
+        world.lab.wait_for("the writer to stand still", Duration::from_secs(60), || {
+            let shown = world.lab.cli(&["environment", "show", &greedy.id])?;
+            Ok(shown["problem"]["message"].as_str().map(String::from))
+        })?;
+    assert!(problem.contains("nearly full"), "{problem}");
+    let stat = world.lab.enter(&["stat", "-f", "-c", "%a", &machines.display().to_string()])?;
+    let free_blocks: u64 = stat.trim().parse()?;
+    assert!(free_blocks * 4096 > 10 << 20, "{free_blocks} blocks are left of the reserve");
+    // The other runs on, changes commit, and what was done is traced.
+    assert!(neighbour.run("echo still here")?.contains("still here"));
+    assert!(world.lab.cli(&["environment", "show", &other.id])?["problem"].is_null());
+    world.lab.cli(&["account", "suspend", "bob", "--reason", "a test"])?;
+    let trace = world.lab.cli(&["trace", "list"])?.to_string();
+    assert!(trace.contains("machine.hold"), "{trace}");
+    // With room again it runs on.
+    fs::remove_file(&filler)?;
+    world.lab.wait_for("the writer to run on", Duration::from_secs(60), || {
+        let shown = world.lab.cli(&["environment", "show", &greedy.id])?;
+        Ok(shown["problem"].is_null().then_some(()))
+    })?;
+    assert!(guest.run("echo awake")?.contains("awake"));
     world.lab.power_cut()?;
     drop(mounted);
     Ok(())

@@ -14,7 +14,7 @@ pub use kept::Listed;
 use crate::{HostError, access::open_to_others, firmware::Firmware};
 use jiff::Timestamp;
 use nonstop_model::{ImageManifest, ImageName, MachineId, MachineProfile};
-use nonstop_plan::{DesiredMachine, Disk};
+use nonstop_plan::{DesiredMachine, Disk, DiskRoom};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::{
     collections::BTreeMap,
@@ -205,9 +205,20 @@ impl Disks {
         Ok(sync(new)?)
     }
 
-    fn enough_space(&self, more_bytes: u64) -> Made {
+    /// How much room there is beside the reserve.
+    pub fn room(&self) -> Result<DiskRoom, HostError> {
+        let doing = || format!("measure the free space of {}", self.machines.display());
+        let free = self.free_bytes().map_err(|e| HostError::new(doing(), e))?;
+        Ok(DiskRoom::of(free, self.reserve_bytes))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&self.machines)?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn enough_space(&self, more_bytes: u64) -> Made {
+        let free = self.free_bytes()?;
         let needed = self.reserve_bytes.saturating_add(more_bytes);
         if free >= needed {
             return Ok(());

@@ -16,8 +16,12 @@ use crate::{
     tpm::Tpms,
 };
 use nonstop_model::{ImageName, Lab, MachineId, Memory};
-use nonstop_plan::{DesiredMachine, HostRun, Observed, Step};
-use std::{os::fd::OwnedFd, sync::Arc};
+use nonstop_plan::{DesiredMachine, HostRun, Observed, ObservedMachine, Step};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tracing::info;
 
 /// The host that this program runs on.
@@ -32,6 +36,8 @@ pub struct RealHost {
     gate: Gate,
     agent: AgentRunner,
     displays: Displays,
+    /// What each generation took on the disk at the last observation.
+    bytes: Mutex<BTreeMap<(MachineId, u32), u64>>,
 }
 
 /// Local users of ours, by number.
@@ -74,6 +80,7 @@ impl RealHost {
             network: Network::of(lab),
             gate,
             displays: Displays::start(DisplayConfig::of(lab), wake_displays, told)?,
+            bytes: Mutex::default(),
             agent: AgentRunner::new(&lab.programs, &agent_dir, users.agent, users.agent),
         })
     }
@@ -160,6 +167,23 @@ impl RealHost {
         Ok(())
     }
 
+    /// The running machines that wrote more to the disk since the last time.
+    fn writing(
+        &self,
+        machines: &BTreeMap<MachineId, ObservedMachine>,
+        bytes: &BTreeMap<(MachineId, u32), u64>,
+    ) -> BTreeSet<MachineId> {
+        let mut before = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = |id: MachineId, generation: u32| {
+            let of = |all: &BTreeMap<(MachineId, u32), u64>| all.get(&(id, generation)).copied();
+            of(bytes) > of(&before) && of(&before).is_some()
+        };
+        let writing = machines.iter().filter(|(id, seen)| more(**id, seen.generation));
+        let writing = writing.map(|(id, _)| *id).collect();
+        *before = bytes.clone();
+        writing
+    }
+
     /// Stops the guest of `machine`; its TPM ends with it.
     fn stop_machine(&self, machine: MachineId) -> Result<(), HostError> {
         self.libvirt.stop_machine(machine)?;
@@ -196,8 +220,11 @@ impl Host for RealHost {
             machines: &listing.machines,
             firewall: &firewall,
         })?;
+        let writing = self.writing(&listing.machines, &kept.bytes);
         Ok(Observed {
             drift,
+            room: self.disks.room()?,
+            writing,
             run: self.run.clone(),
             segments: listing.segments,
             machines: listing.machines,
@@ -249,6 +276,7 @@ impl Host for RealHost {
                 self.disks.room_for(*machine, *room_mib)?;
                 self.libvirt.pause_machine(*machine)?;
             }
+            Step::HoldMachine { machine } => self.libvirt.pause_machine(*machine)?,
             Step::SaveMachine { machine, memory } => self.save_machine(*machine, *memory)?,
             Step::RestoreMachine { machine, memory } => self.restore_machine(machine, *memory)?,
             Step::ResumeMachine { machine } => self.libvirt.resume_machine(*machine)?,

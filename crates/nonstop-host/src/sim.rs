@@ -7,8 +7,8 @@
 use crate::{Host, HostError, Outcome};
 use nonstop_model::{MachineId, Memory, Segment, SegmentName};
 use nonstop_plan::{
-    Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay, ObservedMachine,
-    ObservedSegment, Saved, Step,
+    Disk, DiskRoom, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay,
+    ObservedMachine, ObservedSegment, Saved, Step,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -248,6 +248,8 @@ impl Host for SimHost {
             displays: world.displays(),
             disks: world.disks.iter().map(|(key, disk)| (*key, disk.state)).collect(),
             memory: world.memory.iter().map(|(key, memory)| (*key, memory.state)).collect(),
+            room: DiskRoom::default(),
+            writing: BTreeSet::new(),
             bytes: world.disks.keys().map(|key| (*key, 1 << 20)).collect(),
             firewall: world.volatile.firewall.clone(),
             gate: world.volatile.gate.clone(),
@@ -382,6 +384,11 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
         }
         Step::PauseMachine { .. } if world.no_room => return Err(Failed::Refused("no space")),
         Step::PauseMachine { machine, .. } => world.effect(|w| {
+            if w.volatile.machines.contains_key(machine) {
+                w.volatile.paused.insert(*machine);
+            }
+        })?,
+        Step::HoldMachine { machine } => world.effect(|w| {
             if w.volatile.machines.contains_key(machine) {
                 w.volatile.paused.insert(*machine);
             }

@@ -132,7 +132,8 @@ pub struct Capacity {
     pub memory_mib: Option<u64>,
     /// Machines at once.
     pub machines: u32,
-    /// Free space in MiB below which nothing new is made on the disk.
+    /// Free space in MiB below which nothing new is made on the disk. With less than half of it a
+    /// machine that writes stands still, until three quarters are free again.
     pub reserve_mib: u64,
 }
 

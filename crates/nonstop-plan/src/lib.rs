@@ -16,8 +16,8 @@ pub use desired::{
     ViewerKind,
 };
 pub use observed::{
-    Disk, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay, ObservedMachine,
-    ObservedSegment, Saved,
+    Disk, DiskRoom, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay,
+    ObservedMachine, ObservedSegment, Saved,
 };
 pub use planner::{Grants, Plan, link_grant, names, plan, port_grant, reach_grant, wanted_grants};
 pub use step::{Grant, SegmentHost, Step};

@@ -31,6 +31,10 @@ pub struct Observed {
     pub disks: BTreeMap<(MachineId, u32), Disk>,
     /// Memory of guests that is kept beside them.
     pub memory: BTreeMap<(MachineId, Memory), Saved>,
+    /// How much room the disk has beside the reserve for database and trace.
+    pub room: DiskRoom,
+    /// Machines that wrote more to the disk since the observation before.
+    pub writing: BTreeSet<MachineId>,
     /// Bytes that each generation takes on the disk, its memory included.
     pub bytes: BTreeMap<(MachineId, u32), u64>,
     /// nft tables and what they let through.
@@ -39,6 +43,31 @@ pub struct Observed {
     pub gate: GateState,
     /// What somebody had changed by hand, each in a sentence; it is put right already.
     pub drift: Vec<String>,
+}
+
+/// How much room the disk has beside the reserve that is kept for database and trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskRoom {
+    /// Enough.
+    #[default]
+    Plenty,
+    /// Less than three quarters of the reserve are free: who stands still stays so.
+    Scarce,
+    /// Less than half of it is free: who writes is made to stand still.
+    Low,
+}
+
+impl DiskRoom {
+    /// The room where `free` bytes are left and `reserve` are to be kept.
+    pub fn of(free: u64, reserve: u64) -> DiskRoom {
+        if free < reserve / 2 {
+            DiskRoom::Low
+        } else if free < reserve / 4 * 3 {
+            DiskRoom::Scarce
+        } else {
+            DiskRoom::Plenty
+        }
+    }
 }
 
 /// A bridge.

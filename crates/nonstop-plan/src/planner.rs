@@ -8,7 +8,7 @@ use crate::{
     desired::{
         AccountGate, Desired, DesiredEnvironment, DesiredMachine, Phase, Viewer, ViewerKind,
     },
-    observed::{Disk, Observed},
+    observed::{Disk, DiskRoom, Observed},
     snapshots,
     step::{Grant, SegmentHost, Step},
 };
@@ -387,7 +387,11 @@ fn build(
                     queue.push(Step::RestoreMachine { machine: machine.clone(), memory });
                     paused.push(machine.id);
                 } else if observed.paused.contains(&machine.id) {
-                    paused.push(machine.id);
+                    if observed.room == DiskRoom::Plenty {
+                        paused.push(machine.id);
+                    }
+                } else if observed.room == DiskRoom::Low && observed.writing.contains(&machine.id) {
+                    queue.push(Step::HoldMachine { machine: machine.id });
                 } else if machine.reset_pending {
                     queue.push(Step::ResetMachine { machine: machine.id });
                 } else if machine.preparation.is_some() {

@@ -193,6 +193,11 @@ pub enum Step {
         /// How much memory is going to be kept, of all guests that are paused with it.
         room_mib: u64,
     },
+    /// Stop the processors of a guest that writes while the disk has hardly room for the trace.
+    HoldMachine {
+        /// Which.
+        machine: MachineId,
+    },
     /// Keep the memory of a paused guest, and end it.
     SaveMachine {
         /// Which.
@@ -309,6 +314,9 @@ impl fmt::Display for Step {
                 write!(f, "start {} on {}", m.id, segments.join(", "))
             }
             Step::PauseMachine { machine, .. } => write!(f, "pause {machine}"),
+            Step::HoldMachine { machine } => {
+                write!(f, "pause {machine}, which writes while the disk is nearly full")
+            }
             Step::SaveMachine { machine, memory } => {
                 write!(f, "keep the memory of {machine} for {}", memory.snapshot)
             }

@@ -6,8 +6,8 @@ use nonstop_model::{
     Power, Protocol, ReachTarget, Segment, SegmentKind, SegmentName, Slot, SnapshotId,
 };
 use nonstop_plan::{
-    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Disk, FirewallState, Grant, Observed,
-    ObservedMachine, ObservedSegment, Phase, Plan, Saved, Step, Take, plan,
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Disk, DiskRoom, FirewallState, Grant,
+    Observed, ObservedMachine, ObservedSegment, Phase, Plan, Saved, Step, Take, plan,
 };
 use std::time::Duration;
 
@@ -292,4 +292,31 @@ fn a_generation_younger_than_the_database_is_set_aside_and_not_destroyed() {
     seen.disks.insert((DEBUGGEE, 2), Disk::Whole);
     let steps = done(&plan(&wanted, &seen, at(10)));
     assert!(steps.starts_with("stop m2\nquarantine unknown generation 2 of m2\n"), "{steps}");
+}
+
+#[test]
+fn who_writes_while_the_disk_is_nearly_full_stands_still_until_there_is_room() {
+    let queue = |observed: Observed| {
+        let plan = plan(&wanted(), &observed, at(10));
+        plan.environments.values().flatten().map(|step| format!("{step}\n")).collect::<String>()
+    };
+    let writes = Observed { writing: [DEBUGGEE].into(), ..running([]) };
+    assert_eq!(queue(writes.clone()), "");
+    assert_eq!(queue(Observed { room: DiskRoom::Scarce, ..writes.clone() }), "");
+    insta::assert_snapshot!(
+        queue(Observed { room: DiskRoom::Low, ..writes }),
+        @"pause m2, which writes while the disk is nearly full"
+    );
+    let stands = Observed { paused: [DEBUGGEE].into(), ..running([]) };
+    for room in [DiskRoom::Low, DiskRoom::Scarce] {
+        assert_eq!(queue(Observed { room, ..stands.clone() }), "");
+    }
+    insta::assert_snapshot!(queue(stands), @"let m2 run on");
+}
+
+#[test]
+fn the_room_is_measured_by_the_reserve() {
+    let rooms = [1023, 512, 511, 384, 383, 256, 255, 0].map(|free| DiskRoom::of(free, 512));
+    use DiskRoom::{Low, Plenty, Scarce};
+    assert_eq!(rooms, [Plenty, Plenty, Plenty, Plenty, Scarce, Scarce, Low, Low]);
 }

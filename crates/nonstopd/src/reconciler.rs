@@ -392,6 +392,10 @@ impl Reconciler {
         }
         let now = self.clock.now();
         let recorded = match step {
+            Step::HoldMachine { machine } => self.db.write("nonstopd", now, |w| {
+                let why = "it wrote while the disk had hardly room for database and trace";
+                w.trace("machine.hold", machine, serde_json::json!({ "reason": why }))
+            }),
             Step::PrepareMachine { machine } => self
                 .db
                 .write("nonstopd", now, |w| w.machine_prepared(machine.id, machine.generation)),

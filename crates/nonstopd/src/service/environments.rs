@@ -5,13 +5,13 @@ use crate::{caller::Caller, desired::desktop};
 use jiff::Timestamp;
 use nonstop_api::{
     ApiError, DesktopView, EnvironmentStateView, EnvironmentView, ErrorCode, MachineStateView,
-    MachineView, PowerAction, Reply,
+    MachineView, PowerAction, Problem, Reply,
 };
 use nonstop_model::{
     Environment, EnvironmentId, EnvironmentState, Machine, MachineRole, Period, Power,
     RevertPolicy, lab::ACCOUNT_UIDS,
 };
-use nonstop_plan::{Desktop, Grant, Observed};
+use nonstop_plan::{Desktop, DiskRoom, Grant, Observed};
 use std::time::Duration;
 
 /// How long a guest may take to shut down before it is stopped.
@@ -194,7 +194,11 @@ impl Service {
             },
             revert: environment.template.revert,
             snapshots: environment.template.snapshots,
-            problem: if gone { None } else { self.status.problem(environment.id) },
+            problem: if gone {
+                None
+            } else {
+                self.status.problem(environment.id).or_else(|| held(environment, observed))
+            },
             machines,
         }
     }
@@ -206,6 +210,26 @@ fn settled(machine: &MachineView) -> bool {
         Power::On => machine.state == MachineStateView::Ready,
         Power::Off => machine.state == MachineStateView::Off,
     }
+}
+
+/// That machines stand still because the disk is nearly full, for who wonders.
+fn held(environment: &Environment, observed: &Observed) -> Option<Problem> {
+    let stands = |machine: &&Machine| observed.paused.contains(&machine.id);
+    let standing: Vec<String> = environment
+        .machines
+        .iter()
+        .filter(stands)
+        .map(|machine| machine.role.to_string())
+        .collect();
+    let held = observed.room != DiskRoom::Plenty && !standing.is_empty();
+    held.then(|| Problem {
+        message: format!(
+            "stands still: {}: it wrote while the lab's disk was nearly full",
+            standing.join(", ")
+        ),
+        help: "staff: end environments or empty the quarantine; it runs on when there is room"
+            .into(),
+    })
 }
 
 fn machine_view(
