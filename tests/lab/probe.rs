@@ -66,6 +66,25 @@ fn canaries_of_each_template_get_what_is_proven_and_nothing_else() -> Result<()>
     }
     assert_eq!(cell("e1/debugger", "intermediate/reports", "tcp"), Some((1, 1)));
 
+    // The debuggee that scans everything at every layer: nothing of it arrives but at its debugger, no
+    // address of the host answers ARP, and nothing came to its tap that belongs to no frame.
+    let of_debuggee = probe["cells"].as_array().into_iter().flatten();
+    let of_debuggee = of_debuggee.filter(|c| c["from"] == debuggee && c["to"] != "e1/debugger");
+    let (mut tried, mut arp) = (0, 0);
+    for cell in of_debuggee {
+        // What it says to everybody, its debugger hears.
+        let heard = cell["to"] == "everybody";
+        assert!(heard || cell["arrived"] == 0, "{cell}");
+        tried += cell["tried"].as_u64().unwrap_or(0);
+        if cell["what"] == "arp" && cell["to"] == "host" {
+            arp += cell["tried"].as_u64().unwrap_or(0);
+        }
+    }
+    assert!(
+        tried > 300 && arp >= 10,
+        "{tried} frames, {arp} of them ARP for addresses of the host"
+    );
+
     // Nothing of them is left, and nobody can log in as them.
     let left = world.lab.cli(&["environment", "list"])?;
     assert!(!left.to_string().contains("granted"), "{left}");
