@@ -274,11 +274,12 @@ fn overlay(disk: &Path, limits: &Limits, starts: bool) -> String {
       <driver name='qemu' type='qcow2' cache='writeback' discard='unmap' error_policy='enospace'/>
       <source file='{}'/>
       <target dev='vda' bus='virtio'/>
-      <iotune><total_iops_sec>{}</total_iops_sec></iotune>
+      <iotune><total_bytes_sec>{}</total_bytes_sec><total_iops_sec>{}</total_iops_sec></iotune>
 {}      {}
     </disk>
 ",
         shown(disk),
+        u64::from(limits.disk_mib_a_second) << 20,
         limits.iops,
         if starts { "      <boot order='1'/>\n" } else { "" },
         slot(3)

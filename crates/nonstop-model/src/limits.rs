@@ -13,6 +13,8 @@ pub struct Limits {
     pub cpu_weight: u32,
     /// Reads and writes of its disk a second.
     pub iops: u32,
+    /// MiB that it may read and write of its disk a second.
+    pub disk_mib_a_second: u32,
     /// Connections that it may hold open at once; rounded up to a power of two.
     pub connections: u32,
     /// Connections that it may open a second.
@@ -26,6 +28,7 @@ impl Default for Limits {
         Limits {
             cpu_weight: 100,
             iops: 5000,
+            disk_mib_a_second: 200,
             connections: 1000,
             new_connections_a_second: 100,
             broadcasts_a_second: 50,
@@ -46,9 +49,10 @@ impl From<&Limits> for NetworkLimits {
 impl Limits {
     /// What is out of its range: the field, and one sentence with the range.
     pub(crate) fn faults(&self) -> Vec<(&'static str, String)> {
-        let all: [(&'static str, u32, RangeInclusive<u32>); 5] = [
+        let all: [(&'static str, u32, RangeInclusive<u32>); 6] = [
             ("cpu_weight", self.cpu_weight, 10..=1000),
             ("iops", self.iops, 50..=1_000_000),
+            ("disk_mib_a_second", self.disk_mib_a_second, 1..=100_000),
             ("connections", self.connections, 1..=65_535),
             ("new_connections_a_second", self.new_connections_a_second, 1..=10_000),
             ("broadcasts_a_second", self.broadcasts_a_second, 1..=10_000),
