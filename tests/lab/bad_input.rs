@@ -72,6 +72,79 @@ fn a_missing_image_is_refused_and_a_changed_one_is_not_started() -> Result<()> {
 }
 
 #[test]
+fn networks_that_overlap_are_refused_where_they_stand_before_anything_is_made() -> Result<()> {
+    let world = World::off("overlap", "")?;
+    let folder = world.lab.dir().join("new");
+    let text = |pool: &str, second: &str| {
+        let domain = |name: &str, interface: &str, network: &str, server: &str| {
+            format!(
+                "  {name}:\n    interface: {interface}\n    network: {network}\n    \
+                 servers: {{pcap: {{address: {server}, tcp: [80]}}}}\n"
+            )
+        };
+        let server = second.rsplit_once('.').map(|(start, _)| format!("{start}.200"));
+        format!(
+            "version: 1\nname: overlap\nstate: {0}/state\nrun: {0}/run\nnetwork:\n  pool: {pool}\n\
+             data_domains:\n{1}{2}",
+            folder.display(),
+            domain("first", "nsd0", "10.80.0.0/24", "10.80.0.2"),
+            domain("second", "nsd1", second, &server.unwrap_or_default()),
+        )
+    };
+    let file = world.lab.dir().join("overlap.yaml");
+    for (pool, second, place, says) in [
+        ("10.77.0.0/16", "10.80.0.128/25", "14:5", "overlaps 10.80.0.0/24 of data domain `first`"),
+        ("10.80.0.0/16", "10.81.0.0/24", "10:5", "overlaps the segments' `pool` 10.80.0.0/16"),
+    ] {
+        fs::write(&file, text(pool, second))?;
+        for program in ["nonstopd", "nonstop-portal"] {
+            let path = world.lab.programs().join(program).display().to_string();
+            let output = Place::here().output(&[&path, "--lab", &file.display().to_string()])?;
+            let said = unwrapped(&output.stderr);
+            assert!(!output.status.success(), "{program} started");
+            for part in [&format!("overlap.yaml:{place}"), says] {
+                assert!(said.contains(part), "{program} does not say {part}: {said}");
+            }
+        }
+        assert!(!folder.exists(), "something was made in {}", folder.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_template_whose_reach_no_data_domain_has_is_refused_where_it_stands() -> Result<()> {
+    let world = World::new("no-server")?;
+    world.lab.researcher("alice", 10)?;
+    let file = world.lab.dir().join("templates/lost.yaml");
+    let template = |domain: &str, reach: &str| {
+        format!(
+            "version: 1\ntitle: lost\nrdp: none\ndomain: {domain}\nmachines:\n\
+             - {{role: analyst, image: micro, memory_mib: 96, reach: [{reach}]}}\n"
+        )
+    };
+    for (domain, reach, place, says) in [
+        ("intermediate", "pcap, pacp", "6:63", "no server `pacp`: use `pcap`"),
+        ("mws", "samples", "6:57", "the data domain `mws` has no server `samples`"),
+        ("nowhere", "pcap", "4:1", "the lab has no data domain `nowhere`"),
+    ] {
+        fs::write(&file, template(domain, reach))?;
+        let checked = world.lab.cli_output(&["template", "check"])?;
+        let said = unwrapped(&checked.stderr);
+        assert!(!checked.status.success(), "{domain}, {reach}");
+        for part in [&format!("lost.yaml:{place}"), says] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let apply = ["request", "apply", "--account", "alice", "--template", "lost"];
+        let said =
+            world.lab.cli_refuses(&[&apply[..], &["--hours", "1", "--purpose", "x"]].concat())?;
+        assert!(unwrapped(said.as_bytes()).contains(says), "{said}");
+    }
+    assert_eq!(world.lab.cli(&["request", "list"])?, serde_json::json!([]));
+    assert_eq!(world.left_over()?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
 fn a_request_past_the_labs_room_is_refused_with_what_is_taken() -> Result<()> {
     let world = World::off("room", "")?;
     let mut world = World { lab: world.lab.capacity(200, 10) };
