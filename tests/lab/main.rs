@@ -5,6 +5,7 @@ mod bad_input;
 mod crashes;
 mod displays;
 mod firmware;
+mod flood;
 mod images;
 mod isolation;
 mod pair;
