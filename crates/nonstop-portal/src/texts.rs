@@ -146,6 +146,7 @@ texts! {
         "各テンプレートのカナリア端末から全階層のフレームを送り、届いたものを捕捉します。届いてはならないものは、規則のない複製網では届くことを確かめます。1〜2分かかります。";
     probe_now: "Probe now", "検査を始める";
     probe_running: "A probe is running:", "検査中:";
+    probe_at: "Probed at", "検査日時:";
     probe_canaries: "Canaries", "カナリア";
     probe_allowed: "Allowed frames", "許可されたフレーム";
     probe_denied: "Denied frames", "拒否されるべきフレーム";
