@@ -30,6 +30,8 @@ const BETWEEN: Duration = Duration::from_millis(300);
 
 /// Proves, prints the proof, and fails unless it holds.
 pub(crate) fn run(lab: &Lab, local: bool, probe: bool, json: bool) -> Result<(), CliError> {
+    // The proof comes after the probe, so that what was changed meanwhile is in it.
+    let probed = if probe { Some(self::probe(lab)?) } else { None };
     let made =
         with_talk(
             "proving what may talk to what",
@@ -37,7 +39,6 @@ pub(crate) fn run(lab: &Lab, local: bool, probe: bool, json: bool) -> Result<(),
                 if local { here(lab) } else { by_daemon(lab) }
             },
         )?;
-    let probed = if probe { Some(self::probe(lab)?) } else { None };
     if json {
         let mut value = made.json();
         if let Some(report) = &probed {

@@ -99,9 +99,14 @@ fn link() -> SegmentName {
 fn running(grants: impl IntoIterator<Item = Grant>) -> Observed {
     let whole = ObservedSegment { whole: true };
     let runs = ObservedMachine { environment: E1, generation: 1 };
+    // A reach ends with the period, a portal with its lease.
     let lasting = |grant: Grant| {
-        let leased = matches!(grant, Grant::Reach { .. } | Grant::Portal { .. });
-        (grant, leased.then(|| Duration::from_secs(3600)))
+        let left = match grant {
+            Grant::Reach { .. } => Some(Duration::from_secs(990)),
+            Grant::Portal { .. } => Some(Duration::from_secs(3600)),
+            Grant::Desktop { .. } | Grant::Port { .. } | Grant::Link { .. } => None,
+        };
+        (grant, left)
     };
     Observed {
         segments: [(segment().name, whole), (link(), whole)].into(),
@@ -319,4 +324,20 @@ fn the_room_is_measured_by_the_reserve() {
     let rooms = [1023, 512, 511, 384, 383, 256, 255, 0].map(|free| DiskRoom::of(free, 512));
     use DiskRoom::{Low, Plenty, Scarce};
     assert_eq!(rooms, [Plenty, Plenty, Plenty, Plenty, Scarce, Scarce, Low, Low]);
+}
+
+#[test]
+fn a_right_that_somebody_made_longer_is_given_anew() {
+    let mut settled = running(granted(&plan(&wanted(), &running([]), at(10))));
+    for (grant, left) in &mut settled.firewall.grants {
+        match grant {
+            Grant::Reach { .. } => *left = Some(Duration::from_secs(8_640_000)),
+            Grant::Portal { .. } => *left = None,
+            Grant::Desktop { .. } | Grant::Port { .. } | Grant::Link { .. } => {}
+        }
+    }
+    insta::assert_snapshot!(told(&plan(&wanted(), &settled, at(10))), @r"
+    grant uid 70001 to the portal at 127.64.0.1:8080
+    grant m1 at 10.77.0.2 to 10.80.0.2:80/tcp
+    ");
 }

@@ -41,7 +41,15 @@ pub fn strange(host: &Host<'_>, wanted: &Wanted) -> Vec<String> {
         Some((_, interface)) => ours(interface),
         None => true,
     });
-    of_kernel.chain(&host.rules.strange).map(|what| format!("not evaluated: {what}")).collect()
+    let policies = host.kernel.policies.iter().filter(|policy| !policy.is_usual());
+    let policies = policies.map(|policy| {
+        format!(
+            "not evaluated: a rule of priority {} that chooses table {}",
+            policy.priority, policy.table
+        )
+    });
+    let of_kernel = of_kernel.chain(&host.rules.strange);
+    of_kernel.map(|what| format!("not evaluated: {what}")).chain(policies).collect()
 }
 
 fn is_ours(name: &str, prefixes: &[&str]) -> bool {
@@ -193,8 +201,20 @@ fn elements(listing: &Value, wanted: &WantedSet, found: &mut Vec<String>) {
         found.push(format!("set {family} {table} {name} is missing"));
         return;
     };
-    let listed = set["elem"].as_array().into_iter().flatten();
-    let there: BTreeSet<String> = listed.map(text::element).collect();
+    let listed = || set["elem"].as_array().into_iter().flatten();
+    let there: BTreeSet<String> = listed().map(text::element).collect();
+    for right in listed().filter(|_| wanted.lease_seconds.is_some()) {
+        let lease = wanted.lease_seconds.unwrap_or_default();
+        let name = format!("set {family} {table} {name} holds {{ {} }}", text::element(right));
+        match right["elem"]["timeout"].as_u64() {
+            None => found.push(format!("{name} for ever, and a lease is {lease} s")),
+            // nft rounds to whole seconds.
+            Some(most) if most > lease + 1 => {
+                found.push(format!("{name} for {most} s, and a lease is {lease} s"));
+            }
+            Some(_) => {}
+        }
+    }
     for element in wanted.elements.difference(&there) {
         found.push(format!("set {family} {table} {name} lacks {{ {element} }}"));
     }

@@ -107,10 +107,8 @@ impl<'a> Host<'a> {
             all_types: all.into_iter().map(|(key, ranges)| (key, Ranges::of(ranges))).collect(),
             behind: behind.into_iter().map(|(key, r)| (key, Ranges::of(r))).collect(),
             routes,
-            policy_routing: kernel.policies.iter().any(|policy| {
-                let usual = ["local", "main", "default"].contains(&policy.table.as_str());
-                !(usual && policy.for_all)
-            }) || kernel.routes.iter().any(|route| route.interfaces.len() > 1),
+            policy_routing: kernel.policies.iter().any(|policy| !policy.is_usual())
+                || kernel.routes.iter().any(|route| route.interfaces.len() > 1),
         };
         let of = |kind| host.addresses(kind, None);
         let many = of(fib::BROADCAST).or(&of(fib::MULTICAST));

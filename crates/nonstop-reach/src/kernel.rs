@@ -103,6 +103,13 @@ pub struct Policy {
     pub for_all: bool,
 }
 
+impl Policy {
+    /// Whether it is one of the three with which every host starts.
+    pub fn is_usual(&self) -> bool {
+        self.for_all && ["local", "main", "default"].contains(&self.table.as_str())
+    }
+}
+
 impl Kernel {
     /// A setting of `family` (`ipv4` or `ipv6`) for `interface` as a number; None if it was not read.
     pub fn conf(&self, family: &str, interface: &str, key: &str) -> Option<i64> {

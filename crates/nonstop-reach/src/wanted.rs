@@ -132,6 +132,9 @@ pub struct WantedSet {
     pub name: String,
     /// Its elements as nft takes them: fields joined by ` . `, then the limit, if it has one.
     pub elements: BTreeSet<String>,
+    /// If its elements are rights that end by themselves, the longest that one may last, in seconds.
+    #[serde(default)]
+    pub lease_seconds: Option<u64>,
 }
 
 /// A setting under /proc/sys.

@@ -24,6 +24,7 @@ use serde_json::json;
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Read, Write},
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -216,6 +217,7 @@ impl Canaries {
     }
 
     fn probe(&self, by: &str) -> Result<Report, ProbeError> {
+        let begun = self.clock.now();
         let made = self.make(by);
         self.wake.wake();
         let report = made.and_then(|ids| {
@@ -224,8 +226,14 @@ impl Canaries {
         });
         let ended = self.end_all();
         self.wake.wake();
-        let report = report?;
+        let mut report = report?;
         ended?;
+        // What holds while somebody changes the network by hand says nothing about the lab.
+        for drift in self.status.drifts().iter().filter(|drift| drift.at >= begun) {
+            report.holds = false;
+            let what = cut(&drift.what, LINE);
+            report.differences.push(format!("somebody changed the network meanwhile: {what}"));
+        }
         Ok(report)
     }
 
@@ -365,8 +373,11 @@ impl Canaries {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // A group of its own: what it has started ends with it, however it ends.
+            .process_group(0)
             .spawn()
             .map_err(failed("start it"))?;
+        let group = rustix::process::Pid::from_child(&child);
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let said = child.stderr.take();
         let child = Arc::new(Mutex::new(child));
@@ -402,13 +413,16 @@ impl Canaries {
         }
         *over.lock().unwrap_or_else(PoisonError::into_inner) = true;
         let ended = child.lock().unwrap_or_else(PoisonError::into_inner).wait();
+        let _nobody_is_left =
+            rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let complaint = complaint.join().unwrap_or_default();
-        match (ended.map_err(failed("wait for it"))?.success(), report) {
+        let ended = ended.map_err(failed("wait for it"))?;
+        match (ended.success(), report) {
             (true, Some(report)) => Ok(report),
-            _ => Err(ProbeError::Program(cut(
-                complaint.lines().next().unwrap_or("it said nothing"),
-                LINE,
-            ))),
+            _ => {
+                let said = complaint.lines().next().map_or_else(|| ended.to_string(), Into::into);
+                Err(ProbeError::Program(cut(&said, LINE)))
+            }
         }
     }
 

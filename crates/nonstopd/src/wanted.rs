@@ -18,7 +18,7 @@ use nonstop_model::{
 use nonstop_plan::{DesiredEnvironment, DesiredMachine, Grant, Phase};
 use nonstop_reach::wanted::{self, Wanted};
 use serde::Deserialize;
-use std::{collections::BTreeSet, fs, path::Path, sync::OnceLock};
+use std::{collections::BTreeSet, fs, path::Path, sync::OnceLock, time::Duration};
 
 /// Asks how the rules of this version are listed.
 pub type AskRules = Box<dyn Fn() -> Result<Expected, HostError> + Send + Sync>;
@@ -55,7 +55,7 @@ impl Ground {
             servers: self.servers(&stand_ins),
             stand_ins: stand_ins.iter().filter(|name| !name.contains('/')).cloned().collect(),
             rules: Some(expected.rules.clone()),
-            sets: sets(expected, &pass.grants),
+            sets: sets(expected, &pass.grants, pass.desired.lease),
             ..Wanted::default()
         };
         for domain in self.lab.data_domains.values() {
@@ -126,14 +126,19 @@ impl Ground {
     }
 }
 
+/// The sets that hold people's and machines' rights, which end with their lease.
+const LEASED: [&str; 6] =
+    ["portal", "portal_replies", "desktop", "desktop_replies", "reach", "reach_replies"];
+
 /// What each set of ours must hold: nothing else than `grants` come to.
-fn sets(expected: &Expected, grants: &BTreeSet<Grant>) -> Vec<wanted::WantedSet> {
+fn sets(expected: &Expected, grants: &BTreeSet<Grant>, lease: Duration) -> Vec<wanted::WantedSet> {
     let mut elements = elements_of(grants);
     let sets = expected.sets.iter().map(|name| wanted::WantedSet {
         family: name.0.clone(),
         table: "nonstop".into(),
         name: name.1.clone(),
         elements: elements.remove(name).unwrap_or_default(),
+        lease_seconds: LEASED.contains(&&*name.1).then_some(lease.as_secs()),
     });
     sets.collect()
 }
@@ -230,7 +235,7 @@ mod tests {
     use nonstop_plan::{
         AccountGate, Desired, Observed, ObservedMachine, ObservedSegment, wanted_grants,
     };
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     const E3: EnvironmentId = EnvironmentId(3);
     const M7: MachineId = MachineId(7);

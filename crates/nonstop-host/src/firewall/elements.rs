@@ -151,6 +151,17 @@ struct Found {
     rate: Option<u32>,
 }
 
+/// The time until the first of the parts of a right ends; None if one does not, or if they end so
+/// far apart that somebody else has changed one: then it is to be given anew.
+fn left(parts: &[Option<Duration>]) -> Option<Duration> {
+    const APART: Duration = Duration::from_secs(3);
+    let leased = || parts.iter().flatten();
+    let (first, last) = (leased().min()?, leased().max()?);
+    // Sets of limits and cards hold no leases, and belong to rights that have none.
+    let all = leased().count() == parts.len();
+    (all && *last - *first <= APART).then_some(*first)
+}
+
 /// The elements of a listing.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
@@ -167,7 +178,7 @@ impl Reading {
             let parts: Option<Vec<Option<Duration>>> =
                 elements(&grant).iter().map(|part| self.get(part)).collect();
             if let Some(parts) = parts {
-                grants.insert(grant, parts.into_iter().flatten().min());
+                grants.insert(grant, left(&parts));
             }
         }
         grants

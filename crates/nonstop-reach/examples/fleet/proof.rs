@@ -56,6 +56,7 @@ fn load(host: &Namespace, environments: u32, wanted: &mut Wanted) {
         family: name.0,
         table: "nonstop".into(),
         name: name.1,
+        lease_seconds: None,
     };
     (wanted.rules, wanted.sets) = (Some(rules), sets.into_iter().map(set).collect());
     loaded::inside(host.holder(), || {

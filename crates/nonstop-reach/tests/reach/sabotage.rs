@@ -231,3 +231,39 @@ fn answers_of_a_display_stay_on_the_loopback() {
         &["host to macro 1, answers: ", "gets through tcp 53,3389,8080"],
     );
 }
+
+#[test]
+fn a_right_that_lasts_for_ever_or_longer_than_its_lease() {
+    let mut pair = Pair::new();
+    let set = pair.wanted.sets.iter_mut().find(|set| set.family == "inet" && set.name == "reach");
+    let set = set.expect("a set of rights");
+    set.lease_seconds = Some(3600);
+    let elements: Vec<String> = set.elements.iter().cloned().collect();
+    let change = |element: &str, end: &str| {
+        pair.lab.nft(&format!("delete element inet nonstop reach {{ {element} }}"));
+        pair.lab.nft(&format!("add element inet nonstop reach {{ {element} {end} }}"));
+    };
+    elements.iter().for_each(|element| change(element, "timeout 1h"));
+    assert!(pair.prove().holds, "{:?}", pair.prove().differences);
+    change(&elements[0], "timeout 100d");
+    change(&elements[1], "");
+    let found = pair.prove().differences.join("\n");
+    let (long, endless) = (&elements[0], &elements[1]);
+    says(
+        &found,
+        &[
+            &format!(
+                "set inet nonstop reach holds {{ {long} }} for 8640000 s, and a lease is 3600 s"
+            ),
+            &format!(
+                "set inet nonstop reach holds {{ {endless} }} for ever, and a lease is 3600 s"
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_table_of_routes_that_is_chosen_by_more_than_the_target() {
+    let found = found(|pair| pair.lab.ip("ip rule add from 10.77.0.18 lookup 55"));
+    says(&found, &["not evaluated: a rule of priority 32765 that chooses table 55"]);
+}

@@ -88,7 +88,7 @@ impl Pair {
         wanted.rules = Some(lab.ours());
         wanted.sets = sets(&wanted);
         for set in &wanted.sets {
-            let WantedSet { family, table, name, elements } = set;
+            let WantedSet { family, table, name, elements, .. } = set;
             let elements: Vec<&str> = elements.iter().map(String::as_str).collect();
             lab.nft(&format!("add element {family} {table} {name} {{ {} }}", elements.join(", ")));
         }
@@ -130,6 +130,7 @@ fn sets(wanted: &Wanted) -> Vec<WantedSet> {
         table: "nonstop".into(),
         name: name.into(),
         elements,
+        lease_seconds: None,
     };
     sets.into_iter().map(set).collect()
 }
