@@ -319,7 +319,7 @@ mod tests {
             dns(&format!("x{}.example", marker.text()), marker),
         ] {
             assert_eq!(Marker::find(marker.run, &frame), Some(marker), "{frame:?}");
-            assert_eq!(Marker::find(1, &frame), None);
+            assert_eq!(Marker::find(0x9a7c_b3d1, &frame), None);
         }
     }
 

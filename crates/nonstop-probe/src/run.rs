@@ -37,7 +37,8 @@ pub fn run(order: &Order, network: Network, each: &mut dyn FnMut(&str)) -> Resul
     let kernel = observe::kernel(network).context("read the kernel")?;
     let proof = prove(&kernel, &order.wanted).context("prove")?;
     let scene = Scene::of(&kernel);
-    let number: u32 = rand::random();
+    // Without bytes of zero, of which packets are full.
+    let number: u32 = rand::random::<u32>() | 0x8080_8080;
     let all = attempts(order, &scene, number);
     let (mut seen, lost) = in_the_lab(order, &path(network), &all, number, each)?;
     let controls = controls(order, &scene, &kernel, &all, number, each)?;
