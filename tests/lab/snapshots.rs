@@ -56,9 +56,10 @@ fn machine<'a>(shown: &'a Value, role: &str) -> Result<&'a Value> {
     machines.iter().find(|m| m["role"] == role).with_context(|| format!("no {role}"))
 }
 
-/// A process that counts in memory, by its pid, and writes how far it is where no disk is.
-const COUNT: &str = "setsid sh -c 'i=0; while :; do i=$((i+1)); echo $i >/run/count-$$; sleep 0.1; \
-    done' >/dev/null 2>&1 </dev/null & echo $!";
+/// A process that counts in memory, by its pid, and writes how far it is where no disk is; a number is
+/// there whole at any time, also when the processors stop in between.
+const COUNT: &str = "setsid sh -c 'i=0; while :; do i=$((i+1)); echo $i >/run/new-$$; \
+    mv /run/new-$$ /run/count-$$; sleep 0.1; done' >/dev/null 2>&1 </dev/null & echo $!";
 
 fn count(shell: &mut GuestShell, pid: &str) -> Result<u64> {
     let said = shell.run(&format!("kill -0 {pid} && cat /run/count-{pid}"))?;

@@ -129,6 +129,27 @@ fn a_picture_of_the_same_size_takes_the_place_of_the_one_before() {
     iron.await_same(&mut watch);
 }
 
+/// FreeRDP 3.10 makes its desktop anew beside the thread that draws pointers, and dies of one that
+/// comes in between.
+#[test]
+fn a_machine_that_changes_size_and_pointer_at_once_kills_no_client() {
+    let mut watch = Watch::new(640, 480);
+    let mut eyes = Eyes::open(&watch, &["/gfx", "/size:640x480"]);
+    eyes.await_same(&mut watch);
+    for round in 0..150 {
+        let (width, height) = if round % 2 == 0 { (720, 400) } else { (640, 480) };
+        watch.picture(width, height, motley);
+        for side in [8, 9, 10, 11, 12, 13, 14, 15] {
+            let pixels = vec![round; usize::from(side) * usize::from(side) * 4];
+            watch.cursor(Some(Cursor { width: side, height: side, hot_x: 0, hot_y: 0, pixels }));
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        watch.listen();
+        assert!(!eyes.has_ended(), "in round {round}: {}", eyes.said());
+    }
+    eyes.await_same(&mut watch);
+}
+
 #[test]
 fn a_client_asks_for_the_size_of_its_window_once() {
     let mut watch = Watch::new(720, 400);

@@ -177,6 +177,8 @@ pub(super) struct Pictures {
     copy: Copy,
     bands: Bands,
     frame: u32,
+    /// The first frame since the client's screen was made anew.
+    renewed: u32,
     /// Frames that the client has not drawn, and how long each was.
     under_way: VecDeque<(u32, u64)>,
     packed: Vec<u8>,
@@ -185,7 +187,8 @@ pub(super) struct Pictures {
 impl Pictures {
     pub(super) fn new(pipeline: Arc<Pipeline>) -> Pictures {
         let (copy, bands) = (Copy::default(), Bands::new());
-        Pictures { pipeline, copy, bands, frame: 0, under_way: VecDeque::new(), packed: Vec::new() }
+        let (under_way, packed) = (VecDeque::new(), Vec::new());
+        Pictures { pipeline, copy, bands, frame: 0, renewed: 0, under_way, packed }
     }
 
     /// Whether the client has drawn enough to be sent more. What it says of that may be untrue;
@@ -231,7 +234,16 @@ impl Pictures {
         }));
         self.pipeline.send(&pdus)?;
         self.copy = Copy::new(width, height);
+        self.renewed = self.frame + 1;
         Ok(true)
+    }
+
+    /// Whether the client has drawn on the screen that it last made anew. Until then nothing may come
+    /// to it by another way: FreeRDP 3.10 makes its screen beside the thread that draws pointers, and
+    /// dies of one that comes in between.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pipeline.mute.load(Ordering::Relaxed)
+            || self.pipeline.drawn.load(Ordering::Relaxed) >= self.renewed
     }
 
     /// Sends what is new in `parts`, each with its pixels, as one frame; false if nothing is.

@@ -103,7 +103,7 @@ impl Updates {
         }
         self.fresh |= self.pictures.resize(screen.width, screen.height)?;
         self.fresh |= std::mem::replace(&mut self.seen, screen.pictures) != screen.pictures;
-        if screen.cursors != self.cursors {
+        if screen.cursors != self.cursors && self.pictures.is_settled() {
             self.cursors = screen.cursors;
             self.queue.push_back(pointer::update(screen.cursor.as_ref()));
         }
