@@ -6,13 +6,7 @@
 //! network namespaces that end with the process that holds them; the guests' ends of the cables lie in
 //! a third one, where nobody has an address.
 
-use crate::{
-    attempts::Scene,
-    ground::{Ground, Parts},
-    gun::Gun,
-    local::Local,
-    watch::Watch,
-};
+use crate::{attempts::Scene, ground::Ground, gun::Gun};
 use anyhow::{Context, Result, bail};
 use nonstop_reach::{kernel::Kernel, probe::Order, wanted::Machine};
 use std::{
@@ -21,7 +15,6 @@ use std::{
     io::{BufRead, BufReader, Write as _},
     net::IpAddr,
     process::{Child, Command, Stdio},
-    sync::mpsc::channel,
 };
 
 /// Which copy.
@@ -240,25 +233,13 @@ impl Copy {
 
     /// A ground in it, ready to be fired at.
     pub fn ground<'a>(&self, order: &'a Order, run: u32) -> Result<Ground<'a>> {
-        let (to, frames) = channel();
-        let (into, taken) = channel();
-        let taps = taps(order);
-        let watch = Watch::start(&self.host.net(), 0, run, taps, to)?;
-        let local = Local::start(&self.host.net(), run, into)?;
         let net = self.guests.net();
         let mut guns = BTreeMap::new();
         for (at, end) in &self.ends {
             guns.insert(*at, Gun::interface(&net, end)?);
         }
-        let parts = Parts { guns, domains: Vec::new(), frames, taken, watches: vec![watch], local };
-        Ok(Ground::new(order, run, parts))
+        Ground::open(order, run, &self.host.net(), &[], guns)
     }
-}
-
-/// The taps of all canaries.
-pub fn taps(order: &Order) -> BTreeSet<String> {
-    let canaries = order.canaries.iter().filter_map(|canary| order.machine(&canary.machine));
-    canaries.flat_map(|machine| machine.cards.iter().map(|card| card.tap.clone())).collect()
 }
 
 fn text(mac: crate::frame::MacBytes) -> String {

@@ -1,5 +1,6 @@
 //! Frames that bear a marker, byte for byte as they leave a card.
 
+use crate::marker::Marker;
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, IpFragOffset, IpHeaders, IpNumber,
     Ipv4Header, PacketBuilder,
@@ -15,49 +16,11 @@ pub fn mac(text: &str) -> Option<MacBytes> {
     Some([a, b, c, d, e, f])
 }
 
+/// The ethertype of ARP.
+pub const ARP: u16 = 0x0806;
+
 /// Everybody on a wire.
 pub const EVERYBODY: MacBytes = [0xff; 6];
-
-/// What tells a frame of ours from every other: the run's number, then the attempt's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Marker {
-    /// Chosen at random for each run.
-    pub run: u32,
-    /// The attempt, from 0.
-    pub attempt: u32,
-}
-
-impl Marker {
-    /// Its eight bytes.
-    pub fn bytes(self) -> [u8; 8] {
-        let mut bytes = [0; 8];
-        bytes[..4].copy_from_slice(&self.run.to_be_bytes());
-        bytes[4..].copy_from_slice(&self.attempt.to_be_bytes());
-        bytes
-    }
-
-    /// The same as text, for where bytes would not pass: names.
-    pub fn text(self) -> String {
-        format!("{:08x}{:08x}", self.run, self.attempt)
-    }
-
-    /// The marker of `run` that `bytes` hold, whichever way it is written.
-    pub fn find(run: u32, bytes: &[u8]) -> Option<Marker> {
-        let number = run.to_be_bytes();
-        let raw = bytes
-            .windows(8)
-            .find(|window| window[..4] == number)
-            .map(|window| u32::from_be_bytes([window[4], window[5], window[6], window[7]]));
-        let text = format!("{run:08x}");
-        let written = || {
-            let at = bytes
-                .windows(16)
-                .find(|window| window[..8].eq_ignore_ascii_case(text.as_bytes()))?;
-            u32::from_str_radix(std::str::from_utf8(&at[8..]).ok()?, 16).ok()
-        };
-        raw.or_else(written).map(|attempt| Marker { run, attempt })
-    }
-}
 
 /// Where a frame comes from and goes to on its wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +107,7 @@ pub fn udp(wire: Wire, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), content: &[u8
 pub fn ping(wire: Wire, from: Ipv4Addr, to: Ipv4Addr, marker: Marker) -> Vec<u8> {
     let packet = PacketBuilder::ethernet2(wire.from, wire.to)
         .ipv4(from.octets(), to.octets(), 64)
-        .icmpv4_echo_request(marker.attempt as u16, 1);
+        .icmpv4_echo_request(marker.number as u16, 1);
     written(|frame| packet.write_to_vec(frame, &marker.bytes()))
 }
 
@@ -200,7 +163,7 @@ pub fn arp(
 pub fn ping6(wire: Wire, from: Ipv6Addr, to: Ipv6Addr, marker: Marker) -> Vec<u8> {
     let packet = PacketBuilder::ethernet2(wire.from, wire.to)
         .ipv6(from.octets(), to.octets(), 255)
-        .icmpv6_echo_request(marker.attempt as u16, 1);
+        .icmpv6_echo_request(marker.number as u16, 1);
     written(|frame| packet.write_to_vec(frame, &marker.bytes()))
 }
 
@@ -263,7 +226,7 @@ pub enum Dhcp {
 pub fn dhcp(mac: MacBytes, message: Dhcp, marker: Marker) -> Vec<u8> {
     let mut text = vec![0; 236];
     text[..4].copy_from_slice(&[if matches!(message, Dhcp::Offer(_)) { 2 } else { 1 }, 1, 6, 0]);
-    text[4..8].copy_from_slice(&marker.attempt.to_be_bytes());
+    text[4..8].copy_from_slice(&marker.number.to_be_bytes());
     text[28..34].copy_from_slice(&mac);
     text[36..44].copy_from_slice(&marker.bytes());
     text.extend([0x63, 0x82, 0x53, 0x63]);
@@ -286,7 +249,7 @@ pub fn dhcp(mac: MacBytes, message: Dhcp, marker: Marker) -> Vec<u8> {
 
 /// A question for the address of `name` (RFC 1035).
 pub fn dns(name: &str, marker: Marker) -> Vec<u8> {
-    let mut text = (marker.attempt as u16).to_be_bytes().to_vec();
+    let mut text = (marker.number as u16).to_be_bytes().to_vec();
     text.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
     for label in name.split('.') {
         text.push(label.len() as u8);
@@ -305,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_marker_is_found_in_bytes_and_in_names() {
-        let marker = Marker { run: 0xdead_beef, attempt: 77 };
+        let marker = Marker::attempt(0xdead_beef, 77);
         let wire = Wire { from: [2, 0, 0, 0, 0, 1], to: EVERYBODY };
         let address = Ipv4Addr::LOCALHOST;
         for frame in [

@@ -159,7 +159,7 @@ pub fn judge(
     let mut cells: BTreeMap<(String, To, What), ProbedCell> = BTreeMap::new();
     let none = BTreeSet::new();
     for attempt in attempts {
-        let number = attempt.marker.attempt;
+        let number = attempt.marker.number;
         let from = &order.canaries[attempt.canary].machine;
         let on =
             order.machine(from).and_then(|m| m.cards.get(attempt.card)).map_or("", |c| &c.segment);

@@ -1,7 +1,7 @@
 //! The isolation tried out: canary machines send, and what is captured at the targets is judged.
 //!
 //! An [`Order`] says what the lab wants and which of its machines are canaries. Every frame that is
-//! tried ([`attempts`]) bears a [`marker`](frame::Marker); the canary puts it on its card byte for byte
+//! tried ([`attempts`]) bears a [`marker`](marker::Marker); the canary puts it on its card byte for byte
 //! ([`gun`]), and whatever bears the marker, or answers it, is looked for on every interface of the
 //! host, behind the data domains and in the host's own sockets ([`watch`], [`local`]). What the
 //! canary says counts nowhere.
@@ -11,13 +11,16 @@
 //! host, and where there is no path even then, on one bridge that joins all; they must arrive there.
 
 pub mod attempts;
+pub mod cards;
 pub mod copy;
 pub mod frame;
 pub mod ground;
 pub mod gun;
 pub mod judge;
 pub mod local;
+pub mod marker;
 pub mod run;
+pub mod talk;
 pub mod watch;
 
 pub use run::run;

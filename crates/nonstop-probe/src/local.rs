@@ -1,7 +1,7 @@
 //! What the host itself takes in: raw sockets get a copy of every packet that has passed the rules
 //! on its way to the host's own programs, whether one of them listens or not.
 
-use crate::frame::Marker;
+use crate::marker::Marker;
 use anyhow::{Context, Result};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},

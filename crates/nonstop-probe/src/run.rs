@@ -2,12 +2,10 @@
 
 use crate::{
     attempts::{Attempt, Expect, Scene, To, attempts},
-    copy::{Copy, Kind, taps},
-    ground::{Ground, Parts, Seen},
+    copy::{Copy, Kind},
+    ground::{Ground, Seen},
     gun::Gun,
     judge::{Controls, judge, whom},
-    local::Local,
-    watch::Watch,
 };
 use anyhow::{Context, Result};
 use nonstop_reach::{
@@ -18,7 +16,6 @@ use nonstop_reach::{
 };
 use std::{
     collections::BTreeMap,
-    sync::mpsc::channel,
     time::{Duration, Instant},
 };
 
@@ -64,25 +61,13 @@ fn in_the_lab(
     number: u32,
     each: &mut dyn FnMut(&str),
 ) -> Result<(Seen, u64)> {
-    let (to, frames) = channel();
-    let (into, taken) = channel();
-    let mut watches = vec![Watch::start(here, 0, number, taps(order), to.clone())?];
-    let mut domains = Vec::new();
-    for (at, domain) in order.domains.iter().enumerate() {
-        let net = domain.namespace.to_string_lossy();
-        watches.push(Watch::start(&net, at + 1, number, Default::default(), to.clone())?);
-        domains.push(domain.interface.clone());
-    }
-    drop(to);
-    let local = Local::start(here, number, into)?;
     let mut guns = BTreeMap::new();
     for (canary, of) in order.canaries.iter().enumerate() {
         for (card, socket) in of.guns.iter().enumerate() {
             guns.insert((canary, card), Gun::canary(socket)?);
         }
     }
-    let mut ground =
-        Ground::new(order, number, Parts { guns, domains, frames, taken, watches, local });
+    let mut ground = Ground::open(order, number, here, &order.domains, guns)?;
     each("waiting for the canaries to start");
     ground.await_cards(STARTING)?;
     let total = all.len();
@@ -108,7 +93,7 @@ fn controls(
     for kind in [Kind::Routed, Kind::Flat] {
         let left: Vec<&Attempt> = all
             .iter()
-            .filter(|a| a.expect == Expect::Nothing && !controls.contains_key(&a.marker.attempt))
+            .filter(|a| a.expect == Expect::Nothing && !controls.contains_key(&a.marker.number))
             .collect();
         each(&format!("{} controls, {}", left.len(), kind.word()));
         let copy = Copy::make(kind, order, scene, kernel)?;
@@ -116,13 +101,13 @@ fn controls(
         ground.fire(&left, false, &mut |_| {})?;
         let (seen, _lost) = ground.end();
         for attempt in left {
-            let spots = seen.spots.get(&attempt.marker.attempt);
+            let spots = seen.spots.get(&attempt.marker.number);
             let arrived = spots.into_iter().flatten().any(|spot| {
                 let whom = whom(order, attempt, spot);
                 whom.is_some_and(|whom| whom == attempt.to || attempt.to == To::Everybody)
             });
             if arrived {
-                controls.insert(attempt.marker.attempt, kind);
+                controls.insert(attempt.marker.number, kind);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What passes on the interfaces of a network namespace, by `tcpdump`, as an admin would look at it.
 
-use crate::frame::Marker;
+use crate::marker::Marker;
 use anyhow::{Context, Result, bail};
 use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, traits::PcapReaderIterator};
 use std::{
