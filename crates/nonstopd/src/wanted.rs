@@ -115,7 +115,7 @@ impl Ground {
             let mute = !live || !whole;
             let person = pass.desired.accounts.contains_key(&environment.account);
             wanted.machines.push(wanted::Machine {
-                name: format!("{}/{}", environment.id, machine.role),
+                name: machine_name(environment, machine),
                 running,
                 mute,
                 cards: cards(machine, environment.id),
@@ -141,6 +141,11 @@ fn sets(expected: &Expected, grants: &BTreeSet<Grant>, lease: Duration) -> Vec<w
         lease_seconds: LEASED.contains(&&*name.1).then_some(lease.as_secs()),
     });
     sets.collect()
+}
+
+/// What a machine is called in the matrix.
+pub(crate) fn machine_name(environment: &DesiredEnvironment, machine: &DesiredMachine) -> String {
+    format!("{}/{}", environment.id, machine.role)
 }
 
 fn host(segment: &Segment) -> (std::net::Ipv4Addr, ipnet::Ipv4Net) {

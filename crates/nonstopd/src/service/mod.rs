@@ -19,7 +19,7 @@ use nonstop_api::{ApiError, ErrorCode, MeView, Reply, Request};
 use nonstop_host::{Host, images::Images};
 use nonstop_model::{Account, AccountId, AccountState, Lab, capacity::Room};
 use nonstop_store::{Db, StoreError, Write};
-use std::sync::Arc;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 /// Answers requests of portal and CLI.
 pub struct Service {
@@ -50,6 +50,26 @@ pub struct Service {
 }
 
 impl Service {
+    /// Answers `request`, with an open file beside the answer where there is one.
+    pub fn answer_with_file(
+        &self,
+        caller: &Caller,
+        request: Request,
+    ) -> (Result<Reply, ApiError>, Option<OwnedFd>) {
+        let some = |(reply, file)| (reply, Some(file));
+        let answered = match (caller, &request) {
+            (Caller::Portal, _) => return (self.answer(caller, request), None),
+            (_, Request::ReachProve) => self.reach_prove(caller).map(some),
+            (_, Request::ReachProbed) => self.reach_probed(caller),
+            (_, Request::RecordingStream { id }) => self.recording_played(caller, *id).map(some),
+            _ => return (self.answer(caller, request), None),
+        };
+        match answered {
+            Ok((reply, file)) => (Ok(reply), file),
+            Err(e) => (Err(e), None),
+        }
+    }
+
     /// Answers `request` of `caller`.
     pub fn answer(&self, caller: &Caller, request: Request) -> Result<Reply, ApiError> {
         if let Caller::Portal = caller {

@@ -2,7 +2,7 @@
 
 use super::{Service, desktops::console_machine, one_line, refusal};
 use crate::{caller::Caller, displays, status::chain};
-use nonstop_api::{ApiError, ErrorCode, RecordingView, Reply, Request};
+use nonstop_api::{ApiError, ErrorCode, RecordingView, Reply};
 use nonstop_model::{EnvironmentId, MachineRole};
 use nonstop_store::Recording;
 use std::os::fd::OwnedFd;
@@ -11,42 +11,6 @@ use std::os::fd::OwnedFd;
 const MAX_BYTES: u64 = 256 << 20;
 
 impl Service {
-    /// Answers `request`, with an open file beside the answer where that is what was asked for.
-    pub fn answer_with_file(
-        &self,
-        caller: &Caller,
-        request: Request,
-    ) -> (Result<Reply, ApiError>, Option<OwnedFd>) {
-        if let (Request::ReachProve, false) = (&request, matches!(caller, Caller::Portal)) {
-            return match self.reach_prove(caller) {
-                Ok((reply, whole)) => (Ok(reply), Some(whole)),
-                Err(e) => (Err(e), None),
-            };
-        }
-        if let (Request::ReachProbed, false) = (&request, matches!(caller, Caller::Portal)) {
-            return match self.reach_probed(caller) {
-                Ok((reply, whole)) => (Ok(reply), whole),
-                Err(e) => (Err(e), None),
-            };
-        }
-        let wanted = match request {
-            Request::RecordingStream { id } => Some(id),
-            _ => None,
-        };
-        let (reply, id) = match (self.answer(caller, request), wanted) {
-            (Ok(reply), Some(id)) => (reply, id),
-            (reply, _) => return (reply, None),
-        };
-        match self.host.play_recording(id) {
-            Ok(stream) => (Ok(reply), Some(stream)),
-            Err(e) => {
-                tracing::error!("{}", chain(&e));
-                let refused = ApiError::new(ErrorCode::Internal, chain(&e)).help(e.help);
-                (Err(refused), None)
-            }
-        }
-    }
-
     pub(super) fn recording_list(&self, caller: &Caller) -> Result<Reply, ApiError> {
         caller.must_be_staff()?;
         let recordings = self.db.read(|read| read.recordings(true)).map_err(refusal)?;
@@ -89,6 +53,20 @@ impl Service {
     }
 
     /// The recording `id`, if `caller` has said why it is seen.
+    /// The recording `id`, as `recording_stream` says, and what it plays from.
+    pub(super) fn recording_played(
+        &self,
+        caller: &Caller,
+        id: u64,
+    ) -> Result<(Reply, OwnedFd), ApiError> {
+        let reply = self.recording_stream(caller, id)?;
+        let stream = self.host.play_recording(id).map_err(|e| {
+            tracing::error!("{}", chain(&e));
+            ApiError::new(ErrorCode::Internal, chain(&e)).help(e.help)
+        })?;
+        Ok((reply, stream))
+    }
+
     pub(super) fn recording_stream(&self, caller: &Caller, id: u64) -> Result<Reply, ApiError> {
         caller.must_be_staff()?;
         let (actor, now) = (caller.actor(), self.now());
