@@ -6,6 +6,7 @@ use crate::{
     reach::{AIRLOCK, Protocol, ReachTarget},
 };
 use ipnet::Ipv4Net;
+use jiff::{Timestamp, civil::Date, tz::Offset};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use std::{collections::BTreeMap, fmt, marker::PhantomData, net::Ipv4Addr};
@@ -30,6 +31,76 @@ pub struct DataDomain {
     /// Its servers, by the name that machines resolve.
     #[serde(deserialize_with = "each_once")]
     pub servers: BTreeMap<String, Server>,
+    /// Days that published data are kept, counted from the newest day; null for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_days: Option<u32>,
+    /// Minutes by which its days begin before those of UTC: 540 where a day begins as in Japan.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub utc_offset_minutes: i16,
+    /// What one machine may use up of its `rdb`.
+    #[serde(default)]
+    pub rdb: RdbLimits,
+}
+
+/// What a data domain offers.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    /// The traffic now.
+    Live,
+    /// A file of packets a day.
+    Pcap,
+    /// Malware by its SHA-256.
+    Samples,
+    /// Results of dynamic analysis.
+    Reports,
+    /// The packets of each day in PostgreSQL.
+    Rdb,
+}
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Resource; 5] =
+        [Resource::Live, Resource::Pcap, Resource::Samples, Resource::Reports, Resource::Rdb];
+
+    /// Its word in `lab.yaml`, pages and URLs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Resource::Live => "live",
+            Resource::Pcap => "pcap",
+            Resource::Samples => "samples",
+            Resource::Reports => "reports",
+            Resource::Rdb => "rdb",
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What one machine may use up of an `rdb` that runs here; held from outside of SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RdbLimits {
+    /// Connections at once.
+    pub connections: u16,
+    /// Seconds that one query may run, and that a transaction may stay open.
+    pub query_seconds: u32,
+    /// MiB of memory of one connection.
+    pub memory_mib: u32,
+    /// MiB on the disk for sorting and hashing, of one connection.
+    pub temporary_mib: u32,
+}
+
+impl Default for RdbLimits {
+    fn default() -> Self {
+        RdbLimits { connections: 8, query_seconds: 600, memory_mib: 512, temporary_mib: 2048 }
+    }
 }
 
 /// A server of a data domain.
@@ -44,6 +115,20 @@ pub struct Server {
     /// UDP ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub udp: Vec<u16>,
+    /// What it offers; by default what its name says, where that is one of these words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Resource>,
+}
+
+impl Server {
+    /// What it offers under `name`; None for a server that is only reached.
+    pub fn resource(&self, name: &str) -> Option<Resource> {
+        self.resource.or_else(|| Resource::ALL.into_iter().find(|r| r.word() == name))
+    }
+}
+
+fn is_zero(minutes: &i16) -> bool {
+    *minutes == 0
 }
 
 fn yes() -> bool {
@@ -55,6 +140,25 @@ impl DataDomain {
     pub fn host(&self) -> Ipv4Addr {
         self.host
             .unwrap_or_else(|| Ipv4Addr::from(u32::from(self.network.network()).saturating_add(1)))
+    }
+
+    /// The name and address of the server that offers `resource` here; None if there is none.
+    pub fn server_of(&self, resource: Resource) -> Option<(&str, &Server)> {
+        let mut all = self.servers.iter().map(|(name, server)| (name.as_str(), server));
+        all.find(|(name, server)| server.resource(name) == Some(resource))
+    }
+
+    /// The instants between which `day` lies here: its first one, and the first one after it.
+    pub fn bounds(&self, day: Date) -> (Timestamp, Timestamp) {
+        let offset = Offset::from_seconds(i32::from(self.utc_offset_minutes) * 60)
+            .expect("`fault` refused offsets of more than a day");
+        let begins = |day: Date| {
+            offset.to_timestamp(day.at(0, 0, 0, 0)).unwrap_or(match day == Date::MIN {
+                true => Timestamp::MIN,
+                false => Timestamp::MAX,
+            })
+        };
+        (begins(day), day.tomorrow().map_or(Timestamp::MAX, begins))
     }
 
     /// What a machine may connect to that reaches `server`; None if there is none of that name.
@@ -122,6 +226,18 @@ pub(crate) fn fault(
             );
             return Some((at("host"), message));
         }
+        if domain.utc_offset_minutes.unsigned_abs() > 14 * 60 {
+            let message = "`utc_offset_minutes` must lie between -840 and 840: no place on earth is \
+                           further from UTC";
+            return Some((at("utc_offset_minutes"), message.into()));
+        }
+        if domain.keep_days == Some(0) {
+            let message = "`keep_days` must be at least 1; leave it out to keep data for ever";
+            return Some((at("keep_days"), message.into()));
+        }
+        if let Some((key, message)) = rdb_fault(&domain.rdb) {
+            return Some((at(&format!("rdb.{key}")), message));
+        }
         if let Some((key, message)) = server_fault(domain) {
             return Some((at(&key), message));
         }
@@ -176,11 +292,24 @@ fn network_fault(domain: &DataDomain, pool: Ipv4Net, gateway: Ipv4Addr) -> Optio
         .then(|| format!("`network` {net} is one of the lab's own: use another"))
 }
 
+fn rdb_fault(limits: &RdbLimits) -> Option<Fault> {
+    let least = [
+        ("connections", u32::from(limits.connections), 1),
+        ("query_seconds", limits.query_seconds, 1),
+        // A server process of PostgreSQL does not start with less.
+        ("memory_mib", limits.memory_mib, 64),
+        ("temporary_mib", limits.temporary_mib, 1),
+    ];
+    let (key, _, least) = least.into_iter().find(|(_, value, least)| value < least)?;
+    Some((key.into(), format!("`{key}` must be at least {least}")))
+}
+
 fn server_fault(domain: &DataDomain) -> Option<Fault> {
     if domain.servers.is_empty() {
         return Some(("servers".into(), "`servers` must name at least one server".into()));
     }
     let mut taken = BTreeMap::new();
+    let mut offered = BTreeMap::new();
     for (name, server) in &domain.servers {
         let at = |key: &str| format!("servers.{name}.{key}");
         if !is_label(name) {
@@ -207,6 +336,17 @@ fn server_fault(domain: &DataDomain) -> Option<Fault> {
         if server.tcp.is_empty() && server.udp.is_empty() {
             let message = format!("`{name}` has no port: list them in `tcp` or `udp`");
             return Some((format!("servers.{name}"), message));
+        }
+        if let Some(resource) = server.resource(name) {
+            if let Some(other) = offered.insert(resource, name) {
+                let message = format!("`{other}` offers {resource} already: one server for each");
+                return Some((format!("servers.{name}"), message));
+            }
+            let ours = [Resource::Pcap, Resource::Rdb].contains(&resource);
+            if domain.here && ours && (server.tcp.len(), server.udp.len()) != (1, 0) {
+                let message = format!("{resource} is served here at one TCP port: list one");
+                return Some((format!("servers.{name}"), message));
+            }
         }
         for (key, ports) in [("tcp", &server.tcp), ("udp", &server.udp)] {
             for port in ports {

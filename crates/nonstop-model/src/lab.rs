@@ -327,6 +327,11 @@ impl Lab {
         Ok(())
     }
 
+    /// Where the data of data domain `name` lie: `inbox/`, `published/` and `rejected/`.
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.state.join("data").join(name)
+    }
+
     /// What a machine on `segment`, whose template names data domain `domain`, may connect to that
     /// reaches `server`; None if there is no such server.
     pub fn targets(
@@ -496,6 +501,17 @@ data_domains:
             ("interface: eth1", "interface: nsd0", 11, 5, "leads to data domain `intermediate`"),
             ("interface: nsd0", "interface: br0", 5, 5, "must begin with `nsd`"),
             ("      live:", "      dns:", 9, 7, "a service of the lab itself"),
+            ("here: false", "here: false\n    keep_days: 0", 15, 5, "at least 1"),
+            (
+                "here: false",
+                "here: false\n    utc_offset_minutes: 900",
+                15,
+                5,
+                "between -840 and 840",
+            ),
+            ("here: false", "here: false\n    rdb: { memory_mib: 1 }", 15, 12, "at least 64"),
+            ("      live: {", "      live: {resource: pcap, ", 9, 7, "`live` offers pcap already"),
+            ("tcp: [80]}", "tcp: [80], udp: [80]}", 8, 7, "list one"),
             ("  mws:", "  MWS:", 10, 3, "no name of a data domain"),
             ("host: 10.81.0.9", "host: 10.80.0.9", 13, 5, "none of 10.81.0.0/24"),
         ] {

@@ -20,7 +20,7 @@ pub mod time;
 pub mod yaml;
 
 pub use account::{Account, AccountName, AccountState, PublicKey, Role};
-pub use data_domain::{DataDomain, Server};
+pub use data_domain::{DataDomain, RdbLimits, Resource, Server};
 pub use environment::{
     Environment, EnvironmentState, Machine, Password, Power, Request, RequestState,
 };

@@ -9,7 +9,13 @@ use std::{fs, path::Path};
 pub const ALL: [&str; 5] = ["libvirtd", "nonstopd", "portal", "sshd", "stand-in"];
 
 /// System users of ours in a box; on a real host they come from `systemd/sysusers.d`.
-pub const USERS: [(&str, u32); 2] = [("nonstop-portal", PORTAL_UID), ("nonstop-agent", 64102)];
+pub const USERS: [(&str, u32); 5] = [
+    ("nonstop-portal", PORTAL_UID),
+    ("nonstop-agent", 64102),
+    ("nonstop-data", 64103),
+    ("nonstop-rdb", 64104),
+    ("nonstop-loader", 64105),
+];
 
 const PORTAL_UID: u32 = 64101;
 

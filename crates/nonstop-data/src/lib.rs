@@ -1,0 +1,8 @@
+//! The data of a data domain: what arrives is checked, a day is published in one step, and its
+//! servers give it to machines.
+//!
+//! One program, `nonstop-data`, of several short or long lives, each confined to what it does:
+//! `nonstopd` starts those that read an arrived file or load it; `serve` keeps the servers running,
+//! each in the network namespace of its data domain and under a user of its own.
+
+pub mod told;

@@ -1,0 +1,58 @@
+//! What the short-lived programs tell `nonstopd` on standard output: one JSON object a line.
+//!
+//! The reader takes nothing for granted: a line is at most [`LONGEST`] bytes, numbers are numbers,
+//! and texts are shown, never used as a path or in a decision.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The longest line, in bytes.
+pub const LONGEST: usize = 4096;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// How far it is, at most once a second.
+    Progress {
+        /// Bytes of the file that were read.
+        bytes: u64,
+        /// Bytes of the file.
+        of: u64,
+    },
+    /// The file is whole and what its name says. The last line.
+    Checked(Checked),
+    /// The file cannot be published. The last line.
+    Refused {
+        /// What is wrong, where, and how to mend it; at most 500 bytes, printable.
+        reason: String,
+    },
+    /// What was asked for is done, and lasts. The last line.
+    Done {
+        /// Rows that the day has now; 0 when it was dropped.
+        rows: u64,
+    },
+    /// It could not be done now, though nothing is wrong with the file (a full disk, no server);
+    /// nothing of it is left. The last line.
+    Failed {
+        /// What happened, and how to mend it; at most 500 bytes, printable.
+        reason: String,
+    },
+}
+
+/// What is known of a file of packets that was read to its last record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// `pcap` or `pcapng`.
+    pub format: String,
+    /// Packets in it; at least one.
+    pub packets: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Time of the earliest packet.
+    pub first: Timestamp,
+    /// Time of the latest packet.
+    pub last: Timestamp,
+    /// Its SHA-256, as 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
