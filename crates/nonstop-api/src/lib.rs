@@ -7,6 +7,7 @@
 mod client;
 mod login;
 mod request;
+pub mod told;
 mod views;
 mod wire;
 

@@ -61,6 +61,7 @@ id!(RequestId, 'r', "a request");
 id!(EnvironmentId, 'e', "an environment");
 id!(MachineId, 'm', "a machine");
 id!(SnapshotId, 's', "a snapshot");
+id!(PublicationId, 'p', "a publication");
 
 #[cfg(test)]
 mod tests {

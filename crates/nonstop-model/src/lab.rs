@@ -401,6 +401,16 @@ impl Lab {
         self.run.join("portal.sock")
     }
 
+    /// The socket at which servers of data domains tell what machines fetched.
+    pub fn data_socket(&self) -> PathBuf {
+        self.run.join("data.sock")
+    }
+
+    /// Sockets of the servers of data domain `name`.
+    pub fn data_run(&self, name: &str) -> PathBuf {
+        self.run.join("data").join(name)
+    }
+
     /// The socket of the login hook.
     pub fn login_socket(&self) -> PathBuf {
         self.run.join("login.sock")

@@ -24,7 +24,7 @@ pub use data_domain::{DataDomain, RdbLimits, Resource, Server};
 pub use environment::{
     Environment, EnvironmentState, Machine, Password, Power, Request, RequestState,
 };
-pub use ids::{AccountId, EnvironmentId, MachineId, RequestId, SnapshotId};
+pub use ids::{AccountId, EnvironmentId, MachineId, PublicationId, RequestId, SnapshotId};
 pub use image::{ImageManifest, ImageName};
 pub use lab::Lab;
 pub use limits::Limits;
