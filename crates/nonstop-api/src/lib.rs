@@ -5,8 +5,11 @@
 //! person, which the portal hands over with the request.
 
 mod client;
+pub mod day;
+pub mod fetch;
 mod login;
 mod request;
+pub mod serving;
 pub mod told;
 mod views;
 mod wire;
