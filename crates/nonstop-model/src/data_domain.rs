@@ -77,6 +77,15 @@ impl Resource {
     }
 }
 
+impl std::str::FromStr for Resource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Resource::ALL.into_iter().find(|resource| resource.word() == text);
+        found.ok_or_else(|| format!("`{text}` is nothing that a data domain offers"))
+    }
+}
+
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())

@@ -17,6 +17,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../migrations/0002_pool.sql")),
         M::up(include_str!("../migrations/0003_desktops.sql")),
         M::up(include_str!("../migrations/0004_snapshots.sql")),
+        M::up(include_str!("../migrations/0005_publications.sql")),
     ])
 }
 

@@ -1,7 +1,8 @@
 //! What can go wrong with the database.
 
 use nonstop_model::{
-    AccountName, EnvironmentId, MachineId, MachineRole, RequestId, SnapshotName, capacity::Full,
+    AccountName, EnvironmentId, MachineId, MachineRole, PublicationId, RequestId, SnapshotName,
+    capacity::Full,
 };
 use std::path::PathBuf;
 
@@ -95,6 +96,27 @@ pub enum StoreError {
     /// It is on its way back to an earlier one.
     #[error("the {0} is just going back to a snapshot")]
     Returning(MachineRole),
+    /// There is no such publication.
+    #[error("there is no publication {0}")]
+    NoPublication(PublicationId),
+    /// The files of a day are published one after the other.
+    #[error("another file for that day, `{file}`, is being published ({id})")]
+    DayUnderWay {
+        /// Which publication.
+        id: PublicationId,
+        /// Its file.
+        file: String,
+    },
+    /// A publication goes one way.
+    #[error("publication {id} is {is}: it cannot be {to}")]
+    NotThatFar {
+        /// Which.
+        id: PublicationId,
+        /// How far it is.
+        is: &'static str,
+        /// What was wanted.
+        to: &'static str,
+    },
     /// The lab has no room.
     #[error(transparent)]
     Full(#[from] Full),

@@ -10,6 +10,7 @@ mod desktops;
 mod environments;
 mod error;
 mod machines;
+mod publications;
 mod recordings;
 mod requests;
 mod sessions;

@@ -185,7 +185,7 @@ fn refusal(error: StoreError) -> ApiError {
     use StoreError::*;
     let code = match &error {
         NoAccount(_) | NoRequest(_) | NoEnvironment(_) | NoMachine(_) | NoSession(_)
-        | NoView(_) | NoRecording(_) | NoSnapshot(..) => ErrorCode::NotFound,
+        | NoView(_) | NoRecording(_) | NoSnapshot(..) | NoPublication(_) => ErrorCode::NotFound,
         NameTaken(_)
         | KeyTaken { .. }
         | Decided(_)
@@ -196,7 +196,9 @@ fn refusal(error: StoreError) -> ApiError {
         | BeingTaken(_)
         | TooManySnapshots { .. }
         | TooManyFrozen(_)
-        | Returning(_) => ErrorCode::Conflict,
+        | Returning(_)
+        | DayUnderWay { .. }
+        | NotThatFar { .. } => ErrorCode::Conflict,
         Full(_) | NoSlot(_) | NoAccountId | NoMachineId => ErrorCode::Capacity,
         Open { .. } | PoolMoved { .. } | Migrate(_) | Sql(_) | Corrupt { .. } => {
             ErrorCode::Internal
@@ -211,6 +213,7 @@ fn refusal(error: StoreError) -> ApiError {
         TooManySnapshots { .. } => "delete one that is not needed any more",
         TooManyFrozen(_) => "revert it, or return to an early snapshot, and begin from there",
         Returning(_) => "wait until it runs",
+        DayUnderWay { .. } => "it is taken by itself once that is over; see `nonstop data list`",
         Sql(_) => "look at the free space of the state folder and at the log of nonstopd",
         _ => "",
     };
