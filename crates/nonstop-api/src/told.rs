@@ -1,5 +1,5 @@
-//! What the programs of data domains tell `nonstopd`: the short-lived ones on standard output, the
-//! servers at its socket, one JSON object a line.
+//! What the short-lived programs of data domains tell `nonstopd` on standard output: one JSON object
+//! a line.
 //!
 //! The reader takes nothing for granted: a line is at most [`LONGEST`] bytes, numbers are numbers,
 //! and texts are shown, never used as a path or in a decision.
@@ -7,7 +7,6 @@
 use jiff::{Timestamp, civil::Date};
 use nonstop_model::PublicationId;
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
 
 /// The longest line, in bytes.
 pub const LONGEST: usize = 4096;
@@ -81,26 +80,4 @@ pub struct LoadedDay {
     pub publication: PublicationId,
     /// The SHA-256 of the file that it was loaded from, as 64 lower-case hexadecimal digits.
     pub sha256: String,
-}
-
-/// What a machine got from a server of a data domain; one line to the socket of `nonstopd`.
-///
-/// A server sums up what one address gets of one thing, at least a minute, and never waits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fetch {
-    /// The data domain.
-    pub domain: String,
-    /// What the server offers: `pcap` or `rdb`.
-    pub resource: String,
-    /// The machine's address.
-    pub source: Ipv4Addr,
-    /// What was asked for, such as `2030-01-31.pcap`, or `queries`; printable, at most 200 bytes.
-    pub what: String,
-    /// How often.
-    pub times: u64,
-    /// Bytes that were sent.
-    pub bytes: u64,
-    /// The SHA-256 of the file, where it is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
 }
