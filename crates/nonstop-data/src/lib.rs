@@ -5,5 +5,8 @@
 //! `nonstopd` starts those that read an arrived file or load it; `serve` keeps the servers running,
 //! each in the network namespace of its data domain and under a user of its own.
 
+pub mod capture;
+pub mod packet;
+
 /// What is said to `nonstopd`; it stands where `nonstopd` can read it without what reads packets.
 pub use nonstop_api::told;
