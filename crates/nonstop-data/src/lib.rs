@@ -6,7 +6,9 @@
 //! each in the network namespace of its data domain and under a user of its own.
 
 pub mod capture;
+pub mod check;
 pub mod packet;
+pub mod say;
 
 /// What is said to `nonstopd`; it stands where `nonstopd` can read it without what reads packets.
 pub use nonstop_api::told;

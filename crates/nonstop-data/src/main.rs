@@ -1,8 +1,18 @@
 //! `nonstop-data VERB`: see the library.
 
+use clap::Parser;
+use nonstop_data::check;
 use std::process::ExitCode;
 
+/// The data of a data domain: what nonstopd starts to touch it, and its servers.
+#[derive(Parser)]
+#[command(name = "nonstop-data", version)]
+enum Verb {
+    Check(check::Args),
+}
+
 fn main() -> ExitCode {
-    eprintln!("nonstop-data: started by nonstopd, or as `nonstop-data serve --lab FILE`");
-    ExitCode::from(2)
+    match Verb::parse() {
+        Verb::Check(args) => check::run(&args),
+    }
 }

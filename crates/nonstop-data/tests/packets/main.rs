@@ -1,5 +1,6 @@
 //! Files of packets of every kind, written here byte by byte, and what the reader makes of them.
 
+mod check;
 mod harm;
 mod kinds;
 mod writer;
