@@ -7,7 +7,8 @@ CREATE TABLE accounts (
     state TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'removed')),
     sources TEXT NOT NULL CHECK (json_valid(sources)),
     added_at INTEGER NOT NULL
-) STRICT;
+, edition TEXT
+    CHECK (edition IS NULL OR (role = 'researcher' AND edition <> ''))) STRICT;
 
 CREATE TABLE desktop_sessions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

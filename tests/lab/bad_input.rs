@@ -180,9 +180,13 @@ fn keys_names_and_periods_that_make_no_sense_change_nothing() -> Result<()> {
     fs::write(&key, "command=\"sh\" ssh-ed25519 AAAA\n")?;
     let key = key.display().to_string();
     let add = ["account", "add", "mallory", "--role", "researcher", "--full-name", "M"];
-    let said =
-        world.lab.cli_refuses(&[&add[..], &["--affiliation", "x", "--key-file", &key]].concat())?;
+    let with = |more: &[&str]| world.lab.cli_refuses(&[&add[..], more].concat());
+    let said = with(&["--affiliation", "x", "--edition", "mws", "--key-file", &key])?;
     assert!(said.contains("key"), "{said}");
+    let said = with(&["--affiliation", "x"])?;
+    assert!(said.contains("edition") && said.contains("intermediate, mws"), "{said}");
+    let said = with(&["--affiliation", "x", "--edition", "nowhere"])?;
+    assert!(said.contains("no data domain `nowhere`"), "{said}");
     let said = world.lab.cli_refuses(&[
         "account",
         "add",

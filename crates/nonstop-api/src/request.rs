@@ -27,6 +27,9 @@ pub enum Request {
         affiliation: String,
         /// What it may do. Only admins make staff.
         role: Role,
+        /// The data domain that a researcher works on; None where the lab has one alone.
+        #[serde(default)]
+        edition: Option<String>,
         /// Networks the person comes from; empty means any.
         sources: Vec<Ipv4Net>,
         /// Public keys in OpenSSH's form, one line each. Only where `software_keys` is on.
@@ -45,6 +48,15 @@ pub enum Request {
         name: AccountName,
         /// True to suspend, false to make it active again.
         suspend: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Let a researcher work on another data domain. Staff, admins.
+    AccountEdition {
+        /// Who.
+        name: AccountName,
+        /// Its name.
+        edition: String,
         /// Why.
         reason: String,
     },

@@ -81,6 +81,10 @@ pub(crate) enum AccountVerb {
         /// Where the person works.
         #[arg(long)]
         affiliation: String,
+        /// The data domain that a researcher works on, as lab.yaml names it; needed where the lab
+        /// has several.
+        #[arg(long)]
+        edition: Option<String>,
         /// A network the person comes from, such as 192.0.2.0/24; may be repeated.
         #[arg(long)]
         source: Vec<Ipv4Net>,
@@ -105,6 +109,17 @@ pub(crate) enum AccountVerb {
         /// Make it active again instead.
         #[arg(long)]
         undo: bool,
+    },
+    /// Let a researcher work on another data domain, once nothing is left of environments of the
+    /// earlier one.
+    Edition {
+        /// Who.
+        name: AccountName,
+        /// The data domain, as lab.yaml names it.
+        edition: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
     },
     /// End an account and its environments for good.
     Remove {

@@ -96,12 +96,13 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
 
 fn account(verb: &AccountVerb) -> Result<Request, CliError> {
     Ok(match verb {
-        AccountVerb::Add { name, role, full_name, affiliation, source, key_file } => {
+        AccountVerb::Add { name, role, full_name, affiliation, edition, source, key_file } => {
             Request::AccountAdd {
                 name: name.clone(),
                 full_name: full_name.clone(),
                 affiliation: affiliation.clone(),
                 role: *role,
+                edition: edition.clone(),
                 sources: source.clone(),
                 keys: key_file.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
             }
@@ -111,6 +112,11 @@ fn account(verb: &AccountVerb) -> Result<Request, CliError> {
         AccountVerb::Suspend { name, reason, undo } => {
             Request::AccountSuspend { name: name.clone(), suspend: !undo, reason: reason.clone() }
         }
+        AccountVerb::Edition { name, edition, reason } => Request::AccountEdition {
+            name: name.clone(),
+            edition: edition.clone(),
+            reason: reason.clone(),
+        },
         AccountVerb::Remove { name } => Request::AccountRemove { name: name.clone() },
     })
 }

@@ -17,6 +17,11 @@ pub(crate) fn word<T: Serialize>(value: &T) -> String {
     }
 }
 
+/// An edition, or a dash.
+fn or_none(edition: &Option<String>) -> String {
+    edition.as_deref().map_or("-".into(), plain)
+}
+
 /// `reply` as text; tables at most `width` columns wide.
 pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
     match reply {
@@ -39,6 +44,7 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
                 format!("{} ({})", a.name, plain(&a.full_name)),
                 format!("affiliation  {}", plain(&a.affiliation)),
                 format!("role         {}", word(&a.role)),
+                format!("edition      {}", or_none(&a.edition)),
                 format!("state        {}", word(&a.state)),
                 format!("comes from   {from}"),
                 format!("address      {} (uid {})", a.address, a.uid),
@@ -47,11 +53,13 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             .join("\n")
         }
         Reply::Accounts(accounts) => {
-            let mut table = Table::new(["ACCOUNT", "ROLE", "STATE", "NAME", "AFFILIATION"]);
+            let mut table =
+                Table::new(["ACCOUNT", "ROLE", "EDITION", "STATE", "NAME", "AFFILIATION"]);
             for a in accounts {
                 table.row([
                     a.name.to_string(),
                     word(&a.role),
+                    or_none(&a.edition),
                     word(&a.state),
                     a.full_name.clone(),
                     a.affiliation.clone(),
@@ -60,12 +68,13 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             table.text(width)
         }
         Reply::Templates(templates) => {
-            let columns = ["TEMPLATE", "DESKTOP", "MACHINES", "MIB", "TITLE", "PROBLEM"];
+            let columns = ["TEMPLATE", "EDITION", "DESKTOP", "MACHINES", "MIB", "TITLE", "PROBLEM"];
             let mut table = Table::new(columns);
             for t in templates {
                 let roles: Vec<_> = t.machines.iter().map(ToString::to_string).collect();
                 table.row([
                     t.name.as_str().into(),
+                    t.edition.clone().unwrap_or_else(|| "all".into()),
                     word(&t.rdp),
                     roles.join(", "),
                     t.memory_mib.to_string(),
@@ -310,7 +319,8 @@ mod tests {
     fn account(name: &str, full_name: &str) -> Value {
         json!({
             "name": name, "full_name": full_name, "affiliation": "Example University",
-            "role": "researcher", "state": "active", "sources": ["192.0.2.0/24"],
+            "role": "researcher", "edition": "intermediate", "state": "active",
+            "sources": ["192.0.2.0/24"],
             "keys": ["SHA256:abc", "SHA256:def"], "uid": 70001, "address": "127.64.0.1",
             "added_at": "2030-01-01T00:00:00Z",
         })

@@ -1,6 +1,6 @@
 //! Accounts: researchers and staff. Admins are local users of the host and have none.
 
-use crate::{ids::AccountId, network::ACCOUNT_NET};
+use crate::{ids::AccountId, network::ACCOUNT_NET, template::EnvironmentTemplate};
 use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -161,6 +161,8 @@ pub struct Account {
     pub affiliation: String,
     /// What it may do.
     pub role: Role,
+    /// The data domain that it works on; None for staff, and for a researcher who has none yet.
+    pub edition: Option<String>,
     /// Whether it may log in.
     pub state: AccountState,
     /// Networks the person comes from; empty means any.
@@ -173,6 +175,14 @@ pub struct Account {
     pub address: Ipv4Addr,
 }
 
+impl Account {
+    /// Whether its environments may be made of `template`: one of its edition, or one that reaches
+    /// no data domain.
+    pub fn may_use(&self, template: &EnvironmentTemplate) -> bool {
+        template.domain.is_none() || template.domain == self.edition
+    }
+}
+
 /// The loopback address of the account `id`; None past the end of 127.64.0.0/10.
 pub fn address(id: AccountId) -> Option<Ipv4Addr> {
     let address = Ipv4Addr::from(u32::from(ACCOUNT_NET.network()).checked_add(id.0)?);
@@ -182,6 +192,38 @@ pub fn address(id: AccountId) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn account(edition: Option<&str>) -> Account {
+        Account {
+            id: AccountId(1),
+            name: AccountName("alice".into()),
+            full_name: String::new(),
+            affiliation: String::new(),
+            role: Role::Researcher,
+            edition: edition.map(String::from),
+            state: AccountState::Active,
+            sources: Vec::new(),
+            keys: Vec::new(),
+            uid: 70_001,
+            address: Ipv4Addr::LOCALHOST,
+        }
+    }
+
+    #[test]
+    fn an_account_uses_templates_of_its_edition_and_those_of_none() {
+        let template = |domain: &str| {
+            let text = format!(
+                "version: 1\ntitle: t\n{domain}\nmachines:\n- {{role: analyst, image: micro, \
+                 memory_mib: 96}}\n"
+            );
+            EnvironmentTemplate::parse("t.yaml", &text, None).expect("a template")
+        };
+        let (mws, none) = (template("domain: mws"), template(""));
+        let uses = |edition| (account(edition).may_use(&mws), account(edition).may_use(&none));
+        assert_eq!(uses(Some("mws")), (true, true));
+        assert_eq!(uses(Some("intermediate")), (false, true));
+        assert_eq!(uses(None), (false, true));
+    }
 
     #[test]
     fn names_that_need_quoting_or_belong_to_the_host_are_refused() {

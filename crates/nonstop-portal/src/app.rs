@@ -145,6 +145,7 @@ impl App {
             .route("/accounts/{name}", get(accounts::show))
             .route("/accounts/{name}/suspend", post(accounts::suspend))
             .route("/accounts/{name}/resume", post(accounts::resume))
+            .route("/accounts/{name}/edition", post(accounts::edition))
             .route("/sessions", get(sessions::list))
             .route("/sessions/{id}/end", post(sessions::end))
             .route("/reach", get(reach::show))

@@ -317,6 +317,7 @@ fn notice(t: &'static Texts, word: &str) -> Option<&'static str> {
         "added" => t.notice_added,
         "suspended" => t.notice_suspended,
         "resumed" => t.notice_resumed,
+        "edition" => t.notice_edition,
         "session" => t.notice_session,
         "view" => t.notice_view,
         "view_ended" => t.notice_view_ended,

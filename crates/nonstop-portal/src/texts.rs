@@ -322,6 +322,16 @@ texts! {
         "英小文字で始まる、英小文字・数字・ハイフン 24 文字まで。";
     full_name: "Full name", "氏名";
     affiliation: "Affiliation", "所属";
+    col_edition: "Edition", "エディション";
+    edition: "Edition", "エディション";
+    edition_hint: "The data domain that the person works on. Data of the others stay out of reach.",
+        "利用するデータドメイン。ほかのデータドメインのデータには届きません。";
+    edition_none: "None", "なし";
+    edition_change: "Another edition", "エディションの変更";
+    edition_change_lead: "Only once every environment of the present edition is gone, its grace time over.",
+        "現在のエディションの環境がすべてなくなり、猶予期間が過ぎてから変更できます。";
+    edition_change_do: "Change edition", "エディションを変更する";
+    field_edition: "Choose an edition.", "エディションを選んでください。";
     sources: "Source networks", "接続元ネットワーク";
     sources_hint: "One a line, such as 192.0.2.0/24. Others cannot reach the gateway. Empty: any.",
         "1 行に 1 つ入力してください（例: 192.0.2.0/24）。それ以外からはゲートウェイに接続できません。空欄の場合は制限なし。";
@@ -480,6 +490,7 @@ texts! {
     notice_extended: "The end was moved.", "終了日時を変更しました。";
     notice_added: "The account was entered.", "アカウントを登録しました。";
     notice_suspended: "The account was suspended.", "アカウントの利用を停止しました。";
+    notice_edition: "The account is of another edition now.", "アカウントのエディションを変更しました。";
     notice_resumed: "The account is active again.", "アカウントの利用を再開しました。";
     notice_session: "The sessions were ended.", "接続を切断しました。";
 

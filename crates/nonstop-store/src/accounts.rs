@@ -4,7 +4,8 @@ use crate::{Read, StoreError, Write, codec};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    Account, AccountId, AccountName, AccountState, PublicKey, Role, account, lab::ACCOUNT_UIDS,
+    Account, AccountId, AccountName, AccountState, EnvironmentId, PublicKey, Role, account,
+    lab::ACCOUNT_UIDS,
 };
 use rusqlite::{OptionalExtension, Row};
 use serde_json::json;
@@ -20,6 +21,8 @@ pub struct NewAccount {
     pub affiliation: String,
     /// What it may do.
     pub role: Role,
+    /// The data domain that it works on; staff have none.
+    pub edition: Option<String>,
     /// Networks the person comes from.
     pub sources: Vec<Ipv4Net>,
     /// Its keys.
@@ -35,7 +38,7 @@ pub struct NewKey {
     pub fingerprint: String,
 }
 
-const COLUMNS: &str = "id, name, full_name, affiliation, role, state, sources, added_at";
+const COLUMNS: &str = "id, name, full_name, affiliation, role, state, sources, edition";
 
 impl Read<'_> {
     /// All accounts by name, also removed ones.
@@ -98,6 +101,7 @@ impl Read<'_> {
             role: codec::parsed("a role", &text(4)?)?,
             state: codec::parsed("a state", &text(5)?)?,
             sources: codec::json("source networks", &text(6)?)?,
+            edition: row.get(7)?,
             keys: keys.collect::<Result<_, _>>()?,
             uid: ACCOUNT_UIDS + id.0,
             address: account::address(id).ok_or(StoreError::NoAccountId)?,
@@ -116,8 +120,9 @@ impl Write<'_> {
             return Err(StoreError::NameTaken(new.name.clone()));
         }
         self.tx.execute(
-            "INSERT INTO accounts (name, full_name, affiliation, role, state, sources, added_at)
-             VALUES (?1, ?2, ?3, ?4, 'active', ?5, ?6)",
+            "INSERT INTO accounts
+                 (name, full_name, affiliation, role, state, sources, added_at, edition)
+             VALUES (?1, ?2, ?3, ?4, 'active', ?5, ?6, ?7)",
             (
                 new.name.as_str(),
                 &new.full_name,
@@ -125,6 +130,7 @@ impl Write<'_> {
                 new.role.as_str(),
                 codec::to_json(&new.sources),
                 codec::micros(self.now()),
+                &new.edition,
             ),
         )?;
         let id = u32::try_from(self.tx.last_insert_rowid())
@@ -143,9 +149,36 @@ impl Write<'_> {
             }
         }
         let keys: Vec<_> = new.keys.iter().map(|key| &key.fingerprint).collect();
-        let detail = json!({ "role": new.role, "sources": new.sources, "keys": keys });
+        let detail = json!({
+            "role": new.role, "edition": new.edition, "sources": new.sources, "keys": keys,
+        });
         self.trace("account.add", &new.name, detail)?;
         self.account(&new.name)
+    }
+
+    /// Sets the data domain that the researcher `name` works on.
+    ///
+    /// Errors: an environment of another one is not gone yet.
+    pub fn set_edition(
+        &mut self,
+        name: &AccountName,
+        edition: &str,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let account = self.account(name)?;
+        let other = self.tx.query_row(
+            "SELECT min(id) FROM environments WHERE account = ?1 AND state <> 'gone'
+                 AND json_extract(template_json, '$.domain') <> ?2",
+            (account.id.0, edition),
+            |row| row.get::<_, Option<u32>>(0),
+        )?;
+        if let Some(id) = other {
+            return Err(StoreError::OfOtherEdition(EnvironmentId(id)));
+        }
+        self.tx
+            .execute("UPDATE accounts SET edition = ?2 WHERE id = ?1", (account.id.0, edition))?;
+        let detail = json!({ "before": account.edition, "edition": edition, "reason": reason });
+        self.trace("account.edition", name, detail)
     }
 
     /// Sets whether an account may log in. Removal also ends its environments and forgets its

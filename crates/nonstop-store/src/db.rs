@@ -18,6 +18,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../migrations/0003_desktops.sql")),
         M::up(include_str!("../migrations/0004_snapshots.sql")),
         M::up(include_str!("../migrations/0005_publications.sql")),
+        M::up(include_str!("../migrations/0006_editions.sql")),
     ])
 }
 
@@ -78,6 +79,27 @@ impl Db {
             }
             w.tx.execute("UPDATE lab SET pool = ?1", [&pool])?;
             w.trace("lab.pool", &pool, serde_json::json!({}))
+        })
+    }
+
+    /// Gives researchers without an edition the lab's only one. A lab with several leaves them to
+    /// staff: nobody is let to data by a guess.
+    pub fn keep_editions(&self, only: Option<&str>, now: Timestamp) -> Result<(), StoreError> {
+        let Some(edition) = only else { return Ok(()) };
+        self.write("nonstopd", now, |w| {
+            let given = w.tx.execute(
+                "UPDATE accounts SET edition = ?1
+                 WHERE edition IS NULL AND role = 'researcher' AND state <> 'removed'",
+                [edition],
+            )?;
+            if given == 0 {
+                return Ok(());
+            }
+            w.trace(
+                "account.edition",
+                &"*",
+                serde_json::json!({ "edition": edition, "given": given }),
+            )
         })
     }
 

@@ -4,8 +4,8 @@ use crate::{Read, StoreError, Write, codec};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, Environment, EnvironmentId, EnvironmentState, EnvironmentTemplate, ImageName,
-    Password, Period, Segment, Slot, TemplateName,
+    Account, AccountName, Environment, EnvironmentId, EnvironmentState, EnvironmentTemplate,
+    ImageName, Password, Period, Segment, Slot, TemplateName,
     capacity::{self, Load, Room},
     network,
 };
@@ -136,9 +136,43 @@ impl Read<'_> {
     }
 }
 
+/// Refuses an environment of `template` to an account of another edition.
+pub fn of_one_edition(
+    account: &Account,
+    name: &TemplateName,
+    template: &EnvironmentTemplate,
+) -> Result<(), StoreError> {
+    match &template.domain {
+        Some(domain) if !account.may_use(template) => Err(StoreError::OtherEdition {
+            account: account.name.clone(),
+            edition: account.edition.clone(),
+            template: name.clone(),
+            domain: domain.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 impl Write<'_> {
-    /// Grants an environment if the lab has room for it during all of its period.
+    /// Grants an environment if the lab has room for it during all of its period, and the template
+    /// is of the account's edition.
     pub fn grant_environment(&mut self, grant: &Grant) -> Result<EnvironmentId, StoreError> {
+        let account = self.account(&grant.account)?;
+        of_one_edition(&account, &grant.template_name, &grant.template)?;
+        self.grant_unasked(&account, grant)
+    }
+
+    /// Makes an environment of a canary, whose account has no edition and stands for all.
+    pub fn grant_canary(&mut self, grant: &Grant) -> Result<EnvironmentId, StoreError> {
+        let account = self.account(&grant.account)?;
+        self.grant_unasked(&account, grant)
+    }
+
+    fn grant_unasked(
+        &mut self,
+        account: &Account,
+        grant: &Grant,
+    ) -> Result<EnvironmentId, StoreError> {
         let new = Load {
             period: grant.period,
             memory_mib: grant.template.memory_mib(),
@@ -147,7 +181,6 @@ impl Write<'_> {
         let others: Vec<Load> = self.loads()?.into_iter().map(|(_, load)| load).collect();
         capacity::fits(grant.room, &others, new)?;
         let slot = self.free_slot(grant.pool)?;
-        let account = self.account(&grant.account)?;
         self.tx.execute(
             "INSERT INTO environments
                  (account, template, template_json, from_at, until_at, slot, state)

@@ -2,7 +2,7 @@
 
 use nonstop_model::{
     AccountName, EnvironmentId, MachineId, MachineRole, PublicationId, RequestId, SnapshotName,
-    capacity::Full,
+    TemplateName, capacity::Full,
 };
 use std::path::PathBuf;
 
@@ -43,6 +43,21 @@ pub enum StoreError {
         /// Which key.
         fingerprint: String,
     },
+    /// Data of one edition are for its own accounts.
+    #[error("`{account}` is of {}, and the template `{template}` of `{domain}`", edition_of(.edition))]
+    OtherEdition {
+        /// Whose environment it would be.
+        account: AccountName,
+        /// The account's.
+        edition: Option<String>,
+        /// The template.
+        template: TemplateName,
+        /// The template's.
+        domain: String,
+    },
+    /// An account changes to another edition with nothing of the earlier one.
+    #[error("environment {0} is of another edition and not gone yet")]
+    OfOtherEdition(EnvironmentId),
     /// There is no such request.
     #[error("there is no request {0}")]
     NoRequest(RequestId),
@@ -139,4 +154,11 @@ pub enum StoreError {
     /// All uids of machines were given out.
     #[error("the lab has given out the uids of all its machines")]
     NoMachineId,
+}
+
+fn edition_of(edition: &Option<String>) -> String {
+    match edition {
+        Some(edition) => format!("the edition `{edition}`"),
+        None => "no edition".into(),
+    }
 }

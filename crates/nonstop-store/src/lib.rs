@@ -20,7 +20,7 @@ mod trace;
 pub use accounts::{NewAccount, NewKey};
 pub use db::{Db, Read, Write};
 pub use desktops::{DesktopSession, DesktopSessionId, LookerKind, MOST_VIEWERS, ViewGrant};
-pub use environments::{Grant, GrantedMachine};
+pub use environments::{Grant, GrantedMachine, of_one_edition};
 pub use error::StoreError;
 pub use recordings::Recording;
 pub use requests::NewRequest;

@@ -29,6 +29,7 @@ fn lab() -> (tempfile::TempDir, Db) {
                 full_name: "Somebody".into(),
                 affiliation: "Somewhere".into(),
                 role: Role::Researcher,
+                edition: None,
                 sources: Vec::new(),
                 keys: Vec::new(),
             })?;

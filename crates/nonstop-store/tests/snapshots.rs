@@ -54,6 +54,7 @@ impl Place {
             full_name: "n".into(),
             affiliation: "a".into(),
             role: Role::Researcher,
+            edition: None,
             sources: Vec::new(),
             keys: vec![NewKey { key: PublicKey("k".into()), fingerprint: "f".into() }],
         };

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, AccountState, EnvironmentTemplate, Password, Period, PublicKey, RequestId,
-    RequestState, Role, capacity::Room,
+    AccountName, AccountState, EnvironmentId, EnvironmentTemplate, Password, Period, PublicKey,
+    RequestId, RequestState, Role, capacity::Room,
 };
 use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, NewRequest, StoreError};
 use std::path::Path;
@@ -26,6 +26,7 @@ fn person(text: &str) -> NewAccount {
         full_name: "Somebody".into(),
         affiliation: "Somewhere".into(),
         role: Role::Researcher,
+        edition: None,
         sources: Vec::new(),
         keys: vec![NewKey {
             key: PublicKey(format!("ssh-ed25519 {text}")),
@@ -86,6 +87,80 @@ fn the_migrations_add_up_to_the_reviewed_schema() {
         sql.iter().filter(|s| s.starts_with("CREATE TABLE")).all(|s| s.ends_with("STRICT")),
         "every table is STRICT"
     );
+}
+
+#[test]
+fn an_environment_of_another_edition_is_granted_to_nobody_and_an_edition_changes_with_nothing_left()
+{
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = open(dir.path());
+    let erin = NewAccount { edition: Some("mws".into()), ..person("erin") };
+    let none = person("alice");
+    let write = |f: &dyn Fn(&mut nonstop_store::Write<'_>) -> Result<(), StoreError>| {
+        db.write("sato", now(), |w| f(w))
+    };
+    write(&|w| w.add_account(&erin).map(drop)).expect("added");
+    write(&|w| w.add_account(&none).map(drop)).expect("added");
+    let of = |account: &str, domain: &str| {
+        let mut grant = grant(account, 10);
+        grant.template.domain = Some(domain.into());
+        grant
+    };
+    for (account, domain) in [("erin", "intermediate"), ("alice", "mws"), ("alice", "intermediate")]
+    {
+        let refused = write(&|w| w.grant_environment(&of(account, domain)).map(drop));
+        assert!(matches!(refused, Err(StoreError::OtherEdition { .. })), "{account} {refused:?}");
+    }
+    write(&|w| w.grant_environment(&of("erin", "mws")).map(drop)).expect("of her own");
+    write(&|w| w.grant_environment(&grant("alice", 10)).map(drop)).expect("of none");
+
+    let change = |edition: &str| write(&|w| w.set_edition(&name("erin"), edition, "moved"));
+    let refused = change("intermediate").expect_err("e1 lives");
+    assert_eq!(refused.to_string(), "environment e1 is of another edition and not gone yet");
+    write(&|w| w.end_environment(EnvironmentId(1), now())).expect("ended");
+    assert!(change("intermediate").is_err(), "its disks are still there");
+    write(&|w| w.environment_gone(EnvironmentId(1))).expect("gone");
+    change("intermediate").expect("nothing is left");
+    let erin = db.read(|r| r.account(&name("erin"))).expect("read");
+    assert_eq!(erin.edition.as_deref(), Some("intermediate"));
+    let refused = write(&|w| w.grant_environment(&of("erin", "mws")).map(drop));
+    assert!(matches!(refused, Err(StoreError::OtherEdition { .. })), "{refused:?}");
+}
+
+#[test]
+fn accounts_from_before_editions_go_on_with_what_they_worked_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("nonstop.db");
+    let raw = rusqlite::Connection::open(&path).expect("opens");
+    for sql in [
+        include_str!("../migrations/0001_lab.sql"),
+        include_str!("../migrations/0002_pool.sql"),
+        include_str!("../migrations/0003_desktops.sql"),
+        include_str!("../migrations/0004_snapshots.sql"),
+        "PRAGMA user_version = 4;
+        INSERT INTO accounts (name, full_name, affiliation, role, state, sources, added_at) VALUES
+            ('alice', 'a', 'a', 'researcher', 'active', '[]', 0),
+            ('bob', 'b', 'b', 'researcher', 'active', '[]', 0),
+            ('sato', 's', 's', 'staff', 'active', '[]', 0);
+        INSERT INTO environments (account, template, template_json, from_at, until_at, slot, state) VALUES
+            (1, 'old', '{\"domain\": \"intermediate\"}', 0, 1, 0, 'granted'),
+            (1, 'new', '{\"domain\": \"mws\"}', 0, 1, 1, 'granted'),
+            (1, 'micro', '{}', 0, 1, 2, 'granted');",
+    ] {
+        raw.execute_batch(sql).expect("as it was");
+    }
+    drop(raw);
+    let db = open(dir.path());
+    let editions = || {
+        let accounts = db.read(|r| r.accounts()).expect("read");
+        accounts.into_iter().map(|a| a.edition.unwrap_or_default()).collect::<Vec<_>>()
+    };
+    assert_eq!(editions(), ["mws", "", ""]);
+    // With several data domains, who worked on none waits for the staff's word; with one, not.
+    db.keep_editions(None, now()).expect("kept");
+    assert_eq!(editions(), ["mws", "", ""]);
+    db.keep_editions(Some("intermediate"), now()).expect("kept");
+    assert_eq!(editions(), ["mws", "intermediate", ""]);
 }
 
 #[test]

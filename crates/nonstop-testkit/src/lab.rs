@@ -389,27 +389,34 @@ impl Lab {
 
     /// A PC and the account on the lab that belongs to its key.
     pub fn person(&self, account: &str, role: &str, host: u8) -> Result<Pc> {
-        let pc = self.pc(account, host)?;
-        let key = pc.public_key_file().display().to_string();
-        self.cli(&[
-            "account",
-            "add",
-            account,
-            "--role",
-            role,
-            "--full-name",
-            account,
-            "--affiliation",
-            "Test",
-            "--key-file",
-            &key,
-        ])?;
-        Ok(pc)
+        let edition = (role == "researcher").then_some("intermediate");
+        self.enter_account(account, role, edition, host)
     }
 
-    /// A researcher with a PC.
+    /// A researcher with a PC, of the edition `intermediate`.
     pub fn researcher(&self, account: &str, host: u8) -> Result<Pc> {
         self.person(account, "researcher", host)
+    }
+
+    /// A researcher of `edition` with a PC.
+    pub fn researcher_of(&self, edition: &str, account: &str, host: u8) -> Result<Pc> {
+        self.enter_account(account, "researcher", Some(edition), host)
+    }
+
+    fn enter_account(
+        &self,
+        account: &str,
+        role: &str,
+        edition: Option<&str>,
+        host: u8,
+    ) -> Result<Pc> {
+        let pc = self.pc(account, host)?;
+        let key = pc.public_key_file().display().to_string();
+        let mut words = vec!["account", "add", account, "--role", role, "--full-name", account];
+        words.extend(["--affiliation", "Test", "--key-file", &key]);
+        words.extend(edition.into_iter().flat_map(|edition| ["--edition", edition]));
+        self.cli(&words)?;
+        Ok(pc)
     }
 }
 

@@ -68,6 +68,9 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let db = Arc::new(Db::open(&lab.database(), clock.now())?);
     db.keep_pool(lab.network.pool, clock.now())?;
+    let mut editions = lab.data_domains.keys().map(String::as_str);
+    let only = editions.next().filter(|_| editions.next().is_none());
+    db.keep_editions(only, clock.now())?;
     let users = LocalUsers { portal: uid_of(&lab.portal.user)?, agent: uid_of("nonstop-agent")? };
     let run_id = host_run(&lab)?;
     let wake = Arc::new(Wake::default());

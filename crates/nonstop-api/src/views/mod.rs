@@ -24,6 +24,9 @@ pub struct LabView {
     pub name: String,
     /// Whether key files are allowed: then it is a demo, and every page says so.
     pub software_keys: bool,
+    /// Its editions: the names of its data domains. For staff and admins; empty for others.
+    #[serde(default)]
+    pub editions: Vec<String>,
     /// How to reach the gateway.
     pub connect: ConnectView,
     /// The certificate of the lab's authority, which signs those of displays, in PEM.
@@ -68,6 +71,9 @@ pub struct AccountView {
     pub affiliation: String,
     /// What it may do.
     pub role: Role,
+    /// The data domain that it works on; None for staff.
+    #[serde(default)]
+    pub edition: Option<String>,
     /// Whether it may log in.
     pub state: AccountState,
     /// Networks the person comes from; empty means any.
@@ -91,6 +97,9 @@ pub struct TemplateView {
     pub title: String,
     /// One line in Japanese; empty where the admin wrote none.
     pub title_ja: String,
+    /// The data domain that its machines reach; None for all editions.
+    #[serde(default)]
+    pub edition: Option<String>,
     /// Where the desktop comes from.
     pub rdp: RdpPolicy,
     /// Roles of its machines.

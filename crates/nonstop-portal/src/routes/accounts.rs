@@ -30,20 +30,25 @@ pub(crate) async fn list(Staff(person): Staff) -> PageResult {
 struct Show {
     p: Page,
     a: AccountView,
-    /// Whether staff may suspend it.
+    /// Whether staff may suspend it, and change its edition.
     may_suspend: bool,
+    /// The editions that it could change to.
+    editions: Vec<String>,
 }
 
 pub(crate) async fn show(Staff(person): Staff, Path(name): Path<AccountName>) -> PageResult {
     let a = ask!(person, Request::AccountShow { name } => Account);
     let may_suspend = a.role == Role::Researcher && a.state != AccountState::Removed;
-    html(&Show { p: person.page(Section::Accounts), a, may_suspend })
+    let mut editions = person.me.lab.editions.clone();
+    editions.retain(|edition| a.edition.as_ref() != Some(edition));
+    html(&Show { p: person.page(Section::Accounts), a, may_suspend, editions })
 }
 
 #[derive(Template)]
 #[template(path = "account_new.html")]
 struct Form {
     p: Page,
+    editions: Vec<String>,
     fields: Fields,
     wrong: Wrong,
     said: Option<ApiError>,
@@ -52,7 +57,12 @@ struct Form {
 impl Form {
     fn new(person: &Person, fields: Fields) -> Form {
         let p = person.page(Section::Accounts);
-        Form { p, fields, wrong: Wrong::default(), said: None }
+        let editions = person.me.lab.editions.clone();
+        Form { p, editions, fields, wrong: Wrong::default(), said: None }
+    }
+
+    fn is_chosen(&self, edition: &str) -> bool {
+        self.fields.get("edition") == edition || self.editions.len() == 1
     }
 }
 
@@ -61,7 +71,7 @@ pub(crate) async fn form(Staff(person): Staff) -> PageResult {
 }
 
 pub(crate) async fn add(Staff(person): Staff, fields: Fields) -> PageResult {
-    let request = match entry(&fields, person.visitor.lang.texts()) {
+    let request = match entry(&fields, &person.me.lab.editions, person.visitor.lang.texts()) {
         Ok(request) => request,
         Err(wrong) => return again(&Form { wrong, ..Form::new(&person, fields) }),
     };
@@ -78,7 +88,7 @@ pub(crate) async fn add(Staff(person): Staff, fields: Fields) -> PageResult {
 }
 
 /// Reads the form. Errors: every field that is wrong.
-fn entry(fields: &Fields, t: &'static Texts) -> Result<Request, Wrong> {
+fn entry(fields: &Fields, editions: &[String], t: &'static Texts) -> Result<Request, Wrong> {
     let mut wrong = Wrong::default();
     let name = fields.get("name").parse::<AccountName>().ok();
     if name.is_none() {
@@ -88,6 +98,10 @@ fn entry(fields: &Fields, t: &'static Texts) -> Result<Request, Wrong> {
         if fields.get(field).is_empty() {
             wrong.note(field, t.field_required);
         }
+    }
+    let edition = editions.iter().find(|edition| *edition == fields.get("edition"));
+    if edition.is_none() && !editions.is_empty() {
+        wrong.note("edition", t.field_edition);
     }
     let mut sources = Vec::new();
     for line in fields.lines("sources") {
@@ -105,6 +119,7 @@ fn entry(fields: &Fields, t: &'static Texts) -> Result<Request, Wrong> {
             full_name: fields.get("full_name").into(),
             affiliation: fields.get("affiliation").into(),
             role: Role::Researcher,
+            edition: edition.cloned(),
             sources,
             keys: fields.lines("keys").map(String::from).collect(),
         }),
@@ -115,6 +130,17 @@ fn entry(fields: &Fields, t: &'static Texts) -> Result<Request, Wrong> {
 /// A network, or one address as a network of itself.
 fn network(text: &str) -> Option<Ipv4Net> {
     text.parse().ok().or_else(|| text.parse::<std::net::Ipv4Addr>().ok().map(Ipv4Net::from))
+}
+
+pub(crate) async fn edition(
+    Staff(person): Staff,
+    Path(name): Path<AccountName>,
+    fields: Fields,
+) -> PageResult {
+    let page = format!("/accounts/{name}?done=edition");
+    let (edition, reason) = (fields.get("edition").into(), fields.get("reason").into());
+    person.ask(Request::AccountEdition { name, edition, reason }).await?;
+    see_other(&page)
 }
 
 pub(crate) async fn suspend(
@@ -160,13 +186,29 @@ mod tests {
                 .with("affiliation", "University")
                 .with("sources", sources)
         };
-        let good = entry(&fields("192.0.2.7\n\n198.51.100.0/24"), &ENGLISH);
+        let good = entry(&fields("192.0.2.7\n\n198.51.100.0/24"), &[], &ENGLISH);
         let Ok(Request::AccountAdd { sources, .. }) = good else { panic!("{good:?}") };
         assert_eq!(
             sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["192.0.2.7/32", "198.51.100.0/24"]
         );
-        let wrong = entry(&fields("192.0.2.0/33"), &ENGLISH).expect_err("no such prefix");
+        let wrong = entry(&fields("192.0.2.0/33"), &[], &ENGLISH).expect_err("no such prefix");
         assert_eq!(wrong.of("sources"), "Not a network: 192.0.2.0/33");
+    }
+
+    #[test]
+    fn an_edition_is_chosen_among_the_labs() {
+        let fields = |edition: &str| {
+            let fields = Fields::default().with("name", "erin").with("full_name", "Erin");
+            fields.with("affiliation", "University").with("edition", edition)
+        };
+        let editions = ["intermediate".to_string(), "mws".to_string()];
+        let good = entry(&fields("mws"), &editions, &ENGLISH);
+        let Ok(Request::AccountAdd { edition, .. }) = good else { panic!("{good:?}") };
+        assert_eq!(edition.as_deref(), Some("mws"));
+        for wrong in ["", "other"] {
+            let wrong = entry(&fields(wrong), &editions, &ENGLISH).expect_err("none of them");
+            assert_eq!(wrong.of("edition"), "Choose an edition.");
+        }
     }
 }

@@ -134,6 +134,7 @@ fn account(name: &str) -> Value {
     };
     json!({
         "name": name, "full_name": full_name, "affiliation": "Example University", "role": role,
+        "edition": (role == "researcher").then_some("intermediate"),
         "state": if name == "bob" { "suspended" } else { "active" }, "sources": ["192.0.2.0/24"],
         "keys": ["SHA256:u9cVnQ3Pb0dYkZC2dK6mTzV1vC3m2zqD2m3j8b3m1aE"], "uid": 70000 + last,
         "address": format!("127.64.0.{last}"), "added_at": "2029-12-01T00:00:00Z",
@@ -343,6 +344,7 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
                 "account": account(who), "actor": who,
                 "lab": {
                     "name": "Kasuga lab", "software_keys": true,
+                    "editions": if who == "sato" { json!(["intermediate", "mws"]) } else { json!([]) },
                     "connect": {
                         "host": "gate.lab.example", "port": 2222,
                         "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4mgl+VnJWxyUMGJvGdmoIPRBbKzQm5k2cRP+k9HTkU",
@@ -358,7 +360,8 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
             json!([
                 { "name": "macro", "title": "macro: darknet traffic on a Linux desktop",
                   "title_ja": "マクロ解析環境: Linux デスクトップでダークネットトラフィックを解析",
-                  "rdp": "guest", "machines": ["analyst"], "memory_mib": 768 },
+                  "rdp": "guest", "machines": ["analyst"], "memory_mib": 768,
+                  "edition": "intermediate" },
                 { "name": "micro", "title": "micro: a tiny guest for trials",
                   "title_ja": "micro: 動作確認用の小さなゲスト",
                   "rdp": "none", "machines": ["analyst"], "memory_mib": 96 },

@@ -57,6 +57,25 @@ fn pages_of_the_staff() {
 }
 
 #[test]
+fn staff_choose_the_edition_of_an_account() {
+    let world = World::new();
+    let mut sato = world.sato();
+    assert_snapshot!("account_new", sato.get("/accounts/new").main());
+    assert_snapshot!("account", sato.get("/accounts/alice").main());
+    let person = [("name", "erin"), ("full_name", "Erin"), ("affiliation", "University")];
+    let unchosen = sato.post("/accounts/new", "/accounts/new", &person);
+    assert!(unchosen.body.contains("Choose an edition."), "{}", unchosen.body);
+    let chosen = [&person[..], &[("edition", "mws")]].concat();
+    assert_eq!(sato.post("/accounts/new", "/accounts/new", &chosen).status, 303);
+    let change = [("edition", "mws"), ("reason", "moved")];
+    assert_eq!(sato.post("/accounts/alice", "/accounts/alice/edition", &change).status, 303);
+    let asked: Vec<Request> = world.daemon.done().into_iter().map(|(_, asked)| asked).collect();
+    let edition = Some("mws".to_string());
+    assert!(matches!(&asked[0], Request::AccountAdd { edition: e, .. } if *e == edition));
+    assert!(matches!(&asked[1], Request::AccountEdition { edition, .. } if edition == "mws"));
+}
+
+#[test]
 fn what_is_proven_of_reach_is_for_staff_and_shows_what_it_found_as_text() {
     let world = World::new();
     let (mut alice, mut sato) = (world.alice(), world.sato());

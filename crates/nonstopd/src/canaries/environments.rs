@@ -60,6 +60,7 @@ impl Canaries {
                     full_name: FULL_NAME.into(),
                     affiliation: self.lab.name.clone(),
                     role: Role::Researcher,
+                    edition: None,
                     sources: Vec::new(),
                     keys: Vec::new(),
                 })?;
@@ -74,7 +75,7 @@ impl Canaries {
                     desktop_port: None,
                 };
                 let Ok(period) = Period::new(now, until) else { continue };
-                ids.push(w.grant_environment(&Grant {
+                ids.push(w.grant_canary(&Grant {
                     account: account.clone(),
                     template_name,
                     machines: template.machines.iter().map(|_| machine()).collect(),

@@ -15,6 +15,7 @@ pub(super) struct Entry {
     pub(super) full_name: String,
     pub(super) affiliation: String,
     pub(super) role: Role,
+    pub(super) edition: Option<String>,
     pub(super) sources: Vec<Ipv4Net>,
     pub(super) keys: Vec<String>,
 }
@@ -42,11 +43,69 @@ impl Service {
             full_name: one_line("full name", &entry.full_name, 100)?,
             affiliation: one_line("affiliation", &entry.affiliation, 100)?,
             role: entry.role,
+            edition: self.edition_of(entry.role, entry.edition)?,
             sources: entry.sources,
             keys: entry.keys.iter().map(|line| key(line)).collect::<Result<_, _>>()?,
         };
         let account = self.commit(caller, |w| w.add_account(&new))?;
         Ok(Reply::Account(self.account_view(&account)?))
+    }
+
+    /// The edition of a new account: of a researcher the one that is named, or the only one there is.
+    fn edition_of(&self, role: Role, named: Option<String>) -> Result<Option<String>, ApiError> {
+        let domains = &self.lab.data_domains;
+        match (role, named) {
+            (Role::Staff, None) => Ok(None),
+            (Role::Staff, Some(_)) => {
+                Err(ApiError::new(ErrorCode::Invalid, "staff have no edition: they see all")
+                    .help("leave `--edition` out, or add a researcher"))
+            }
+            (Role::Researcher, Some(edition)) => self.known_edition(&edition).map(Some),
+            (Role::Researcher, None) if domains.len() > 1 => {
+                Err(ApiError::new(ErrorCode::Invalid, "of which edition is the account?")
+                    .help(format!("name one of {}: `--edition NAME`", self.editions().join(", "))))
+            }
+            (Role::Researcher, None) => Ok(domains.keys().next().cloned()),
+        }
+    }
+
+    /// The names of the lab's editions.
+    pub(super) fn editions(&self) -> Vec<String> {
+        self.lab.data_domains.keys().cloned().collect()
+    }
+
+    fn known_edition(&self, edition: &str) -> Result<String, ApiError> {
+        if self.lab.data_domains.contains_key(edition) {
+            return Ok(edition.into());
+        }
+        let short: String = edition.chars().filter(|c| !c.is_control()).take(40).collect();
+        let help = match self.editions().as_slice() {
+            [] => "lab.yaml has no `data_domains`: leave the edition out".into(),
+            names => format!("it has {}", names.join(", ")),
+        };
+        let message = format!("this lab has no data domain `{short}` and hence no such edition");
+        Err(ApiError::new(ErrorCode::Invalid, message).help(help))
+    }
+
+    pub(super) fn account_edition(
+        &self,
+        caller: &Caller,
+        name: &AccountName,
+        edition: &str,
+        reason: &str,
+    ) -> Result<Reply, ApiError> {
+        caller.must_be_staff()?;
+        let reason = one_line("reason", reason, 500)?;
+        let edition = self.known_edition(edition)?;
+        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
+        if account.role == Role::Staff || account.state == AccountState::Removed {
+            let message = format!("`{name}` is not a researcher of this lab");
+            return Err(ApiError::new(ErrorCode::Conflict, message).help("staff have no edition"));
+        }
+        if account.edition.as_deref() != Some(&edition) {
+            self.commit(caller, |w| w.set_edition(name, &edition, &reason))?;
+        }
+        Ok(Reply::Done)
     }
 
     pub(super) fn account_list(&self, caller: &Caller) -> Result<Reply, ApiError> {
@@ -114,6 +173,7 @@ impl Service {
             full_name: account.full_name.clone(),
             affiliation: account.affiliation.clone(),
             role: account.role,
+            edition: account.edition.clone(),
             state: account.state,
             sources: account.sources.clone(),
             keys,

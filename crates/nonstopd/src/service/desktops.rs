@@ -203,6 +203,7 @@ mod tests {
             full_name: String::new(),
             affiliation: String::new(),
             role,
+            edition: None,
             state: AccountState::Active,
             sources: Vec::new(),
             keys: Vec::new(),

@@ -10,7 +10,7 @@ use nonstop_model::{AccountState, EnvironmentState};
 use nonstop_plan::plan;
 
 impl Service {
-    pub(super) fn lab_view(&self) -> LabView {
+    pub(super) fn lab_view(&self, caller: &Caller) -> LabView {
         let gateway = &self.lab.gateway;
         let host = gateway.public_name.clone().unwrap_or_else(|| gateway.address.to_string());
         let fingerprint = openssh_keys::PublicKey::parse(&self.host_key)
@@ -19,6 +19,7 @@ impl Service {
         LabView {
             name: self.lab.name.clone(),
             software_keys: self.lab.software_keys,
+            editions: if caller.is_staff() { self.editions() } else { Vec::new() },
             connect: ConnectView {
                 host,
                 port: gateway.port,

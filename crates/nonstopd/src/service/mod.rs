@@ -86,9 +86,13 @@ impl Service {
             Request::PortalAddresses => {
                 Err(ApiError::new(ErrorCode::Forbidden, "only the portal itself may ask that"))
             }
-            Request::AccountAdd { name, full_name, affiliation, role, sources, keys } => {
-                let new = accounts::Entry { name, full_name, affiliation, role, sources, keys };
+            Request::AccountAdd { name, full_name, affiliation, role, edition, sources, keys } => {
+                let new =
+                    accounts::Entry { name, full_name, affiliation, role, edition, sources, keys };
                 self.account_add(caller, new)
+            }
+            Request::AccountEdition { name, edition, reason } => {
+                self.account_edition(caller, &name, &edition, &reason)
             }
             Request::AccountList => self.account_list(caller),
             Request::AccountShow { name } => self.account_show(caller, &name),
@@ -100,7 +104,7 @@ impl Service {
                 caller.must_be_admin()?;
                 self.account_state(caller, &name, AccountState::Removed, "removed")
             }
-            Request::TemplateList => self.template_list(),
+            Request::TemplateList => self.template_list(caller),
             Request::RequestApply { account, template, period, purpose } => {
                 self.request_apply(caller, account, template, period, purpose)
             }
@@ -161,7 +165,7 @@ impl Service {
 
     fn who_am_i(&self, caller: &Caller) -> Result<Reply, ApiError> {
         let account = caller.account().map(|account| self.account_view(account)).transpose()?;
-        Ok(Reply::Me(MeView { account, actor: caller.actor(), lab: self.lab_view() }))
+        Ok(Reply::Me(MeView { account, actor: caller.actor(), lab: self.lab_view(caller) }))
     }
 
     fn now(&self) -> Timestamp {
@@ -186,7 +190,9 @@ fn refusal(error: StoreError) -> ApiError {
     let code = match &error {
         NoAccount(_) | NoRequest(_) | NoEnvironment(_) | NoMachine(_) | NoSession(_)
         | NoView(_) | NoRecording(_) | NoSnapshot(..) | NoPublication(_) => ErrorCode::NotFound,
+        OtherEdition { .. } => ErrorCode::Forbidden,
         NameTaken(_)
+        | OfOtherEdition(_)
         | KeyTaken { .. }
         | Decided(_)
         | Ended(_)
@@ -208,6 +214,13 @@ fn refusal(error: StoreError) -> ApiError {
         Full(_) | NoSlot(_) => {
             "choose another period, end an environment, or raise `capacity` in lab.yaml"
         }
+        OtherEdition { edition: Some(_), .. } => {
+            "choose a template of that edition: `nonstop template list` names each one's"
+        }
+        OtherEdition { edition: None, .. } => {
+            "staff give the account its edition: `nonstop account edition NAME EDITION`"
+        }
+        OfOtherEdition(_) => "end it, and wait until its grace time is over",
         SnapshotNameTaken(_) => "choose another name, or delete that one",
         BeingTaken(_) => "wait until it is taken, or delete it",
         TooManySnapshots { .. } => "delete one that is not needed any more",

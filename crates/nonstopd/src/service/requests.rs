@@ -7,15 +7,19 @@ use nonstop_model::{
     AccountName, AccountState, EnvironmentTemplate, Password, Period, RdpPolicy, Request,
     RequestId, Role, TemplateName, capacity::Full, network::RDP_PORT,
 };
-use nonstop_store::{Grant, GrantedMachine, NewRequest};
+use nonstop_store::{Grant, GrantedMachine, NewRequest, of_one_edition};
 use rand::Rng;
 
 /// The longest period that can be applied for, in days.
 const LONGEST_DAYS: i64 = 366;
 
 impl Service {
-    pub(super) fn template_list(&self) -> Result<Reply, ApiError> {
-        let templates = templates::list(&self.lab).map_err(template_refusal)?;
+    /// All templates; to a researcher those that may be applied for.
+    pub(super) fn template_list(&self, caller: &Caller) -> Result<Reply, ApiError> {
+        let mut templates = templates::list(&self.lab).map_err(template_refusal)?;
+        if let Some(own) = caller.account().filter(|_| !caller.is_staff()) {
+            templates.retain(|_, template| own.may_use(template));
+        }
         let views = templates.into_iter().map(|(name, template)| TemplateView {
             name,
             memory_mib: template.memory_mib(),
@@ -27,6 +31,7 @@ impl Service {
                 .map(|e| Problem { message: e.message, help: e.help }),
             title_ja: template.title_ja,
             rdp: template.rdp,
+            edition: template.domain,
         });
         Ok(Reply::Templates(views.collect()))
     }
@@ -59,6 +64,7 @@ impl Service {
             ));
         }
         let definition = templates::load(&self.lab, &template).map_err(template_refusal)?;
+        of_one_edition(&owner, &template, &definition).map_err(refusal)?;
         self.check_period(period)?;
         self.fits_at_all(&definition)?;
         self.missing_images(&definition)?;

@@ -88,6 +88,7 @@ impl TestLab {
             full_name: "n".into(),
             affiliation: "a".into(),
             role: Role::Researcher,
+            edition: None,
             sources: Vec::new(),
             keys: vec![NewKey { key: PublicKey(name.into()), fingerprint: name.into() }],
         };

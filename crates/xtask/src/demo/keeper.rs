@@ -37,7 +37,7 @@ impl Kept {
         let enter = kept.lab.inside()?.prefix().join(" ");
         let cli = files::write_cli(dir, &enter, &format!("{PROGRAMS}/nonstop"))?;
         let account =
-            |[name, role, ..]: [&str; 4]| DemoAccount { name: name.into(), role: role.into() };
+            |[name, role, ..]: [&str; 5]| DemoAccount { name: name.into(), role: role.into() };
         DemoJson {
             cli: cli.display().to_string(),
             lab: kept.lab.file().display().to_string(),

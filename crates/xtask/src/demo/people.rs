@@ -1,5 +1,5 @@
-//! The demo's accounts: one of the staff, two researchers, each with a key file and a
-//! tunnel to the portal.
+//! The demo's accounts: one of the staff, researchers of both editions, each with a key file and
+//! a tunnel to the portal.
 
 use anyhow::{Context, Result};
 use nonstop_testkit::{
@@ -15,11 +15,12 @@ use std::{
     time::Duration,
 };
 
-/// Name, role, full name, affiliation.
-pub(crate) const PEOPLE: [[&str; 4]; 3] = [
-    ["sato", "staff", "Sato Hanako", "the lab"],
-    ["alice", "researcher", "Alice Example", "Example University"],
-    ["bob", "researcher", "Bob Example", "Example Institute"],
+/// Name, role, full name, affiliation, edition (staff have none).
+pub(crate) const PEOPLE: [[&str; 5]; 4] = [
+    ["sato", "staff", "Sato Hanako", "the lab", ""],
+    ["alice", "researcher", "Alice Example", "Example University", "intermediate"],
+    ["bob", "researcher", "Bob Example", "Example Institute", "intermediate"],
+    ["erin", "researcher", "Erin Example", "Example Workshop", "mws"],
 ];
 
 /// Makes the accounts exist with the keys in `D/keys`. Repeatable.
@@ -28,24 +29,21 @@ pub(crate) fn accounts(lab: &Lab, dir: &Path) -> Result<()> {
     ssh::private_folder(&keys)?;
     let known = lab.cli(&["account", "list"])?;
     let known = known.as_array().context("`account list` gave no list")?;
-    for [name, role, full_name, affiliation] in PEOPLE {
+    for [name, role, full_name, affiliation, edition] in PEOPLE {
         let public = ssh::key(&keys.join(name), name)?.display().to_string();
-        if known.iter().any(|account| account["name"] == name) {
+        if let Some(account) = known.iter().find(|account| account["name"] == name) {
+            // A demo from before editions was kept.
+            if account["edition"].is_null() && !edition.is_empty() {
+                lab.cli(&["account", "edition", name, edition, "--reason", "the demo"])?;
+            }
             continue;
         }
-        lab.cli(&[
-            "account",
-            "add",
-            name,
-            "--role",
-            role,
-            "--full-name",
-            full_name,
-            "--affiliation",
-            affiliation,
-            "--key-file",
-            &public,
-        ])?;
+        let mut words = vec!["account", "add", name, "--role", role, "--full-name", full_name];
+        words.extend(["--affiliation", affiliation, "--key-file", &public]);
+        if !edition.is_empty() {
+            words.extend(["--edition", edition]);
+        }
+        lab.cli(&words)?;
     }
     Ok(())
 }
