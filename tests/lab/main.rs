@@ -4,6 +4,7 @@ mod arrival;
 mod bad_input;
 mod crashes;
 mod displays;
+mod editions;
 mod firmware;
 mod flood;
 mod images;

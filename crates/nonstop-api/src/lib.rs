@@ -18,10 +18,10 @@ pub use client::{CallError, Client};
 pub use login::{LoginEvent, LoginReply, LoginRequest};
 pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
 pub use views::{
-    AccountView, CheckItem, ClosedCellsView, ConnectView, DesktopSessionView, DesktopView,
-    DriftView, EnvironmentStateView, EnvironmentView, LabView, MachineStateView, MachineView,
-    MeView, OpenCellView, PassingView, PlanView, ProbeView, ProbedView, Problem, ProofColour,
-    ProofSummary, ProofView, ReachView, RecordingView, RequestView, SessionView,
+    AccountView, BetweenView, CheckItem, ClosedCellsView, ConnectView, DesktopSessionView,
+    DesktopView, DriftView, EnvironmentStateView, EnvironmentView, LabView, MachineStateView,
+    MachineView, MeView, OpenCellView, PassingView, PlanView, ProbeView, ProbedView, Problem,
+    ProofColour, ProofSummary, ProofView, ReachView, RecordingView, RequestView, SessionView,
     SnapshotMachineView, SnapshotView, StatsView, TemplateView, TraceVerification, TraceView,
     ViewGrantView,
 };

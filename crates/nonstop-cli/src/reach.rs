@@ -301,6 +301,7 @@ mod tests {
             drifts: vec![DriftView { at, what: "address 10.5.5.1/24 was put on nsl00001".into() }],
             open: Vec::new(),
             closed: Vec::new(),
+            between: Vec::new(),
             stand_ins: Vec::new(),
             left_out: 0,
         }

@@ -77,6 +77,8 @@ pub struct DesiredEnvironment {
     pub destroy_at: Option<Timestamp>,
     /// The snapshot that is being taken.
     pub taking: Option<Take>,
+    /// The data domain whose servers its machines may reach; None for none.
+    pub edition: Option<String>,
     /// Its machines.
     pub machines: Vec<DesiredMachine>,
 }

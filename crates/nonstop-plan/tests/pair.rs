@@ -78,6 +78,7 @@ fn wanted() -> Desired {
         until: at(1000),
         destroy_at: None,
         taking: None,
+        edition: None,
         machines: vec![
             machine(DEBUGGER, &[SegmentKind::Access, SegmentKind::Link]),
             machine(DEBUGGEE, &[SegmentKind::Link]),

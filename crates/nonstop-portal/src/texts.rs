@@ -131,6 +131,14 @@ texts! {
     proof_drifts_lead: "Somebody else changed this on the host, and the lab put it right. The trace keeps all of it.",
         "ホスト上で第三者が行った変更を、ラボが元に戻しました。すべて証跡に残ります。";
     proof_stand_ins: "Only a listener stands for:", "代替の待ち受けのみ（本来のサーバは未構築）:";
+    proof_between: "Between editions", "エディションの間";
+    proof_between_lead: "Machines of one edition beside the servers of another: nothing may lead there.",
+        "あるエディションのマシンから、ほかのエディションのサーバへの組み合わせ。どこにも通じてはなりません。";
+    col_servers_of: "Servers of", "サーバの所属";
+    col_servers: "Servers", "サーバ";
+    col_cells: "Cells", "組み合わせ";
+    between_closed: "All closed", "すべて閉鎖";
+    between_open: "Not closed", "閉じていません";
     stand_in: "(stand-in)", "（代替）";
     proof_open: "What gets through", "通信できる組み合わせ";
     proof_nothing_open: "Nothing is allowed, and nothing gets through.",

@@ -8,6 +8,7 @@
 //! ports and contents at once, and a single packet is just a very small set. Where something is
 //! met that is not known here, the answer is "not proven", never "closed".
 
+pub mod between;
 pub mod drift;
 pub mod evaluate;
 pub mod extent;

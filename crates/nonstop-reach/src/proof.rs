@@ -1,6 +1,7 @@
 //! The proof: the matrix, what differs, and whether it all holds.
 
 use crate::{
+    between::{self, Between},
     drift,
     host::Host,
     kernel::Kernel,
@@ -24,6 +25,9 @@ pub struct Proof {
     pub cells: Vec<Cell>,
     /// Cells in which nothing does.
     pub closed: Vec<Closed>,
+    /// Each edition beside the data domains of the others.
+    #[serde(default)]
+    pub between: Vec<Between>,
     /// What differs, in plain words.
     pub differences: Vec<String>,
     /// What could not be proven, and why.
@@ -39,6 +43,7 @@ pub fn prove(kernel: &Kernel, wanted: &Wanted) -> Result<Proof, NoListing> {
     let host = Host::new(kernel)?;
     let Matrix { cells, closed } = matrix::matrix(&host, wanted);
     let mut differences = drift::differences(&host, wanted);
+    differences.extend(between::crossing(wanted));
     let mut not_proven: BTreeSet<String> = drift::strange(&host, wanted).into_iter().collect();
     for cell in cells.iter().filter(|cell| !cell.agrees) {
         let Cell { from, to, what, allowed, reachable, rule, .. } = cell;
@@ -53,6 +58,7 @@ pub fn prove(kernel: &Kernel, wanted: &Wanted) -> Result<Proof, NoListing> {
     let stand_ins = stand_ins.map(|server| &server.name).chain(&wanted.stand_ins);
     Ok(Proof {
         holds: differences.is_empty() && not_proven.is_empty(),
+        between: between::between(wanted, &cells, &closed),
         cells,
         closed,
         differences,
@@ -106,6 +112,9 @@ impl Proof {
             rows.push([what.to_string(), count, senders, rule.into()]);
         }
         let _ = write!(text, "\n{}", columns(&rows));
+        if !self.between.is_empty() {
+            let _ = write!(text, "\n{}", columns(&self.editions()));
+        }
         for (title, lines) in [("DIFFERENCES", &self.differences), ("NOT PROVEN", &self.not_proven)]
         {
             if !lines.is_empty() {
@@ -124,6 +133,21 @@ impl Proof {
             self.not_proven.len()
         );
         text
+    }
+}
+
+impl Proof {
+    fn editions(&self) -> Vec<[String; 6]> {
+        let titles = ["BETWEEN EDITIONS", "SERVERS OF", "MACHINES", "SERVERS", "CELLS", "OPEN"];
+        let row = |between: &Between| {
+            let Between { from, to, machines, servers, cells, open } = between;
+            let counts = [machines, servers, cells].map(ToString::to_string);
+            let [machines, servers, cells] = counts;
+            let open = if *open == 0 { "none".into() } else { format!("{open}: NOT CLOSED") };
+            let from = from.clone().unwrap_or_else(|| "(none)".into());
+            [from, to.clone(), machines, servers, cells, open]
+        };
+        std::iter::once(titles.map(String::from)).chain(self.between.iter().map(row)).collect()
     }
 }
 

@@ -46,6 +46,9 @@ pub struct Machine {
     /// Whether it may say nothing at all on its cards: its rights are not given yet, or have ended.
     #[serde(default)]
     pub mute: bool,
+    /// The data domain whose servers it may have rights to; None for none.
+    #[serde(default)]
+    pub edition: Option<String>,
     /// Its network cards.
     pub cards: Vec<Card>,
     /// What it may connect to, beyond what its segment gives to all.
@@ -114,6 +117,9 @@ pub struct Server {
     pub name: String,
     /// Its address.
     pub address: Ipv4Addr,
+    /// The data domain that it belongs to.
+    #[serde(default)]
+    pub domain: String,
     /// The host's interface that leads to it.
     pub interface: String,
     /// Whether only a listener stands for it.

@@ -103,6 +103,7 @@ fn environment(
         until: environment.period.until(),
         destroy_at,
         taking,
+        edition: environment.template.domain.clone(),
         machines,
     }
 }

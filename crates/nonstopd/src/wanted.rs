@@ -80,10 +80,11 @@ impl Ground {
     fn servers(&self, stand_ins: &BTreeSet<String>) -> Vec<wanted::Server> {
         let servers = self.lab.data_domains.iter().flat_map(|(name, domain)| {
             domain.servers.iter().map(move |(server, found)| {
-                let name = format!("{name}/{server}");
+                let server_name = format!("{name}/{server}");
                 wanted::Server {
-                    stand_in: stand_ins.contains(&name),
-                    name,
+                    stand_in: stand_ins.contains(&server_name),
+                    name: server_name,
+                    domain: name.clone(),
                     address: found.address,
                     interface: domain.interface.clone(),
                 }
@@ -118,6 +119,7 @@ impl Ground {
                 name: machine_name(environment, machine),
                 running,
                 mute,
+                edition: environment.edition.clone(),
                 cards: cards(machine, environment.id),
                 reach: if mute || !person { Vec::new() } else { reach(machine) },
                 from_host: from_host(machine, &pass.grants),
@@ -312,6 +314,7 @@ mod tests {
             until: Timestamp::MAX,
             destroy_at: None,
             taking: None,
+            edition: Some("intermediate".into()),
             machines: vec![machine(&segment)],
         };
         let mut desired = Desired {

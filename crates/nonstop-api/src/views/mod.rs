@@ -3,8 +3,8 @@
 mod reach;
 
 pub use reach::{
-    ClosedCellsView, DriftView, OpenCellView, PassingView, ProbeView, ProbedView, ProofColour,
-    ProofSummary, ProofView, ReachView,
+    BetweenView, ClosedCellsView, DriftView, OpenCellView, PassingView, ProbeView, ProbedView,
+    ProofColour, ProofSummary, ProofView, ReachView,
 };
 
 use ipnet::Ipv4Net;

@@ -43,6 +43,9 @@ pub struct ProofView {
     pub open: Vec<OpenCellView>,
     /// All other cells, by what decides them.
     pub closed: Vec<ClosedCellsView>,
+    /// Each edition beside the data domains of the others.
+    #[serde(default)]
+    pub between: Vec<BetweenView>,
     /// Servers and services for which only a listener stands.
     pub stand_ins: Vec<String>,
     /// How many lines were left out of all these lists.
@@ -149,6 +152,23 @@ pub struct OpenCellView {
     pub colour: ProofColour,
     /// The rule that decides.
     pub rule: String,
+}
+
+/// What machines of one edition reach of another's servers, which is nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BetweenView {
+    /// Of which edition the machines are; None for those of none.
+    pub from: Option<String>,
+    /// Whose servers.
+    pub to: String,
+    /// How many machines.
+    pub machines: u64,
+    /// How many servers.
+    pub servers: u64,
+    /// How many cells were looked at.
+    pub cells: u64,
+    /// How many of them are not closed.
+    pub open: u64,
 }
 
 /// Cells in which nothing gets through, decided by one rule.

@@ -27,6 +27,15 @@ impl Reach {
         Badge { class, text }
     }
 
+    fn between_badge(&self, open: &u64) -> Badge {
+        let t = self.p.t;
+        let (class, text) = match open {
+            0 => ("good", t.between_closed),
+            _ => ("bad", t.between_open),
+        };
+        Badge { class, text }
+    }
+
     fn probe_badge(&self, probed: &ProbedView) -> Badge {
         let t = self.p.t;
         let (class, text) = match (probed.holds, &probed.problem) {

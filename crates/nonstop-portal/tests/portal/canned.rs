@@ -291,6 +291,10 @@ fn proof() -> Value {
             "what": "arp", "rule": "bridge nonstop from_machine: drop", "cells": 12, "senders": 4,
             "examples": ["e1/analyst → e2/analyst", "e2/analyst → host"],
         }],
+        "between": [
+            { "from": "intermediate", "to": "mws", "machines": 3, "servers": 2, "cells": 66, "open": 0 },
+            { "from": "mws", "to": "intermediate", "machines": 1, "servers": 5, "cells": 55, "open": 1 },
+        ],
         "stand_ins": ["airlock", "intermediate/pcap"], "left_out": 7,
     })
 }

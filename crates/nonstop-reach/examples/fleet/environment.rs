@@ -149,6 +149,7 @@ impl Environment {
         let named = |role, cards, reach| Machine {
             name: format!("e{}/{role}", self.0),
             running: true,
+            edition: Some(DOMAIN.into()),
             cards,
             reach,
             ..Machine::default()
@@ -166,6 +167,7 @@ pub(crate) fn wanted(count: u32) -> Wanted {
     let server = |(name, last, ..): &(&str, u8, Protocol, u16)| Server {
         name: (*name).into(),
         address: server(*last),
+        domain: DOMAIN.into(),
         interface: DOMAIN.into(),
         stand_in: true,
     };

@@ -1,6 +1,7 @@
 //! A lab with every template, as it should be, and sabotaged in every way that must be found.
 
 use crate::lab::pair::Pair;
+use nonstop_reach::wanted::Reach;
 use std::{fs::File, io::ErrorKind, net::UdpSocket, os::fd::AsFd, thread};
 
 #[test]
@@ -21,6 +22,51 @@ fn what_is_allowed_gets_through_and_nothing_else() {
     assert!(proof.count() > 600, "{} cells", proof.count());
     let decided = proof.closed.iter().filter(|c| c.rule.contains("bridge nonstop from_link"));
     assert!(decided.count() > 0, "no cell is closed by the rule against spoofing on links");
+}
+
+#[test]
+fn nothing_leads_from_one_edition_to_anothers_servers() {
+    let mut pair = Pair::new();
+    // A machine of none, as the debuggee is here, is beside the servers of both.
+    let rows = pair.prove().between;
+    let rows: Vec<_> = rows.iter().map(|b| (b.from.as_deref(), &*b.to, b.machines)).collect();
+    assert_eq!(
+        rows,
+        [(None, "intermediate", 1), (None, "mws", 1), (Some("intermediate"), "mws", 4)]
+    );
+    pair.wanted.machines[4].edition = Some("intermediate".into());
+    let proof = pair.prove();
+    let [between] = &proof.between[..] else { panic!("{:?}", proof.between) };
+    assert_eq!((between.from.as_deref(), &*between.to), (Some("intermediate"), "mws"));
+    assert_eq!((between.machines, between.servers, between.open), (5, 1, 0));
+    let kinds = between.cells / 5;
+    assert!(kinds > 8 && between.cells == 5 * kinds, "each machine, every kind: {between:?}");
+    assert!(proof.table().contains("BETWEEN EDITIONS"), "{}", proof.table());
+
+    // By hand: the kernel lets it through, and that is told of the machine and of the editions.
+    pair.lab.nft(
+        "add element inet nonstop reach { nsb00002 . 10.77.0.18 . 10.99.0.30 . tcp . 80 timeout 1h }",
+    );
+    pair.lab.nft(
+        "add element bridge nonstop reach { nst00002 . 10.77.0.18 . 10.99.0.30 . tcp . 80 timeout 1h }",
+    );
+    let proof = pair.prove();
+    says(
+        &proof.differences.join("\n"),
+        &["macro 1 to mws pcap, tcp: allowed -, gets through tcp 80"],
+    );
+    assert!(proof.between[0].open > 0 && proof.table().contains("NOT CLOSED"), "{}", proof.table());
+
+    // By the lab itself: then kernel and rights agree, and it is wrong all the same.
+    let right = pair.wanted.machines[1].reach[0].port;
+    let address = pair.wanted.servers[2].address;
+    pair.wanted.machines[1].reach.push(Reach { address, port: right });
+    let proof = pair.prove();
+    assert!(!proof.holds);
+    says(
+        &proof.differences.join("\n"),
+        &["macro 1 of edition intermediate has a right to mws pcap of another"],
+    );
 }
 
 #[test]

@@ -7,14 +7,14 @@ use crate::{
     prover::{Proved, cut},
 };
 use nonstop_api::{
-    ApiError, ClosedCellsView, ErrorCode, OpenCellView, ProofColour, ProofSummary, ProofView,
-    ReachView, Reply,
+    ApiError, BetweenView, ClosedCellsView, ErrorCode, OpenCellView, ProofColour, ProofSummary,
+    ProofView, ReachView, Reply,
 };
 use nonstop_model::{SegmentKind, SegmentName};
 use nonstop_plan::{
     DesiredEnvironment, DesiredMachine, Desktop, Grant, link_grant, port_grant, reach_grant,
 };
-use nonstop_reach::{Proof, matrix::Cell, question::What};
+use nonstop_reach::{Proof, between::Between, matrix::Cell, question::What};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -105,6 +105,7 @@ impl Service {
         let open = bad.into_iter().chain(good).take(CELLS).map(|cell| open_cell(cell, proof));
         let mut closed = closed_cells(proof);
         left_out += proof.cells.len().saturating_sub(CELLS) + closed.len().saturating_sub(CLOSED);
+        left_out += proof.between.len().saturating_sub(LINES);
         left_out += proved.passing.len().saturating_sub(LINES);
         closed.truncate(CLOSED);
         let mut passing = proved.passing.clone();
@@ -124,9 +125,21 @@ impl Service {
             drifts,
             open: open.collect(),
             closed,
+            between: proof.between.iter().take(LINES).map(between_view).collect(),
             stand_ins,
             left_out: left_out as u64,
         }
+    }
+}
+
+fn between_view(between: &Between) -> BetweenView {
+    BetweenView {
+        from: between.from.clone(),
+        to: between.to.clone(),
+        machines: between.machines as u64,
+        servers: between.servers as u64,
+        cells: between.cells as u64,
+        open: between.open as u64,
     }
 }
 

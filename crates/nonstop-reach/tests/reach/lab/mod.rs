@@ -126,7 +126,7 @@ impl Lab {
 
 /// The rules that this version of the lab loads, closed, with a data domain behind `nsd0`.
 pub(crate) fn our_rules() -> String {
-    let servers = [[10, 99, 0, 10], [10, 99, 0, 20]].map(Ipv4Addr::from);
+    let servers = [[10, 99, 0, 10], [10, 99, 0, 20], [10, 99, 0, 30]].map(Ipv4Addr::from);
     let config = FirewallConfig {
         pool: "10.77.0.0/16".parse().expect("a network"),
         domains: BTreeMap::from([("nsd0".to_string(), BTreeSet::from(servers))]),

@@ -19,14 +19,21 @@ fn reach(server: [u8; 4]) -> Reach {
 
 const REPORTS: [u8; 4] = [10, 99, 0, 10];
 const PCAP: [u8; 4] = [10, 99, 0, 20];
+const MWS_PCAP: [u8; 4] = [10, 99, 0, 30];
 
 impl Pair {
     pub(crate) fn new() -> Pair {
         let mut wanted = Wanted { domains: vec!["nsd0".into()], ..Wanted::default() };
-        for (name, address) in [("reports", REPORTS), ("pcap", PCAP)] {
+        let servers = [
+            ("reports", REPORTS, "intermediate"),
+            ("pcap", PCAP, "intermediate"),
+            ("mws pcap", MWS_PCAP, "mws"),
+        ];
+        for (name, address, domain) in servers {
             wanted.servers.push(Server {
                 name: name.into(),
                 address: address.into(),
+                domain: domain.into(),
                 interface: "nsd0".into(),
                 stand_in: true,
             });
@@ -51,6 +58,7 @@ impl Pair {
             wanted.machines.push(Machine {
                 name: name.into(),
                 running: true,
+                edition: Some("intermediate".into()),
                 cards: vec![card],
                 reach: vec![reach(servers), airlock],
                 ..Machine::default()
