@@ -1,7 +1,7 @@
 //! `nonstop-data VERB`: see the library.
 
 use clap::Parser;
-use nonstop_data::check;
+use nonstop_data::{check, generate};
 use std::process::ExitCode;
 
 /// The data of a data domain: what nonstopd starts to touch it, and its servers.
@@ -9,10 +9,12 @@ use std::process::ExitCode;
 #[command(name = "nonstop-data", version)]
 enum Verb {
     Check(check::Args),
+    Generate(generate::Args),
 }
 
 fn main() -> ExitCode {
     match Verb::parse() {
         Verb::Check(args) => check::run(&args),
+        Verb::Generate(args) => generate::run(&args),
     }
 }

@@ -11,9 +11,11 @@ mod looks;
 mod pcap;
 mod pcapng;
 mod window;
+mod write;
 
 pub use fault::{CaptureError, Fault};
 pub use looks::Looks;
+pub use write::Writer;
 
 use std::{fmt, io::Read};
 use window::Window;

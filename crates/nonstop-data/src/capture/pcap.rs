@@ -1,6 +1,6 @@
 //! pcap: a header of 24 bytes, then records of a header of 16 bytes and what was captured.
 
-use super::{CaptureError, Fault, Found, Link, Order, lengths, window::Window};
+use super::{CaptureError, Fault, Found, LONGEST, Link, Order, lengths, window::Window};
 use std::io::Read;
 
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
@@ -83,4 +83,26 @@ impl Header {
         let link = self.link;
         Ok(Some(Found { nanoseconds, link, length, before: RECORD_HEADER, captured, whole }))
     }
+}
+
+/// The header of a file of microseconds and Ethernet.
+pub(super) fn begin() -> [u8; FILE_HEADER] {
+    let mut header = [0; FILE_HEADER];
+    header[..4].copy_from_slice(&MICROSECONDS.to_le_bytes());
+    header[4] = 2;
+    header[6] = 4;
+    header[16..20].copy_from_slice(&LONGEST.to_le_bytes());
+    header[20] = 1;
+    header
+}
+
+/// The header of a record of such a file.
+pub(super) fn head(nanoseconds: i64, length: u32) -> [u8; RECORD_HEADER] {
+    let (seconds, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let mut header = [0; RECORD_HEADER];
+    header[..4].copy_from_slice(&(seconds as u32).to_le_bytes());
+    header[4..8].copy_from_slice(&((rest / 1000) as u32).to_le_bytes());
+    header[8..12].copy_from_slice(&length.to_le_bytes());
+    header[12..].copy_from_slice(&length.to_le_bytes());
+    header
 }

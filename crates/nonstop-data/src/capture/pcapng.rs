@@ -289,5 +289,25 @@ fn wrong<R: Read, T>(window: &Window<R>, fault: Fault) -> Result<T, CaptureError
     Err(CaptureError::file(0, window.offset(), fault))
 }
 
+/// The begin of a file of one section, whose one interface is of Ethernet and nanoseconds.
+pub(super) fn begin() -> Vec<u8> {
+    let section = [SECTION, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28];
+    // The option if_tsresol, of one byte and padded, and the end of options.
+    let interface = [INTERFACE, 32, 1, LONGEST, 0x0001_0009, 9, 0, 32];
+    section.iter().chain(&interface).flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// What stands before and after the padded data of a packet in such a file.
+pub(super) fn ends(nanoseconds: i64, length: u32) -> ([u8; PACKET_HEAD], [u8; TAIL]) {
+    let block = (PACKET_HEAD + TAIL) as u32 + length.next_multiple_of(4);
+    let ticks = nanoseconds.cast_unsigned();
+    let words = [ENHANCED_PACKET, block, 0, (ticks >> 32) as u32, ticks as u32, length, length];
+    let mut head = [0; PACKET_HEAD];
+    for (bytes, word) in head.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    (head, block.to_le_bytes())
+}
+
 // A packet as long as may be, and as much again of options, is in reach of the window.
 const _: () = assert!(2 * LONGEST as usize + PACKET_HEAD + TAIL <= MOST);

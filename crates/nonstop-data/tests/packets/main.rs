@@ -1,6 +1,7 @@
 //! Files of packets of every kind, written here byte by byte, and what the reader makes of them.
 
 mod check;
+mod generated;
 mod harm;
 mod kinds;
 mod writer;
