@@ -9,7 +9,9 @@ pub mod capture;
 pub mod check;
 pub mod generate;
 pub mod packet;
+pub mod rdb;
 pub mod say;
+pub mod wire;
 
 /// What is said to `nonstopd`; it stands where `nonstopd` can read it without what reads packets.
 pub use nonstop_api::told;

@@ -68,6 +68,8 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("socat"),
     any("netcat-openbsd"),
     any("python3"),
+    // Its own cluster, which it makes when it is installed, is not used.
+    any("postgresql"),
 ];
 
 /// What a lab needs, and `more`.

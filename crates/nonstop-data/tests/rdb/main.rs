@@ -1,0 +1,6 @@
+//! PostgreSQL of a data domain as machines, loaders and an axe meet it: the real servers, in
+//! namespaces of their own. Needs root.
+
+mod axe;
+mod channels;
+mod world;
