@@ -2,7 +2,8 @@
 //!
 //! A request commits what is wanted and wakes the reconciler; the reconciler brings the host to
 //! it. `service` answers requests, `reconciler` runs passes, `desired` reads what is wanted, `prover`
-//! holds the kernel against it, `canaries` try it out.
+//! holds the kernel against it, `canaries` try it out. `publisher` does the same for days of data as
+//! the reconciler for machines.
 
 pub mod caller;
 pub mod canaries;
@@ -11,6 +12,7 @@ pub mod displays;
 pub mod login;
 pub mod person;
 pub mod prover;
+pub mod publisher;
 pub mod reconciler;
 pub mod render;
 pub mod server;

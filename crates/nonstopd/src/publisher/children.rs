@@ -1,0 +1,325 @@
+//! The programs that touch the bytes: `nonstop-data`, one short life for each thing to do.
+//!
+//! What one says is a few lines of bounded length. Of them numbers and the hash are taken, after a
+//! look whether they can be true; reasons are shown to people.
+
+use jiff::{Timestamp, civil::Date};
+use nonstop_api::told::{self, Days, LoadedDay, Told};
+use nonstop_model::{CaptureFormat, Content, PublicationId};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// How long a program may say nothing.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// The longest reason that is kept, in characters.
+const REASON: usize = 500;
+/// Lines that wait to be read.
+const WAITING: usize = 16;
+
+/// What one publication is about, as its programs are told.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The data domain.
+    pub domain: String,
+    /// The day.
+    pub day: Date,
+    /// Its first instant.
+    pub from: Timestamp,
+    /// The first instant after it.
+    pub until: Timestamp,
+    /// The publication.
+    pub id: PublicationId,
+}
+
+/// Why something could not be done now; it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Trouble {
+    /// What happened.
+    pub message: String,
+    /// How to mend it; may be empty.
+    pub help: String,
+}
+
+impl Trouble {
+    /// Trouble with a way to mend it.
+    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Trouble {
+        Trouble { message: message.into(), help: help.into() }
+    }
+}
+
+/// What came of reading a file to its last record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is whole, and of its day.
+    Good(Content),
+    /// It cannot be published, and why.
+    Refused(String),
+}
+
+/// Hears how far it is: bytes, of how many.
+pub type Heard<'a> = &'a dyn Fn(u64, u64);
+
+/// What reads files and speaks with PostgreSQL.
+pub trait Children: Send + Sync {
+    /// Reads `file` to its last record.
+    fn check(&self, job: &Job, file: &File, heard: Heard<'_>) -> Result<Verdict, Trouble>;
+
+    /// Loads `file` beside the day that is there; gives its rows. Repeatable.
+    fn load(&self, job: &Job, sha256: &str, file: &File, heard: Heard<'_>) -> Result<u64, Trouble>;
+
+    /// Puts what was loaded in place of the day that is there, in one transaction. Repeatable.
+    fn swap(&self, job: &Job) -> Result<u64, Trouble>;
+
+    /// Removes a day. Repeatable.
+    fn drop_day(&self, domain: &str, day: Date) -> Result<(), Trouble>;
+
+    /// The days that are there.
+    fn days(&self, domain: &str) -> Result<Vec<LoadedDay>, Trouble>;
+}
+
+/// The programs of the lab.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// `nonstop-data`.
+    pub program: PathBuf,
+    /// The lab's folder `RUN/data`.
+    pub run: PathBuf,
+    /// User and group that files are read as.
+    pub reader: (u32, u32),
+}
+
+impl Children for Programs {
+    fn check(&self, job: &Job, file: &File, heard: Heard<'_>) -> Result<Verdict, Trouble> {
+        let mut words = of_day(job, "check");
+        words.extend(["--uid".into(), self.reader.0.to_string()]);
+        words.extend(["--gid".into(), self.reader.1.to_string()]);
+        match self.run(&words, Some(file), heard)? {
+            Told::Checked(checked) => believable(job, file, checked).map(Verdict::Good),
+            Told::Refused { reason } => Ok(Verdict::Refused(plain(&reason))),
+            Told::Failed { reason } => Err(Trouble::new(plain(&reason), "")),
+            Told::Progress { .. } | Told::Done { .. } => Err(unexpected("check")),
+        }
+    }
+
+    fn load(&self, job: &Job, sha256: &str, file: &File, heard: Heard<'_>) -> Result<u64, Trouble> {
+        let mut words = of_day(job, "load");
+        words.extend(["--domain".into(), job.domain.clone()]);
+        words.extend(["--publication".into(), job.id.to_string()]);
+        words.extend(["--sha256".into(), sha256.into()]);
+        words.extend(self.socket(&job.domain));
+        done("load", self.run(&words, Some(file), heard)?)
+    }
+
+    fn swap(&self, job: &Job) -> Result<u64, Trouble> {
+        let mut words = vec!["swap".into(), "--domain".into(), job.domain.clone()];
+        words.extend(["--day".into(), job.day.to_string()]);
+        words.extend(["--publication".into(), job.id.to_string()]);
+        words.extend(self.socket(&job.domain));
+        done("swap", self.run(&words, None, &|_, _| {})?)
+    }
+
+    fn drop_day(&self, domain: &str, day: Date) -> Result<(), Trouble> {
+        let mut words = vec!["drop".into(), "--day".into(), day.to_string()];
+        words.extend(self.socket(domain));
+        done("drop", self.run(&words, None, &|_, _| {})?).map(drop)
+    }
+
+    fn days(&self, domain: &str) -> Result<Vec<LoadedDay>, Trouble> {
+        let mut words = vec!["days".into()];
+        words.extend(self.socket(domain));
+        let (mut child, complaint) = self.spawn(&words, None)?;
+        let lines = lines_of(&mut child, told::LONGEST_DAYS);
+        let said = lines.recv_timeout(PATIENCE);
+        let (_, complaint) = end(child, complaint);
+        let line = said.map_err(|_| Trouble::new(format!("nonstop-data days: {complaint}"), ""))?;
+        if let Ok(Told::Failed { reason }) = serde_json::from_str(&line) {
+            return Err(Trouble::new(plain(&reason), ""));
+        }
+        let days: Days = serde_json::from_str(&line).map_err(|_| unexpected("days"))?;
+        Ok(days.days)
+    }
+}
+
+impl Programs {
+    fn socket(&self, domain: &str) -> [String; 2] {
+        let folder = self.run.join(domain).join("rdb-load");
+        ["--socket".into(), folder.display().to_string()]
+    }
+
+    fn spawn(&self, words: &[String], file: Option<&File>) -> Result<(Child, Complaint), Trouble> {
+        let failed = |e| {
+            let message = format!("start {}: {e}", self.program.display());
+            Trouble::new(message, "`programs` of lab.yaml names the folder of our programs")
+        };
+        let input = match file {
+            Some(file) => Stdio::from(file.try_clone().map_err(failed)?),
+            None => Stdio::null(),
+        };
+        let mut child = Command::new(&self.program)
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, by which what it has started ends with it.
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        let said = child.stderr.take();
+        let complaint = thread::spawn(move || said.map(last_line).unwrap_or_default());
+        Ok((child, complaint))
+    }
+
+    /// Runs the program, and gives the last line that it says.
+    fn run(
+        &self,
+        words: &[String],
+        file: Option<&File>,
+        heard: Heard<'_>,
+    ) -> Result<Told, Trouble> {
+        let verb = words.first().map_or("", String::as_str);
+        let (mut child, complaint) = self.spawn(words, file)?;
+        let lines = lines_of(&mut child, told::LONGEST);
+        let mut last = None;
+        let silent = loop {
+            match lines.recv_timeout(PATIENCE) {
+                Ok(line) => match serde_json::from_str(&line) {
+                    Ok(Told::Progress { bytes, of }) => heard(bytes, of),
+                    Ok(told) => last = Some(told),
+                    Err(_) => {
+                        end(child, complaint);
+                        return Err(unexpected(verb));
+                    }
+                },
+                Err(RecvTimeoutError::Disconnected) => break false,
+                Err(RecvTimeoutError::Timeout) => break true,
+            }
+        };
+        let (ended, complaint) = end(child, complaint);
+        if silent {
+            let minutes = PATIENCE.as_secs() / 60;
+            let message =
+                format!("nonstop-data {verb} said nothing for {minutes} min and was ended");
+            return Err(Trouble::new(message, "look at the load of the host and of its disks"));
+        }
+        last.ok_or_else(|| {
+            let how = if complaint.is_empty() { ended } else { complaint };
+            Trouble::new(format!("nonstop-data {verb} ended without a word: {how}"), "")
+        })
+    }
+}
+
+fn of_day(job: &Job, verb: &str) -> Vec<String> {
+    [verb, "--day", &job.day.to_string(), "--from", &job.from.to_string()]
+        .into_iter()
+        .chain(["--until", &job.until.to_string()])
+        .map(String::from)
+        .collect()
+}
+
+/// The lines that `child` says, of at most `longest` bytes; one that is longer is the last.
+fn lines_of(child: &mut Child, longest: usize) -> Receiver<String> {
+    let (say, lines) = mpsc::sync_channel(WAITING);
+    let Some(output) = child.stdout.take() else { return lines };
+    thread::spawn(move || {
+        let mut output = BufReader::new(output);
+        loop {
+            let mut line = Vec::new();
+            let read = output.by_ref().take(longest as u64 + 1).read_until(b'\n', &mut line);
+            if !read.is_ok_and(|bytes| bytes > 0) {
+                return;
+            }
+            let over = line.len() > longest;
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if say.send(line).is_err() || over {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// Hears what a program complains of, to its end.
+type Complaint = JoinHandle<String>;
+
+/// The last line of what `said` says, however much that is.
+fn last_line(mut said: impl Read) -> String {
+    let mut tail = Vec::new();
+    let mut piece = [0; 1024];
+    while let Ok(read @ 1..) = said.read(&mut piece) {
+        tail.extend_from_slice(&piece[..read]);
+        tail.drain(..tail.len().saturating_sub(2 * REASON));
+    }
+    plain(String::from_utf8_lossy(&tail).trim().lines().last().unwrap_or_default())
+}
+
+/// Ends `child` and what it has started, unless it has ended; gives how, and what it complained.
+fn end(mut child: Child, complaint: Complaint) -> (String, String) {
+    let group = Pid::from_child(&child);
+    // It has closed its output, or must go: a moment to end by itself keeps its own exit code.
+    for _ in 0..50 {
+        if let Ok(Some(_)) = child.try_wait() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let _nobody_is_left = kill_process_group(group, Signal::KILL);
+    let ended = child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+    (ended, complaint.join().unwrap_or_default())
+}
+
+fn done(verb: &str, told: Told) -> Result<u64, Trouble> {
+    match told {
+        Told::Done { rows } => Ok(rows),
+        Told::Failed { reason } | Told::Refused { reason } => Err(Trouble::new(plain(&reason), "")),
+        Told::Progress { .. } | Told::Checked(_) => Err(unexpected(verb)),
+    }
+}
+
+fn unexpected(verb: &str) -> Trouble {
+    let message = format!("nonstop-data {verb} said what cannot be");
+    Trouble::new(message, "are nonstopd and nonstop-data of one version?")
+}
+
+/// What was said of `file`, if it can be true.
+fn believable(job: &Job, file: &File, checked: told::Checked) -> Result<Content, Trouble> {
+    let format: Option<CaptureFormat> = checked.format.parse().ok();
+    let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let within = |at: Timestamp| (job.from..job.until).contains(&at);
+    let length = file.metadata().map(|file| file.len()).unwrap_or_default();
+    let good = checked.bytes == length
+        && checked.packets > 0
+        && checked.first <= checked.last
+        && within(checked.first)
+        && within(checked.last)
+        && checked.sha256.len() == 64
+        && digits(&checked.sha256);
+    match format {
+        Some(format) if good => Ok(Content {
+            format,
+            bytes: checked.bytes,
+            packets: checked.packets,
+            first: checked.first,
+            last: checked.last,
+            sha256: checked.sha256,
+        }),
+        _ => Err(unexpected("check")),
+    }
+}
+
+/// A text of a program, for people: one line, printable, not too long.
+pub(crate) fn plain(text: &str) -> String {
+    let line = text.replace(|c: char| c.is_control(), " ");
+    crate::prover::cut(line.trim(), REASON)
+}
