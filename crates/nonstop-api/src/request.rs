@@ -2,9 +2,10 @@
 
 use crate::views::*;
 use ipnet::Ipv4Net;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use nonstop_model::{
-    AccountName, EnvironmentId, MachineRole, Period, RequestId, Role, SnapshotName, TemplateName,
+    AccountName, EnvironmentId, MachineRole, Period, PublicationId, RequestId, Role, SnapshotName,
+    TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -229,6 +230,32 @@ pub enum Request {
         /// Which.
         id: u64,
     },
+    /// Data domains: what is published, on its way, and not fit. Staff, admins.
+    DataList {
+        /// Of this one alone.
+        domain: Option<String>,
+    },
+    /// Publish what lies in inboxes now. Staff, admins.
+    DataPublish {
+        /// Of this data domain alone.
+        domain: Option<String>,
+        /// This file alone, by its name in the inbox.
+        file: Option<String>,
+    },
+    /// Publications, by their numbers. Staff, admins.
+    DataPublications {
+        /// Which.
+        ids: Vec<PublicationId>,
+    },
+    /// Load published days into PostgreSQL again. Staff, admins.
+    DataLoad {
+        /// Of this data domain alone.
+        domain: Option<String>,
+        /// These days; all that it lacks if there are none.
+        days: Vec<Date>,
+    },
+    /// What the data domains offer that one's own environments reach. Anybody.
+    DataOffers,
     /// The trace, newest first. Staff, admins.
     TraceList {
         /// At most so many.
@@ -320,6 +347,14 @@ pub enum Reply {
     Recordings(Vec<RecordingView>),
     /// One recording.
     Recording(RecordingView),
+    /// Data domains by name.
+    DataDomains(Vec<DataDomainView>),
+    /// To `DataPublish`.
+    Begun(BegunView),
+    /// Publications.
+    Publications(Vec<PublicationView>),
+    /// To `DataOffers`.
+    Offers(Vec<OfferView>),
     /// Rows of the trace, newest first.
     Trace(Vec<TraceView>),
     /// To `TraceVerify`.

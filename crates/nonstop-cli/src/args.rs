@@ -46,6 +46,9 @@ pub(crate) enum Noun {
     /// Base images; works without the daemon.
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Days of data: published, on their way, and not fit.
+    #[command(subcommand)]
+    Data(crate::data::DataVerb),
     /// Who did what.
     #[command(subcommand)]
     Trace(TraceVerb),

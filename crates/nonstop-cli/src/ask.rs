@@ -88,6 +88,7 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         | Noun::Lab(_)
         | Noun::Check
         | Noun::Desktop(_)
+        | Noun::Data(_)
         | Noun::Reach(ReachVerb::Prove { .. }) => {
             return Err(CliError::Misused("that is answered elsewhere".into()));
         }

@@ -50,6 +50,10 @@ pub(crate) enum CliError {
     #[error("read rules, bridges and routes from the kernel")]
     #[diagnostic(help("it takes root, and the programs `nft`, `ip`, `tc` and `grep`"))]
     Kernel(#[source] nonstop_reach::observe::ObserveError),
+    /// A file cannot be brought into an inbox.
+    #[error("bring {path} into {inbox}")]
+    #[diagnostic(help("{help}"))]
+    Bring { path: PathBuf, inbox: PathBuf, source: std::io::Error, help: String },
     /// A file cannot be read.
     #[error("read {path}")]
     Read { path: PathBuf, source: std::io::Error },

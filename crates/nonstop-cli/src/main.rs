@@ -5,6 +5,7 @@
 mod args;
 mod ask;
 mod check;
+mod data;
 mod desktop;
 mod error;
 mod image;
@@ -47,6 +48,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Noun::Reach(args::ReachVerb::Prove { local, probe }) => {
             reach::run(&lab, *local, *probe, cli.json)
         }
+        Noun::Data(verb) => data::run(&lab, verb, cli.json),
         Noun::Check => check::run(&lab, cli.json),
         noun => ask::run(&lab, noun, cli.json),
     }

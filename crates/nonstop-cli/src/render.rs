@@ -155,7 +155,12 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             }
             table.text(width)
         }
-        Reply::Proof(_) | Reply::Probe(_) => String::new(),
+        Reply::DataDomains(all) => crate::data::listed(all, width),
+        Reply::Proof(_)
+        | Reply::Probe(_)
+        | Reply::Begun(_)
+        | Reply::Publications(_)
+        | Reply::Offers(_) => String::new(),
         Reply::Check(items) => check(items),
         Reply::Stats(s) => [
             format!("active accounts     {}", s.accounts),

@@ -7,6 +7,9 @@ use crate::{data_domain::Resource, ids::PublicationId};
 use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
+/// How the name of a file begins that the CLI is copying into an inbox; it is not taken.
+pub const UPLOAD: &str = ".upload-";
+
 /// The longest name of a file that is taken, in bytes.
 pub const LONGEST_FILE_NAME: usize = 200;
 

@@ -206,14 +206,14 @@ impl Write<'_> {
 
     /// Wants the published day of `id` loaded into PostgreSQL again.
     pub fn want_load(&mut self, id: PublicationId) -> Result<(), StoreError> {
-        let before = self.step(id, &["published"], "loaded again")?;
+        let before = self.publication_in(id, &["published"], "loaded again")?;
         self.tx.execute("UPDATE publications SET load = 1 WHERE id = ?1", [id.0])?;
         self.trace("data.load", &place(&before), json!({ "publication": id }))
     }
 
     /// The published day of `id` was loaded again.
     pub fn publication_reloaded(&mut self, id: PublicationId, rows: u64) -> Result<(), StoreError> {
-        let before = self.step(id, &["published"], "loaded again")?;
+        let before = self.publication_in(id, &["published"], "loaded again")?;
         self.tx.execute(
             "UPDATE publications SET load = 0, rows = ?2 WHERE id = ?1",
             (id.0, signed(rows)),
@@ -228,16 +228,26 @@ impl Write<'_> {
         from: &[&str],
         to: &'static str,
     ) -> Result<Publication, StoreError> {
-        let before = self.publication(id)?.ok_or(StoreError::NoPublication(id))?;
-        if !from.contains(&before.state.word()) {
-            return Err(StoreError::NotThatFar { id, is: before.state.word(), to });
-        }
+        let before = self.publication_in(id, from, to)?;
         // A clock that was set back makes nothing happen before it was taken.
         self.tx.execute(
             "UPDATE publications SET changed_at = max(taken_at, ?2) WHERE id = ?1",
             (id.0, codec::micros(self.now())),
         )?;
         Ok(before)
+    }
+
+    fn publication_in(
+        &self,
+        id: PublicationId,
+        from: &[&str],
+        to: &'static str,
+    ) -> Result<Publication, StoreError> {
+        let found = self.publication(id)?.ok_or(StoreError::NoPublication(id))?;
+        match from.contains(&found.state.word()) {
+            true => Ok(found),
+            false => Err(StoreError::NotThatFar { id, is: found.state.word(), to }),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use nonstopd::{
     displays,
     login::Logins,
     prover::Prover,
+    publisher::{Hand, Programs, Publisher, Steady},
     reconciler::{Reconciler, Wake},
     render::render,
     server::{self, Door},
@@ -37,6 +38,9 @@ struct Args {
     #[arg(long)]
     render: Option<PathBuf>,
 }
+
+/// The user of the servers of data domains, and of what reads files that arrived; it is its own group.
+const DATA_USER: &str = "nonstop-data";
 
 fn main() -> miette::Result<()> {
     let args = Args::parse();
@@ -108,6 +112,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         wake: Arc::clone(&wake),
         clock: Arc::clone(&clock),
     }));
+    let publisher = Arc::new(publisher(&lab, &db, &clock)?);
     let service = Arc::new(Service {
         lab: lab.clone(),
         db: Arc::clone(&db),
@@ -119,6 +124,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         room,
         prover: Arc::clone(&prover),
         canaries,
+        publisher: Arc::clone(&publisher),
         host_key,
         authority,
     });
@@ -138,9 +144,24 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     open_door(lab.admin_socket(), None, 0o600, Door::Admin(service))?;
     let proving = std::thread::Builder::new().name("prover".into());
     proving.spawn(move || prover.run()).context("start a thread")?;
+    publisher.run().context("start a thread")?;
     info!("lab `{}` is up", lab.name);
     wake.wake();
     reconciler.run()
+}
+
+/// What publishes the data of `lab`: files are read, and served, by users without rights.
+fn publisher(lab: &Lab, db: &Arc<Db>, clock: &Arc<dyn Clock>) -> anyhow::Result<Publisher> {
+    let here = lab.data_domains.values().any(|domain| domain.here);
+    let reader = if here { Some(uid_of(DATA_USER)?) } else { None };
+    let programs = Programs {
+        program: lab.programs.join("nonstop-data"),
+        run: lab.run.join("data"),
+        reader: reader.map(|uid| (uid, uid)).unwrap_or_default(),
+    };
+    let (db, clock) = (Arc::clone(db), Arc::clone(clock));
+    let hand: Arc<dyn Hand> = Arc::new(Steady);
+    Ok(Publisher::new(lab, reader, &hand, Arc::new(programs), db, clock))
 }
 
 fn open_door(path: PathBuf, gid: Option<u32>, mode: u32, door: Door) -> anyhow::Result<()> {

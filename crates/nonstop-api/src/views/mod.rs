@@ -1,7 +1,12 @@
 //! What callers see of the lab. Times are UTC instants in RFC 3339.
 
+mod data;
 mod reach;
 
+pub use data::{
+    BegunView, DataDomainView, DayView, InboxView, OfferView, OfferedDay, OfferedServer,
+    ProgressView, PublicationView,
+};
 pub use reach::{
     BetweenView, ClosedCellsView, DriftView, OpenCellView, PassingView, ProbeView, ProbedView,
     ProofColour, ProofSummary, ProofView, ReachView,

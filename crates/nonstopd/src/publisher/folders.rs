@@ -11,7 +11,7 @@ use jiff::{Timestamp, civil::Date};
 use nonstop_api::day::Day;
 use nonstop_model::{
     Content, Publication, PublicationId,
-    publication::{LONGEST_FILE_NAME, published_name},
+    publication::{LONGEST_FILE_NAME, UPLOAD, published_name},
 };
 use rustix::{
     fs::{CWD, Mode, OFlags, RenameFlags, open, renameat_with, statvfs},
@@ -83,8 +83,6 @@ pub struct Shown {
 
 /// An upload that nobody goes on with is removed after so long.
 const ABANDONED: Duration = Duration::from_secs(3600);
-/// How the name of a file begins that the CLI is copying into an inbox.
-pub const UPLOAD: &str = ".upload-";
 const PREPARED: &str = ".new-";
 const REMOVED: &str = ".old-";
 

@@ -13,13 +13,15 @@ mod plan;
 mod work;
 
 pub use board::{DayFault, DomainBoard, Progress};
+pub(crate) use children::plain;
 pub use children::{Children, Heard, Job, Programs, Trouble, Verdict};
-pub use folders::{Arrival, Arrived, Folders, Hand, Shown, Steady, UPLOAD};
+pub use folders::{Arrival, Arrived, Folders, Hand, Shown, Steady};
 pub use plan::{Seen, Step, TakenFile, next};
 
 use crate::{Clock, status::chain};
 use board::Board;
 use jiff::civil::Date;
+use nonstop_api::told::LoadedDay;
 use nonstop_model::{DataDomain, Lab, PublicationId, Resource, publication::day_of};
 use nonstop_store::{Db, StoreError};
 use std::{
@@ -144,9 +146,12 @@ impl Publisher {
         self.domains.iter().map(|(name, ground)| (name.as_str(), ground))
     }
 
-    /// One of them.
-    pub(crate) fn ground(&self, name: &str) -> Option<&Ground> {
-        self.domains.get(name)
+    /// The days that PostgreSQL has of `name` now.
+    pub(crate) fn ask_days(&self, ground: &Ground, name: &str) -> Result<Vec<LoadedDay>, Trouble> {
+        match ground.has_rdb() {
+            true => self.children.days(name),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// Wants `file` of the inbox of `domain` published, for `actor`.

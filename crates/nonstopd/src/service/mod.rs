@@ -2,6 +2,7 @@
 //! reconciler. Nothing here touches the host.
 
 mod accounts;
+mod data;
 mod desktops;
 mod environments;
 mod lab;
@@ -12,7 +13,8 @@ pub(crate) mod requests;
 mod snapshots;
 
 use crate::{
-    Clock, caller::Caller, canaries::Canaries, prover::Prover, reconciler::Wake, status::Status,
+    Clock, caller::Caller, canaries::Canaries, prover::Prover, publisher::Publisher,
+    reconciler::Wake, status::Status,
 };
 use jiff::Timestamp;
 use nonstop_api::{ApiError, ErrorCode, MeView, Reply, Request};
@@ -43,6 +45,8 @@ pub struct Service {
     pub prover: Arc<Prover>,
     /// Tries it out.
     pub canaries: Arc<Canaries>,
+    /// Publishes what arrives for data domains.
+    pub publisher: Arc<Publisher>,
     /// The gateway's public host key, a line of OpenSSH.
     pub host_key: String,
     /// The certificate of the lab's authority, in PEM.
@@ -142,6 +146,13 @@ impl Service {
             Request::RecordingList => self.recording_list(caller),
             Request::RecordingPlay { id, reason } => self.recording_play(caller, id, &reason),
             Request::RecordingStream { id } => self.recording_stream(caller, id),
+            Request::DataList { domain } => self.data_list(caller, domain.as_deref()),
+            Request::DataPublish { domain, file } => {
+                self.data_publish(caller, domain.as_deref(), file.as_deref())
+            }
+            Request::DataPublications { ids } => self.data_publications(caller, &ids),
+            Request::DataLoad { domain, days } => self.data_load(caller, domain.as_deref(), &days),
+            Request::DataOffers => self.data_offers(caller),
             Request::TraceList { limit } => self.trace_list(caller, limit),
             Request::TraceVerify => self.trace_verify(caller),
             Request::Plan => self.plan(caller),

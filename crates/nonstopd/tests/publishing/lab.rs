@@ -425,10 +425,9 @@ pub(crate) fn sweep(scenario: fn(&mut TestLab)) -> String {
     let (effects, end) = (uncut.hand.effects(), uncut.picture());
     assert!(effects.len() > 3, "{effects:?}");
     for kind in [Kind::Death, Kind::FullDisk] {
-        for at in 0..effects.len() {
+        for (at, what) in effects.iter().enumerate() {
             let mut lab = TestLab::new(Some((at, kind)));
             scenario(&mut lab);
-            let what = &effects[at];
             assert_eq!(lab.picture(), end, "{kind:?} before effect {at}, {what}");
         }
     }
