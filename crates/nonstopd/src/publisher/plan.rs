@@ -1,8 +1,10 @@
 //! What is to be done next for a publication: a pure function of how far it is and of what lies in
 //! the folders.
 //!
-//!     taken --Check--> checked --Load--> loaded --Prepare, Show--> published
-//!       any of the three --Reject--> rejected --PutAside
+//! ```text
+//! taken --Check--> checked --Load--> loaded --Prepare, Show--> published
+//!   any of the three --Reject--> rejected --PutAside
+//! ```
 //!
 //! A step's effects come before the row that says they are done, but for `Reject`, which decides.
 //! Each can be repeated, so a cut at any instant leads on from what is seen.
