@@ -1,9 +1,13 @@
 //! Files of packets of every kind, written here byte by byte, and what the reader makes of them.
 
 mod check;
+mod decode;
 mod generated;
 mod harm;
 mod kinds;
+mod odd;
+mod tools;
+mod tshark;
 mod writer;
 
 use nonstop_data::capture::{CaptureError, Format, Link, Reader};

@@ -65,6 +65,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("xdotool"),
     any("curl"),
     any("tcpdump"),
+    any("tshark"),
     any("socat"),
     any("netcat-openbsd"),
     any("python3"),
