@@ -9,8 +9,11 @@ pub mod capture;
 pub mod check;
 pub mod generate;
 pub mod packet;
+pub mod pcap;
 pub mod rdb;
 pub mod say;
+pub mod serve;
+mod user;
 pub mod wire;
 
 /// What is said to `nonstopd`; it stands where `nonstopd` can read it without what reads packets.

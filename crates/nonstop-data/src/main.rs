@@ -1,7 +1,7 @@
 //! `nonstop-data VERB`: see the library.
 
 use clap::Parser;
-use nonstop_data::{check, generate, rdb};
+use nonstop_data::{check, generate, pcap, rdb, serve};
 use std::process::ExitCode;
 
 /// The data of a data domain: what nonstopd starts to touch it, and its servers.
@@ -10,6 +10,8 @@ use std::process::ExitCode;
 enum Verb {
     Check(check::Args),
     Generate(generate::Args),
+    Serve(serve::Args),
+    Pcap(pcap::Args),
     Rdb(rdb::Args),
     #[command(hide = true)]
     RdbKeep(rdb::Args),
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
     match Verb::parse() {
         Verb::Check(args) => check::run(&args),
         Verb::Generate(args) => generate::run(&args),
+        Verb::Serve(args) => serve::run(&args),
+        Verb::Pcap(args) => pcap::run(&args),
         Verb::Rdb(args) => rdb::run(&args),
         Verb::RdbKeep(args) => rdb::keep(&args),
         Verb::RdbFront(args) => rdb::front(&args),

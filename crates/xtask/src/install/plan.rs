@@ -66,6 +66,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("curl"),
     any("tcpdump"),
     any("tshark"),
+    any("wget"),
     any("socat"),
     any("netcat-openbsd"),
     any("python3"),
