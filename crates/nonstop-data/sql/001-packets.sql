@@ -54,7 +54,8 @@ create table parts.staged (
     first       timestamptz,
     last        timestamptz,
     publication text not null,
-    sha256      text not null
+    sha256      text not null,
+    staged      timestamptz not null default now()
 );
 alter table parts.staged owner to loader;
 

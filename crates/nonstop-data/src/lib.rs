@@ -7,6 +7,7 @@
 
 pub mod capture;
 pub mod check;
+pub mod days;
 pub mod generate;
 pub mod packet;
 pub mod pcap;

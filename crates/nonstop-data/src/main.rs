@@ -1,7 +1,7 @@
 //! `nonstop-data VERB`: see the library.
 
 use clap::Parser;
-use nonstop_data::{check, generate, pcap, rdb, serve};
+use nonstop_data::{check, days, generate, pcap, rdb, serve};
 use std::process::ExitCode;
 
 /// The data of a data domain: what nonstopd starts to touch it, and its servers.
@@ -12,6 +12,10 @@ enum Verb {
     Generate(generate::Args),
     Serve(serve::Args),
     Pcap(pcap::Args),
+    Load(days::LoadArgs),
+    Swap(days::SwapArgs),
+    Drop(days::DropArgs),
+    Days(days::DaysArgs),
     Rdb(rdb::Args),
     #[command(hide = true)]
     RdbKeep(rdb::Args),
@@ -25,6 +29,10 @@ fn main() -> ExitCode {
         Verb::Generate(args) => generate::run(&args),
         Verb::Serve(args) => serve::run(&args),
         Verb::Pcap(args) => pcap::run(&args),
+        Verb::Load(args) => days::load(&args),
+        Verb::Swap(args) => days::swap(&args),
+        Verb::Drop(args) => days::drop_day(&args),
+        Verb::Days(args) => days::days(&args),
         Verb::Rdb(args) => rdb::run(&args),
         Verb::RdbKeep(args) => rdb::keep(&args),
         Verb::RdbFront(args) => rdb::front(&args),

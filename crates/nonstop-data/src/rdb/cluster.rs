@@ -127,12 +127,16 @@ pub fn adopt_copy(places: &Places) -> anyhow::Result<()> {
 /// The slot by which the writer keeps what the reader has not got yet.
 pub const SLOT: &str = "reader";
 
-/// Removes files of PostgreSQL's, as their owner.
 fn remove(places: &Places, folder: &Path) -> anyhow::Result<()> {
-    let status = as_owner(places, Path::new("rm")).arg("-rf").arg("--").arg(folder).status();
+    remove_all(places, &[folder.into()])
+}
+
+/// Removes files of PostgreSQL's, as their owner.
+pub(crate) fn remove_all(places: &Places, paths: &[PathBuf]) -> anyhow::Result<()> {
+    let status = as_owner(places, Path::new("rm")).arg("-rf").arg("--").args(paths).status();
     match status.context("run rm")?.success() {
         true => Ok(()),
-        false => bail!("{} cannot be removed", folder.display()),
+        false => bail!("{paths:?} cannot be removed"),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
         cluster::{self, Part},
         front::Word,
         front_child::FrontChild,
+        orphans,
         places::Places,
         process::{Kept, none_in, reap},
         schema,
@@ -119,6 +120,8 @@ pub fn keep(lab: &Path, domain: &str) -> anyhow::Result<()> {
         watchdog: Watchdog::new(limits),
         prepared: false,
         stale: false,
+        untidy: Vec::new(),
+        next_tidy: Instant::now(),
         followed: Instant::now(),
         next_look: Instant::now(),
         wanted_roles: BTreeSet::new(),
@@ -165,6 +168,9 @@ struct Keeper {
     prepared: bool,
     /// Whether the reader's files cannot follow the writer any more.
     stale: bool,
+    /// Servers that were started and not yet tidied.
+    untidy: Vec<Part>,
+    next_tidy: Instant,
     followed: Instant,
     next_look: Instant,
     wanted_roles: BTreeSet<u32>,
@@ -198,6 +204,7 @@ impl Keeper {
                 // An error means that it starts, or dies: `bury` hears of that.
                 let _ = self.watchdog.look(&self.places.read);
             }
+            self.tidy();
             self.hear_front();
             self.make_roles();
             self.wait();
@@ -248,7 +255,14 @@ impl Keeper {
         cluster::ensure_writer(&self.places)?;
         let command = cluster::server(&self.places, Part::Writer, self.limits)?;
         self.writer.start(command)?;
+        self.start_tidily(Part::Writer);
         Ok(())
+    }
+
+    fn start_tidily(&mut self, part: Part) {
+        if !self.untidy.contains(&part) {
+            self.untidy.push(part);
+        }
     }
 
     /// Tables, roles and rights, once in each run of the writer.
@@ -278,6 +292,7 @@ impl Keeper {
         }
         let command = cluster::server(&self.places, Part::Reader, self.limits)?;
         self.reader.start(command)?;
+        self.start_tidily(Part::Reader);
         Ok(())
     }
 
@@ -305,6 +320,29 @@ impl Keeper {
             self.followed = Instant::now();
         }
         Ok(self.followed.elapsed() > LEFT_BEHIND)
+    }
+
+    /// Removes, once after each start of a server, what its last end left of a load.
+    fn tidy(&mut self) {
+        if self.untidy.is_empty() || !self.prepared || self.next_tidy > Instant::now() {
+            return;
+        }
+        self.next_tidy = Instant::now() + Duration::from_secs(2);
+        for part in std::mem::take(&mut self.untidy) {
+            let folder = part.folder(&self.places);
+            let found = orphans::find(&folder, part.socket(&self.places), &self.places.load);
+            match found {
+                Ok(Some(files)) if files.is_empty() => {}
+                Ok(Some(files)) => {
+                    eprintln!("{}: {} files of no table are removed", part.word(), files.len());
+                    if let Err(e) = cluster::remove_all(&self.places, &files) {
+                        eprintln!("{e:#}");
+                    }
+                }
+                // Somebody loads, or a server starts: looked at again.
+                Ok(None) | Err(_) => self.untidy.push(part),
+            }
+        }
     }
 
     /// An old reader answers until the copy is whole.

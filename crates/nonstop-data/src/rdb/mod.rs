@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod front;
 mod front_child;
 pub mod keeper;
+mod orphans;
 pub mod places;
 mod process;
 mod schema;

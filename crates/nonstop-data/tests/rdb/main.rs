@@ -3,4 +3,5 @@
 
 mod axe;
 mod channels;
+mod loading;
 mod world;

@@ -1,0 +1,75 @@
+//! Files that no table has: what a PostgreSQL that was killed in the middle of a load leaves on the
+//! disk, as large as that load, and never looks at again.
+
+use crate::{
+    rdb::{DATABASE, KEEPER},
+    wire::{Session, WireError},
+};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
+
+/// Files of the database in `folder`, which the server at `socket` serves, that no table of it has.
+/// None if this is not the time to say: somebody loads, or the reader does not follow.
+///
+/// A load that begins while this looks is seen by the second look at the writer; one that began and
+/// ended has a table.
+pub(crate) fn find(
+    folder: &Path,
+    socket: &Path,
+    writer: &Path,
+) -> Result<Option<Vec<PathBuf>>, WireError> {
+    let mut writer = Session::open(writer, KEEPER, DATABASE, PATIENCE)?;
+    let mut server = Session::open(socket, KEEPER, DATABASE, PATIENCE)?;
+    if !is_quiet(&mut writer)? {
+        return Ok(None);
+    }
+    let sql = format!("select oid from pg_database where datname = '{DATABASE}'");
+    let database = server.ask_one(&sql)?.unwrap_or_default();
+    let files = numbered(&folder.join("base").join(database));
+    if !is_quiet(&mut writer)? {
+        return Ok(None);
+    }
+    let sql =
+        "select pg_relation_filenode(oid) from pg_class where relkind in ('r','i','t','m','S')";
+    let known: BTreeSet<u32> = server
+        .ask(sql)?
+        .into_iter()
+        .filter_map(|row| row.into_iter().next()??.parse().ok())
+        .collect();
+    Ok(Some(files.into_iter().filter(|(n, _)| !known.contains(n)).map(|(_, path)| path).collect()))
+}
+
+/// Whether nobody changes tables, and the reader has seen all changes.
+fn is_quiet(writer: &mut Session) -> Result<bool, WireError> {
+    let sql = "select not exists (select from pg_stat_activity where usename = 'loader')
+                  and not exists (select from pg_stat_activity where backend_xid is not null)
+                  and coalesce((select bool_and(replay_lsn >= pg_current_wal_flush_lsn())
+                      from pg_stat_replication where application_name = 'reader'), false)";
+    Ok(writer.ask_one(sql)?.as_deref() == Some("t"))
+}
+
+/// Files that are named like those of tables, and are not empty: an empty one is a table's that is
+/// gone, which PostgreSQL keeps until its next checkpoint so that its number is not used again.
+fn numbered(folder: &Path) -> Vec<(u32, PathBuf)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let digits = name.to_str().map(|name| {
+            let end = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
+            name[..end].parse::<u32>()
+        });
+        let is_file = entry.metadata().is_ok_and(|data| data.is_file() && data.len() > 0);
+        if let Some(Ok(number)) = digits
+            && is_file
+        {
+            found.push((number, entry.path()));
+        }
+    }
+    found
+}
