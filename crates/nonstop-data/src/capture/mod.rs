@@ -189,6 +189,7 @@ impl<R: Read> Reader<R> {
 }
 
 /// Checks what a record says of its lengths.
+#[inline]
 fn lengths(captured: u32, length: u32) -> Result<(), Fault> {
     if captured > LONGEST {
         return Err(Fault::Captured(captured));
@@ -210,6 +211,7 @@ enum Order {
 }
 
 impl Order {
+    #[inline]
     fn u16(self, bytes: &[u8]) -> u16 {
         let bytes = [bytes[0], bytes[1]];
         match self {
@@ -218,6 +220,7 @@ impl Order {
         }
     }
 
+    #[inline]
     fn u32(self, bytes: &[u8]) -> u32 {
         match self {
             Order::Little => u32::from_le_bytes(word(bytes)),
@@ -227,6 +230,7 @@ impl Order {
 }
 
 /// The first four bytes of at least four.
+#[inline]
 fn word(bytes: &[u8]) -> [u8; 4] {
     [bytes[0], bytes[1], bytes[2], bytes[3]]
 }

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 #[derive(Debug)]
 pub struct Rows {
     bytes: Vec<u8>,
+    /// Where a row is put together: one copy from here, and no growth on the way.
+    row: Row,
 }
 
 /// Columns of `packets`.
@@ -34,7 +36,8 @@ impl Default for Rows {
 impl Rows {
     /// The beginning of a COPY.
     pub fn new() -> Rows {
-        let mut rows = Rows { bytes: Vec::with_capacity(ENOUGH + LONGEST) };
+        let row = Row { bytes: [0; LONGEST], length: 0 };
+        let mut rows = Rows { bytes: Vec::with_capacity(ENOUGH + LONGEST), row };
         rows.clear();
         // Signature, flags, and the length of what follows in the header: nothing.
         rows.bytes.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
@@ -64,10 +67,10 @@ impl Rows {
 
     /// Adds a row. Columns in the order of the table's.
     pub fn push(&mut self, packet: &Packet<'_>) {
-        // Written to a row of fixed size first: one copy into the buffer, no growth on the way.
-        let mut row = Row { bytes: [0; LONGEST], length: 0 };
+        let row = &mut self.row;
+        row.length = 0;
         row.put(&COLUMNS.to_be_bytes());
-        row.field(&(packet.microseconds - EPOCH_MICROSECONDS).to_be_bytes());
+        row.long(packet.microseconds - EPOCH_MICROSECONDS);
         row.inet(packet.src);
         row.inet(packet.dst);
         row.small(packet.protocol.map(i16::from));
@@ -75,7 +78,7 @@ impl Rows {
         row.port(packet.dport);
         row.small(packet.tcp_flags.map(|flags| (flags & 0x0fff) as i16));
         row.small(packet.ttl.map(i16::from));
-        row.field(&i32::try_from(packet.length).unwrap_or(i32::MAX).to_be_bytes());
+        row.number(i32::try_from(packet.length).unwrap_or(i32::MAX));
         row.small(packet.icmp_type.map(i16::from));
         row.small(packet.icmp_code.map(i16::from));
         match packet.payload {
@@ -90,6 +93,7 @@ impl Rows {
     }
 }
 
+#[derive(Debug)]
 struct Row {
     bytes: [u8; LONGEST],
     length: usize,
@@ -102,16 +106,26 @@ impl Row {
         self.length += bytes.len();
     }
 
+    // A value of fixed length goes in as one number together with its length.
+
     #[inline]
-    fn field<const N: usize>(&mut self, bytes: &[u8; N]) {
-        self.put(&(N as u32).to_be_bytes());
-        self.put(bytes);
+    fn long(&mut self, value: i64) {
+        let both = 8_u128 << 64 | u128::from(value.cast_unsigned());
+        self.put(&both.to_be_bytes()[4..]);
+    }
+
+    #[inline]
+    fn number(&mut self, value: i32) {
+        self.put(&(4_u64 << 32 | u64::from(value.cast_unsigned())).to_be_bytes());
     }
 
     #[inline]
     fn small(&mut self, value: Option<i16>) {
         match value {
-            Some(value) => self.field(&value.to_be_bytes()),
+            Some(value) => {
+                let both = 2_u64 << 16 | u64::from(value.cast_unsigned());
+                self.put(&both.to_be_bytes()[2..]);
+            }
             None => self.put(&NULL),
         }
     }
@@ -119,7 +133,7 @@ impl Row {
     #[inline]
     fn port(&mut self, port: Option<u16>) {
         match port {
-            Some(port) => self.field(&i32::from(port).to_be_bytes()),
+            Some(port) => self.number(port.into()),
             None => self.put(&NULL),
         }
     }
@@ -129,8 +143,8 @@ impl Row {
     fn inet(&mut self, address: Option<IpAddr>) {
         match address {
             Some(IpAddr::V4(address)) => {
-                let [a, b, c, d] = address.octets();
-                self.field(&[2, 32, 0, 4, a, b, c, d]);
+                let both = 8_u128 << 64 | 0x0220_0004 << 32 | u128::from(u32::from(address));
+                self.put(&both.to_be_bytes()[4..]);
             }
             Some(IpAddr::V6(address)) => {
                 self.put(&20u32.to_be_bytes());
