@@ -13,5 +13,6 @@ mod pair;
 mod portal;
 mod probe;
 mod prove;
+mod publication;
 mod recordings;
 mod snapshots;

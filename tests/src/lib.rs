@@ -3,12 +3,14 @@
 //! Everything in these tests is real: libvirt, QEMU, nftables, sshd, and our programs, in a box
 //! of namespaces. Guests are `micro` wherever a desktop is not what is tried.
 
+mod capture;
 mod guest;
 mod images;
 mod people;
 
 use nonstop_testkit::picture::Picture;
 
+pub use capture::write_pcap;
 pub use guest::GuestShell;
 pub use images::{built_images, disguised, disguised_from};
 pub use people::{Environment, World};

@@ -5,7 +5,7 @@ use crate::{
     guard::guard,
     listen::Connection,
     routes::{
-        about, accounts, displays, environments, home, language, reach, recordings, requests,
+        about, accounts, data, displays, environments, home, language, reach, recordings, requests,
         sessions, snapshots, trace,
     },
     token::Secret,
@@ -148,6 +148,8 @@ impl App {
             .route("/accounts/{name}/edition", post(accounts::edition))
             .route("/sessions", get(sessions::list))
             .route("/sessions/{id}/end", post(sessions::end))
+            .route("/data", get(data::show))
+            .route("/data/publish", post(data::publish))
             .route("/reach", get(reach::show))
             .route("/reach/prove", post(reach::prove))
             .route("/reach/probe", post(reach::probe))

@@ -30,6 +30,7 @@ pub(crate) enum Section {
     Accounts,
     Sessions,
     Displays,
+    Data,
     Reach,
     Trace,
     About,
@@ -324,6 +325,7 @@ fn notice(t: &'static Texts, word: &str) -> Option<&'static str> {
         "recording" => t.notice_recording,
         "recording_ended" => t.notice_recording_ended,
         "proven" => t.notice_proven,
+        "publishing" => t.notice_publishing,
         "probing" => t.notice_probing,
         _ => return None,
     })

@@ -33,6 +33,7 @@ texts! {
     nav_accounts: "Accounts", "アカウント";
     nav_sessions: "Sessions", "接続記録";
     nav_displays: "Displays", "画面";
+    nav_data: "Data", "データ";
     nav_reach: "Reach", "到達性";
     nav_trace: "Trace", "証跡";
     nav_about: "About", "このラボについて";
@@ -106,6 +107,55 @@ texts! {
     seconds: "{} s", "{} 秒";
 
     // Reach.
+    // Days of data.
+    data_title: "Data", "データ";
+    data_lead: "Days that machines of each data domain can have. A day is published whole or not at all; publishing it again replaces it.",
+        "データドメインごとに、仮想マシンから利用できる日別データです。1 日分は全体が一度に公開され、再公開すると置き換わります。";
+    no_data_domains: "The lab has no data domains.", "データドメインはありません。";
+    data_publish: "Publish what is in the inbox now", "受信箱のファイルを今すぐ公開";
+    data_elsewhere: "Nothing is published here: its servers are the lab's own, or offer no days.",
+        "ここでは公開しません。サーバーがラボ側にあるか、日別データを提供していません。";
+    data_problems: "Needs attention", "要対応";
+    data_disk: "Disk", "ディスク";
+    data_files: "{} of files", "ファイル {}";
+    data_tables: "{} of PostgreSQL", "PostgreSQL の表 {}";
+    data_free: "{} free", "空き {}";
+    data_kept: "Kept", "保存期間";
+    data_kept_days: "{} days, counted from the newest", "最新の日から {} 日分";
+    data_kept_ever: "For ever", "無期限";
+    data_inbox: "Inbox", "受信箱";
+    data_under_way: "Under way", "処理中";
+    data_waiting: "In the inbox", "受信箱にあるもの";
+    data_published: "Published days", "公開済みの日";
+    no_days: "No day is published.", "公開済みの日はありません。";
+    data_rejected: "Rejected files", "却下されたファイル";
+    data_rejected_lead: "They lie, each with its reason, in", "理由とともに次の場所に保存されています:";
+    data_waits: "Waits", "待機中";
+    data_taken: "Being checked", "検査中";
+    data_checked: "Being loaded", "取り込み中";
+    data_loaded: "Being shown", "公開処理中";
+    data_loading: "Being loaded again", "再取り込み中";
+    data_in_rdb: "In PostgreSQL", "PostgreSQL に取り込み済み";
+    data_not_in_rdb: "Not in PostgreSQL", "PostgreSQL に未取り込み";
+    data_changed: "Changed by hand", "手動で変更されています";
+    offers_lead: "Days that your machines can have, and what to type in them.",
+        "仮想マシンから利用できる日別データと、仮想マシン内で入力するコマンドの例です。";
+    no_offers: "None of your environments reaches a data domain.", "データドメインに到達できる環境がありません。";
+    no_offers_help: "Apply for an environment whose template does, such as macro.",
+        "macro など、データドメインに到達できるテンプレートの環境を申請してください。";
+    offers_from: "From", "利用元の環境";
+    offers_servers: "Servers", "サーバー";
+    offers_lines: "In the machine", "仮想マシン内での使い方";
+    offers_days: "Days", "日別データ";
+    offers_elsewhere: "Its servers are the lab's own: ask them for their days.",
+        "サーバーはラボ側にあります。日別データの一覧はサーバーで確認してください。";
+    col_day: "Day", "日";
+    col_file: "File", "ファイル";
+    col_packets: "Packets", "パケット数";
+    col_published: "Published", "公開日時";
+    col_rejected: "Rejected", "却下日時";
+    col_arrived: "Taken", "受付日時";
+
     reach_title: "Reach", "到達性";
     reach_lead: "What may talk to what, proven from the rules, bridges, addresses and routes of the running kernel, beside what the templates allow.",
         "稼働中のカーネルの規則・ブリッジ・アドレス・経路から、何が何と通信できるかを検証し、テンプレートが許可する範囲と照合した結果です。";
@@ -118,6 +168,8 @@ texts! {
         "まだ検証されていません。検証は 1 分ごと、および変更のたびに行われます。";
     no_proof_short: "not yet", "未実施";
     notice_proven: "It was proven anew.", "改めて検証しました。";
+    notice_publishing: "What lies in the inbox is being published; this page shows how far it is.",
+        "受信箱のファイルの公開処理を始めました。進み具合はこのページに表示されます。";
     notice_probing: "A probe has begun; reload this page to see how far it is.", "検査を始めました。進み具合はこのページを再読み込みすると表示されます。";
     proof_age: "since it was proven", "検証からの経過時間";
     proof_cells: "cells of the matrix", "検証した組み合わせ";

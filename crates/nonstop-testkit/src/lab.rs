@@ -52,6 +52,7 @@ pub struct Lab {
     memory_mib: u64,
     machines: u32,
     reserve_mib: u64,
+    data_domains: String,
     more_yaml: String,
     services: Vec<&'static str>,
     outside: Outside,
@@ -125,6 +126,7 @@ impl Lab {
             memory_mib: 4096,
             machines: 100,
             reserve_mib: 256,
+            data_domains: DATA_DOMAINS.into(),
             more_yaml: String::new(),
             services: services::ALL.to_vec(),
             outside,
@@ -155,6 +157,12 @@ impl Lab {
     /// Free space that is kept on the disk.
     pub fn reserve(mut self, mib: u64) -> Lab {
         self.reserve_mib = mib;
+        self
+    }
+
+    /// Other data domains than those that the shipped templates reach: `data_domains:` of `lab.yaml`.
+    pub fn data_domains(mut self, lines: &str) -> Lab {
+        self.data_domains = format!("{}\n", lines.trim_end());
         self
     }
 
@@ -227,7 +235,7 @@ impl Lab {
             "version: 1\nname: {}\nstate: {}\ntemplates: {}\nprograms: {PROGRAMS}\n\
              gateway:\n  address: {}\n  port: 22\nnetwork:\n  pool: 10.77.0.0/16\n\
              capacity:\n  memory_mib: {}\n  machines: {}\n  reserve_mib: {}\nsoftware_keys: true\n\
-             {DATA_DOMAINS}{}",
+             {}{}",
             self.name,
             self.state().display(),
             self.templates.display(),
@@ -235,6 +243,7 @@ impl Lab {
             self.memory_mib,
             self.machines,
             self.reserve_mib,
+            self.data_domains,
             self.more_yaml,
         )
     }

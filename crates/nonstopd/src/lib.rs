@@ -9,6 +9,7 @@ pub mod caller;
 pub mod canaries;
 pub mod desired;
 pub mod displays;
+pub mod fetches;
 pub mod login;
 pub mod person;
 pub mod prover;

@@ -14,6 +14,7 @@ use nonstopd::{
     Clock, SystemClock,
     canaries::{Canaries, Parts},
     displays,
+    fetches::Fetches,
     login::Logins,
     prover::Prover,
     publisher::{Hand, Programs, Publisher, Steady},
@@ -39,7 +40,7 @@ struct Args {
     render: Option<PathBuf>,
 }
 
-/// The user of the servers of data domains, and of what reads files that arrived; it is its own group.
+/// The user of the servers of data domains, and of what reads files that arrived.
 const DATA_USER: &str = "nonstop-data";
 
 fn main() -> miette::Result<()> {
@@ -112,7 +113,13 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         wake: Arc::clone(&wake),
         clock: Arc::clone(&clock),
     }));
-    let publisher = Arc::new(publisher(&lab, &db, &clock)?);
+    let here = lab.data_domains.values().any(|domain| domain.here);
+    let reader = if here { Some(ids_of(DATA_USER)?) } else { None };
+    if let Some(ids) = reader {
+        Fetches::start(&lab, ids, Arc::clone(&db), Arc::clone(&clock))
+            .with_context(|| format!("listen at {}", lab.data_socket().display()))?;
+    }
+    let publisher = Arc::new(publisher(&lab, reader, &db, &clock));
     let service = Arc::new(Service {
         lab: lab.clone(),
         db: Arc::clone(&db),
@@ -150,18 +157,21 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     reconciler.run()
 }
 
-/// What publishes the data of `lab`: files are read, and served, by users without rights.
-fn publisher(lab: &Lab, db: &Arc<Db>, clock: &Arc<dyn Clock>) -> anyhow::Result<Publisher> {
-    let here = lab.data_domains.values().any(|domain| domain.here);
-    let reader = if here { Some(uid_of(DATA_USER)?) } else { None };
+/// What publishes the data of `lab`: files are read, and served, by the user `reader`, without rights.
+fn publisher(
+    lab: &Lab,
+    reader: Option<(u32, u32)>,
+    db: &Arc<Db>,
+    clock: &Arc<dyn Clock>,
+) -> Publisher {
     let programs = Programs {
         program: lab.programs.join("nonstop-data"),
         run: lab.run.join("data"),
-        reader: reader.map(|uid| (uid, uid)).unwrap_or_default(),
+        reader: reader.unwrap_or_default(),
     };
     let (db, clock) = (Arc::clone(db), Arc::clone(clock));
     let hand: Arc<dyn Hand> = Arc::new(Steady);
-    Ok(Publisher::new(lab, reader, &hand, Arc::new(programs), db, clock))
+    Publisher::new(lab, reader.map(|(_, gid)| gid), &hand, Arc::new(programs), db, clock)
 }
 
 fn open_door(path: PathBuf, gid: Option<u32>, mode: u32, door: Door) -> anyhow::Result<()> {
@@ -193,6 +203,7 @@ fn folders(lab: &Lab) -> anyhow::Result<()> {
         (&lab.images(), 0o755),
         (&lab.quarantine(), 0o700),
         (&lab.recordings(), 0o700),
+        (&lab.state.join("data"), 0o711),
         (&lab.run, 0o755),
     ] {
         fs::create_dir_all(path)
@@ -234,18 +245,21 @@ fn host_run(lab: &Lab) -> anyhow::Result<String> {
 
 /// The uid of a local user, by the system's own look-up.
 fn uid_of(user: &str) -> anyhow::Result<u32> {
+    ids_of(user).map(|(uid, _)| uid)
+}
+
+/// The uid of a local user and the gid of its group.
+fn ids_of(user: &str) -> anyhow::Result<(u32, u32)> {
     let output = std::process::Command::new("getent")
         .args(["passwd", user])
         .output()
         .context("run getent")?;
     let line = String::from_utf8_lossy(&output.stdout);
-    line.split(':')
-        .nth(2)
-        .and_then(|uid| uid.parse().ok())
-        .filter(|uid| *uid != 0)
-        .with_context(|| {
-            format!("there is no user `{user}`: install systemd/sysusers.d/nonstop.conf, or set `portal.user` in lab.yaml")
-        })
+    let id = |field: &str| field.trim().parse().ok().filter(|id| *id != 0);
+    let mut ids = line.split(':').skip(2).map_while(id);
+    ids.next().zip(ids.next()).with_context(|| {
+        format!("there is no user `{user}` without rights: install systemd/sysusers.d/nonstop.conf, or set `portal.user` in lab.yaml")
+    })
 }
 
 fn room(lab: &Lab) -> anyhow::Result<Room> {

@@ -340,6 +340,97 @@ fn requests() -> Value {
 }
 
 /// Answers what only reads; None for what changes something.
+/// What is in the file of a day.
+fn content(bytes: u64, packets: u64) -> Value {
+    json!({
+        "format": "pcap", "bytes": bytes, "packets": packets,
+        "first": "2029-12-30T15:00:00.1Z", "last": "2029-12-31T14:59:59.9Z",
+        "sha256": "ab".repeat(32),
+    })
+}
+
+fn publication(id: &str, file: &str, state: &str) -> Value {
+    json!({
+        "id": id, "domain": "intermediate", "kind": "pcap", "day": "2030-01-01", "file": file,
+        "by": "watcher", "state": state, "taken_at": "2030-01-01T03:20:00Z",
+        "changed_at": "2030-01-01T03:21:00Z", "content": null, "reason": null, "doing": null,
+        "problem": null, "load_wanted": false,
+    })
+}
+
+/// A data domain with all that can be told of one.
+fn intermediate() -> Value {
+    let day = |day: &str, loaded, fault| {
+        json!({
+            "day": day, "file": format!("{day}.pcap"), "content": content(123_456_789, 1_500_000),
+            "published_at": "2030-01-01T00:12:00Z", "publication": "p3", "rows": 1_500_000,
+            "loaded": loaded, "load_wanted": false, "fault": fault,
+        })
+    };
+    let mut checked = publication("p5", "2030-01-01.pcap", "taken");
+    checked["doing"] = json!({
+        "what": "check", "bytes": 34, "of": 100, "since": "2030-01-01T03:20:01Z",
+    });
+    let mut waits = publication("p6", "2029-12-29.pcap", "checked");
+    waits["problem"] = json!({
+        "message": "PostgreSQL does not answer", "help": "see `nonstop check`",
+    });
+    let mut rejected = publication("p4", HOSTILE, "rejected");
+    rejected["reason"] = json!(format!("record 7 is cut off {HOSTILE}"));
+    json!({
+        "name": "intermediate", "publishes": true, "offers": ["pcap", "rdb"],
+        "utc_offset_minutes": 540, "keep_days": 30,
+        "inbox_folder": "/var/lib/nonstop/data/intermediate/inbox/pcap",
+        "rejected_folder": "/var/lib/nonstop/data/intermediate/rejected/pcap",
+        "days": [
+            day("2029-12-30", true, Value::Null),
+            day("2029-12-31", false, json!("its file was changed by hand: publish the day again")),
+        ],
+        "under_way": [checked, waits], "rejected": [rejected],
+        "inbox": [
+            { "domain": "intermediate", "name": "2030-01-02.pcap", "bytes": 40, "note": "" },
+            { "domain": "intermediate", "name": HOSTILE, "bytes": null, "note": "a link: bring the file itself" },
+        ],
+        "problems": [{
+            "message": "the `rdb` does not have 2029-12-31",
+            "help": "run `nonstop data load --domain intermediate`",
+        }],
+        "published_bytes": 246_913_578, "rdb_bytes": 5_000_000_000_u64, "free_bytes": 1_u64 << 40,
+    })
+}
+
+/// One whose servers are the lab's own.
+fn elsewhere() -> Value {
+    let mut domain = intermediate();
+    domain["name"] = json!("partner");
+    domain["publishes"] = json!(false);
+    domain
+}
+
+/// What alice's machines reach.
+fn offers() -> Value {
+    json!([
+        {
+            "domain": "intermediate", "environments": ["e1", "e3"],
+            "servers": [
+                { "name": "live", "offers": "live", "port": 7000 },
+                { "name": "pcap", "offers": "pcap", "port": 80 },
+                { "name": "rdb", "offers": "rdb", "port": 5432 },
+            ],
+            "known": true, "utc_offset_minutes": 540,
+            "days": [{
+                "day": "2029-12-31", "file": "2029-12-31.pcap", "bytes": 123_456_789,
+                "packets": 1_500_000, "sha256": "ab".repeat(32),
+            }],
+        },
+        {
+            "domain": "partner", "environments": ["e4"],
+            "servers": [{ "name": "files", "offers": "pcap", "port": 8080 }],
+            "known": false, "utc_offset_minutes": 0, "days": [],
+        },
+    ])
+}
+
 fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
     Some(Ok(match request {
         Request::WhoAmI => reply(
@@ -418,6 +509,8 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
         Request::RecordingStream { .. } => {
             reply("recording", recording(Some("2030-01-01T03:00:00Z")))
         }
+        Request::DataList { .. } => reply("data_domains", json!([intermediate(), elsewhere()])),
+        Request::DataOffers => reply("offers", offers()),
         Request::ReachProof => reply("proof", proof()),
         Request::ReachProbed => reply("probe", probe()),
         Request::TraceList { .. } => reply(

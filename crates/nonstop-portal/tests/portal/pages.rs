@@ -5,8 +5,9 @@ use insta::assert_snapshot;
 use nonstop_api::{ApiError, ErrorCode, PowerAction, Request};
 
 /// Each page that anybody gets to, by role.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "/",
+    "/data",
     "/requests",
     "/requests/r3",
     "/requests/new",
@@ -73,6 +74,24 @@ fn staff_choose_the_edition_of_an_account() {
     let edition = Some("mws".to_string());
     assert!(matches!(&asked[0], Request::AccountAdd { edition: e, .. } if *e == edition));
     assert!(matches!(&asked[1], Request::AccountEdition { edition, .. } if edition == "mws"));
+}
+
+#[test]
+fn days_of_data_are_told_to_staff_and_offered_to_researchers_with_what_to_type() {
+    let world = World::new();
+    let (mut alice, mut sato) = (world.alice(), world.sato());
+    assert_snapshot!("data", sato.get("/data").main());
+    assert_snapshot!("data_ja", world.sato().japanese().get("/data").main());
+    assert_snapshot!("offers", alice.get("/data").main());
+    assert_snapshot!("offers_ja", world.alice().japanese().get("/data").main());
+    assert!(sato.get("/data").body.contains("http-equiv=\"refresh\""), "something is under way");
+    let form = [("domain", "intermediate")];
+    let sent = sato.post("/data", "/data/publish", &form);
+    assert_eq!(sent.header("location"), "/data?done=publishing");
+    assert_eq!(alice.post("/data", "/data/publish", &form).status, 403);
+    let domain = Some("intermediate".to_string());
+    let asked = Request::DataPublish { domain, file: None };
+    assert_eq!(world.daemon.done(), [("sato".to_string(), asked)]);
 }
 
 #[test]
@@ -249,7 +268,7 @@ fn fields_have_labels(path: &str, html: &str) {
 fn what_somebody_typed_is_text_on_every_page() {
     let world = World::new();
     let mut sato = world.sato();
-    for path in ["/", "/requests", "/requests/r3", "/trace", "/displays", "/recordings"] {
+    for path in ["/", "/requests", "/requests/r3", "/trace", "/displays", "/recordings", "/data"] {
         let html = sato.get(path).body;
         assert!(html.contains("alert(1)"), "{path} shows the purpose");
         assert!(!html.contains("<script") && !html.contains("<b>"), "{path}");
