@@ -125,14 +125,27 @@ impl Session {
         }
     }
 
-    /// Begins `sql` and does not wait; [`Session::finish`] does.
-    pub fn begin(&mut self, sql: &str) -> Result<(), WireError> {
-        self.send(&message(b'Q', sql))
+    /// Asks `sql`, whose rows nobody wants, and calls `waiting` each second until it is answered.
+    pub fn ask_patiently(&mut self, sql: &str, mut waiting: impl FnMut()) -> Result<(), WireError> {
+        self.send(&message(b'Q', sql))?;
+        while !self.has_word(Duration::from_secs(1))? {
+            waiting();
+        }
+        self.answer(|_, _| Ok(()))
     }
 
-    /// Waits for what was begun.
-    pub fn finish(&mut self) -> Result<(), WireError> {
-        self.answer(|_, _| Ok(()))
+    /// Whether PostgreSQL says something within `patience`.
+    fn has_word(&self, patience: Duration) -> io::Result<bool> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        if !self.stream.buffer().is_empty() {
+            return Ok(true);
+        }
+        let mut polled = [PollFd::from_borrowed_fd(self.stream.get_ref().as_fd(), PollFlags::IN)];
+        let patience = Timespec {
+            tv_sec: patience.as_secs().cast_signed(),
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        };
+        Ok(poll(&mut polled, Some(&patience))? > 0)
     }
 
     /// Reads messages up to the next time of rest; the first refusal is the result then.
@@ -191,7 +204,8 @@ impl Copy<'_> {
         let length = buffer.len() as u32 - 1;
         buffer[0] = b'd';
         buffer[1..HEAD].copy_from_slice(&length.to_be_bytes());
-        if self.has_word()? {
+        // During a COPY it says nothing, unless something is wrong.
+        if self.session.has_word(Duration::ZERO)? {
             return self.session.answer(|_, _| Ok(())).and(Err(WireError::Nonsense("COPY ended")));
         }
         self.session.send(buffer)
@@ -217,18 +231,6 @@ impl Copy<'_> {
         // Whether it hears this or the end of the connection is the same to it.
         let _ = self.session.send(&message(b'f', "given up"));
         let _ = self.session.answer(|_, _| Ok(()));
-    }
-
-    /// Whether PostgreSQL has said something, which during a COPY is an error.
-    fn has_word(&self) -> io::Result<bool> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        if !self.session.stream.buffer().is_empty() {
-            return Ok(true);
-        }
-        let mut polled =
-            [PollFd::from_borrowed_fd(self.session.stream.get_ref().as_fd(), PollFlags::IN)];
-        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        Ok(poll(&mut polled, Some(&none))? > 0)
     }
 }
 

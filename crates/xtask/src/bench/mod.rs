@@ -4,6 +4,7 @@
 
 mod images;
 mod look;
+mod pgload;
 mod provision;
 mod rdp;
 mod reach;
@@ -23,8 +24,10 @@ pub(crate) fn bench(name: &str) -> Result<()> {
         "rdp" => rdp::rdp(),
         "pixels" => rdp::pixels::pixels(),
         "reach" => reach::reach(),
+        "pgload" => pgload::pgload(),
         _ => bail!(
-            "there is no comparison `{name}`: there are `provision`, `rdp`, `pixels` and `reach`"
+            "there is no comparison `{name}`: there are `provision`, `rdp`, `pixels`, `reach` and \
+             `pgload`"
         ),
     }
 }
