@@ -88,6 +88,11 @@ fn write(args: &Args) -> anyhow::Result<()> {
         generate(args, io::stdout().lock())?;
         return Ok(());
     }
+    // A device or a link would be put out of the way by the file.
+    if let Ok(there) = fs::symlink_metadata(&args.out) {
+        let name = args.out.display();
+        ensure!(there.is_file(), "{name} is there and no file; `--out -` is standard output");
+    }
     // What is not whole has a name that no inbox looks at.
     let mut name = args.out.file_name().context("`--out` names no file")?.to_owned();
     name.push(".part");

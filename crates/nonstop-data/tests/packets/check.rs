@@ -73,6 +73,46 @@ fn a_whole_file_of_the_day_is_told_with_its_first_and_last_packet_and_its_hash()
 }
 
 #[test]
+fn a_generated_day_appears_whole_and_is_that_day() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let generate = |out: &std::path::Path| {
+        let words =
+            "generate --domain mws --day 2026-04-01 --utc-offset-minutes 540 --packets 5000";
+        let mut program = Command::new(env!("CARGO_BIN_EXE_nonstop-data"));
+        program.args(words.split(' ')).args(["--format", "pcapng", "--out"]).arg(out);
+        program.output().expect("the program starts")
+    };
+    let path = folder.path().join("2026-04-01.pcapng");
+    assert!(generate(&path).status.success());
+    let Told::Checked(checked) = check(&std::fs::read(&path).expect("is there")) else {
+        panic!("it is whole")
+    };
+    assert_eq!((checked.format.as_str(), checked.packets), ("pcapng", 5000));
+    let printed = generate(std::path::Path::new("-"));
+    assert_eq!(hex::encode(Sha256::digest(printed.stdout)), checked.sha256);
+    // What is no file is left alone.
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("/dev/null", &link).expect("a link");
+    let refused = generate(&link);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("link is there and no file"), "{told}");
+    assert!(link.is_symlink());
+}
+
+#[test]
+fn a_generated_day_without_room_is_told_and_leaves_nothing() {
+    let script = "mount -t tmpfs -o size=64k none /mnt && \
+                  \"$0\" generate --domain mws --day 2026-04-01 --packets 5000 --out /mnt/day; \
+                  echo \"$? $(ls /mnt)\"";
+    let program = env!("CARGO_BIN_EXE_nonstop-data");
+    let ran = Command::new("unshare").args(["-m", "sh", "-c", script, program]).output();
+    let ran = ran.expect("unshare starts");
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "1 \n");
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert!(told.contains("write /mnt/day: No space left on device"), "{told}");
+}
+
+#[test]
 fn a_packet_of_another_day_is_named_with_its_time_and_the_command_that_cuts_it_off() {
     assert_eq!(
         refused(&at(&[BEGIN, BEGIN + DAY]).0),
