@@ -7,7 +7,7 @@
 mod list;
 mod load;
 mod part;
-mod room;
+pub(crate) mod room;
 mod row;
 mod swap;
 

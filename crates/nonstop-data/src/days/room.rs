@@ -13,7 +13,7 @@ pub(super) struct Room {
 
 /// What is left to the logs of both servers, to the reader that has not followed yet, and to
 /// everybody else: a part of the disk, within bounds.
-fn reserve_bytes(disk_bytes: u64) -> u64 {
+pub(crate) fn reserve_bytes(disk_bytes: u64) -> u64 {
     (disk_bytes / 100 * 7).clamp(256 << 20, 8 << 30)
 }
 

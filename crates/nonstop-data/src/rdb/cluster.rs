@@ -237,8 +237,6 @@ fn common_words(places: &Places, part: Part) -> String {
         ("datestyle", "ISO"),
         ("logging_collector", "off"),
         ("log_line_prefix", &prefix),
-        // What machines write stands in no log.
-        ("log_min_messages", "log"),
         ("log_min_error_statement", "panic"),
         ("log_checkpoints", "off"),
         ("log_autovacuum_min_duration", "-1"),
@@ -253,6 +251,7 @@ fn writer_words(places: &Places) -> anyhow::Result<Vec<(&'static str, String)>> 
     let wal = wal_mib(&places.clusters)?;
     Ok(vec![
         ("max_connections", WRITER_CONNECTIONS.to_string()),
+        ("log_min_messages", "log".into()),
         ("shared_buffers", "128MB".into()),
         ("maintenance_work_mem", "256MB".into()),
         ("wal_compression", "on".into()),
@@ -278,6 +277,8 @@ fn reader_words(places: &Places, limits: RdbLimits) -> Vec<(&'static str, String
         ("wal_receiver_status_interval", "1s".into()),
         ("wal_retrieve_retry_interval", "1s".into()),
         ("max_connections", READER_CONNECTIONS.to_string()),
+        // What machines do and write fills no log.
+        ("log_min_messages", "fatal".into()),
         ("shared_buffers", format!("{}MB", (memory_mib / 32).clamp(64, 1024))),
         ("effective_cache_size", format!("{}MB", (memory_mib / 4).max(128))),
         ("max_wal_size", format!("{wal}MB")),

@@ -202,7 +202,8 @@ impl Keeper {
             self.front.keep();
             if self.reader.pid().is_some() {
                 // An error means that it starts, or dies: `bury` hears of that.
-                let _ = self.watchdog.look(&self.places.read);
+                let folder = Part::Reader.folder(&self.places);
+                let _ = self.watchdog.look(&self.places.read, &folder);
             }
             self.tidy();
             self.hear_front();

@@ -1,10 +1,14 @@
 //! Ends what takes too long or too much, from outside of SQL: a role may change any limit that
 //! it is told inside.
 //!
+//! Of what all connections together take, memory beyond a quarter of the host's and room on a disk
+//! that is nearly full: the one that has most of it is ended.
+//!
 //! A query past its time is first ended alone, then its connection; only a process that does not
 //! hear that is killed, since PostgreSQL then ends all of its connections and starts anew.
 
 use crate::{
+    days::room::reserve_bytes,
     rdb::{DATABASE, KEEPER},
     wire::{Session, WireError},
 };
@@ -53,20 +57,21 @@ impl Watchdog {
         }
     }
 
-    /// Looks, if it is time. An error means that the reader does not answer.
-    pub(crate) fn look(&mut self, socket: &Path) -> Result<(), WireError> {
+    /// Looks, if it is time, at the reader whose files are in `folder`. An error means that it does
+    /// not answer.
+    pub(crate) fn look(&mut self, socket: &Path, folder: &Path) -> Result<(), WireError> {
         if self.next > Instant::now() {
             return Ok(());
         }
         self.next = Instant::now() + PERIOD;
-        let looked = self.look_now(socket);
+        let looked = self.look_now(socket, folder);
         if looked.is_err() {
             self.session = None;
         }
         looked
     }
 
-    fn look_now(&mut self, socket: &Path) -> Result<(), WireError> {
+    fn look_now(&mut self, socket: &Path, folder: &Path) -> Result<(), WireError> {
         let session = match &mut self.session {
             Some(session) => session,
             none => none.insert(Session::open(socket, KEEPER, DATABASE, Some(PATIENCE))?),
@@ -97,6 +102,11 @@ impl Watchdog {
             sum -= bytes;
             over.insert(pid, true);
         }
+        if is_nearly_full(folder)
+            && let Some((pid, _)) = temporary_bytes(folder).into_iter().max_by_key(|(_, n)| *n)
+        {
+            over.insert(pid, true);
+        }
         self.warned.retain(|pid, _| over.contains_key(pid));
         let now = Instant::now();
         for (pid, active) in over {
@@ -123,6 +133,31 @@ impl Watchdog {
         }
         Ok(())
     }
+}
+
+/// Whether the disk has less than what is kept for logs, loads and others.
+fn is_nearly_full(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|disk| {
+        disk.f_bavail * disk.f_frsize < reserve_bytes(disk.f_blocks * disk.f_frsize)
+    })
+}
+
+/// Bytes on the disk for sorting and hashing, by the process that has them. PostgreSQL names these
+/// files `pgsql_tmp`, its number, a dot and theirs, and folders of them alike.
+fn temporary_bytes(folder: &Path) -> BTreeMap<i32, u64> {
+    let mut bytes = BTreeMap::new();
+    let files = fs::read_dir(folder.join("base/pgsql_tmp")).into_iter().flatten().flatten();
+    for file in files {
+        let name = file.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("pgsql_tmp"));
+        let pid = number.and_then(|number| number.split('.').next()?.parse().ok());
+        let inside = fs::read_dir(file.path()).into_iter().flatten().flatten();
+        let all = inside.chain([file]).filter_map(|file| file.metadata().ok());
+        if let Some(pid) = pid {
+            *bytes.entry(pid).or_default() += all.map(|data| data.len()).sum::<u64>();
+        }
+    }
+    bytes
 }
 
 /// Memory of its own that a process has in use.

@@ -1,17 +1,13 @@
 //! Servers, front and keeper killed at bad moments.
 
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, postmaster};
 use std::process::Command;
 
-fn kill(signal: &str, pids: &[i32]) {
+pub(crate) fn kill(signal: &str, pids: &[i32]) {
     assert!(!pids.is_empty(), "there is a process to kill");
     let pids = pids.iter().map(i32::to_string);
     let status = Command::new("kill").arg(signal).args(pids).status().expect("run kill");
     assert!(status.success());
-}
-
-fn postmaster(world: &World, part: &str) -> Vec<i32> {
-    world.processes(&format!("rdb/{part}.conf"))
 }
 
 #[test]

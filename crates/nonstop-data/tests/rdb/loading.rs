@@ -13,7 +13,7 @@ const DAY: &str = "2030-01-31";
 
 impl World {
     /// A file of one day with `packets` packets.
-    fn day(&self, packets: u64, seed: u64) -> PathBuf {
+    pub(crate) fn day(&self, packets: u64, seed: u64) -> PathBuf {
         let file = self.path(&format!("{packets}-{seed}.pcap"));
         let output = Command::new(PROGRAM)
             .args(["generate", "--domain", DOMAIN, "--day", DAY, "--darknet", "203.0.113.0/24"])
@@ -53,11 +53,11 @@ impl World {
         command
     }
 
-    fn load(&self, file: &Path, publication: &str) -> String {
+    pub(crate) fn load(&self, file: &Path, publication: &str) -> String {
         last(&self.loader(file, publication).output().expect("load"))
     }
 
-    fn swap(&self, publication: &str) -> String {
+    pub(crate) fn swap(&self, publication: &str) -> String {
         let words = ["--domain", DOMAIN, "--day", DAY, "--publication", publication];
         last(&self.child("swap", &words).output().expect("swap"))
     }
@@ -83,7 +83,7 @@ fn last(output: &Output) -> String {
         + &String::from_utf8_lossy(&output.stderr)
 }
 
-fn done(rows: u64) -> String {
+pub(crate) fn done(rows: u64) -> String {
     format!("{{\"done\":{{\"rows\":{rows}}}}}")
 }
 
@@ -375,20 +375,46 @@ fn a_wrong_file_or_day_leaves_nothing() {
     assert_eq!(world.writer("select count(*) from pg_class where relname like 'd2030%'"), "0");
 }
 
+impl World {
+    /// One that runs on a disk of its own, of 800 MiB.
+    fn on_a_small_disk(limits: &str) -> World {
+        let mut world = World::new(limits);
+        let state = world.path("state");
+        fs::create_dir(&state).expect("a folder");
+        let mut mount = world.inside();
+        mount.args(["mount", "-t", "tmpfs", "-o", "size=800m,mode=0755", "tmpfs"]).arg(&state);
+        assert!(mount.status().expect("mount").success());
+        world.start();
+        world.settle();
+        world
+    }
+}
+
+#[test]
+fn queries_that_fill_the_disk_are_ended_before_it_is_full() {
+    let mut world = World::on_a_small_disk("{ temporary_mib: 4096 }");
+    let (alice, bob) = (world.machine(), world.machine());
+    let mut least = u64::MAX;
+    let mut sorting = alice.session();
+    sorting.say(
+        "select count(*) from (select n from generate_series(1, 300000000) n order by n desc \
+         offset 1) x;",
+    );
+    eventually(60, "the query is ended", || {
+        least = least.min(free_mib(&world));
+        world.reader("select count(*) from pg_stat_activity where usename like 'machine%' and state = 'active'") == "0"
+            && least < 300
+    });
+    assert!(least > 50, "{least} MiB were left");
+    assert!(sorting.end().contains("canceling statement"));
+    assert_eq!(bob.ask("select 1"), "1");
+    eventually(10, "its room is free again", || free_mib(&world) > 300);
+}
+
 #[test]
 fn a_full_disk_refuses_the_day_and_postgresql_goes_on() {
-    let mut world = World::new("{}");
+    let mut world = World::on_a_small_disk("{}");
     let state = world.path("state");
-    fs::create_dir(&state).expect("a folder");
-    let mounted = world
-        .inside()
-        .args(["mount", "-t", "tmpfs", "-o", "size=800m,mode=0755", "tmpfs"])
-        .arg(&state)
-        .status()
-        .expect("mount");
-    assert!(mounted.success());
-    world.start();
-    world.settle();
     let alice = world.machine();
     let file = world.day(1_000_000, 1);
     let small = world.day(1000, 2);

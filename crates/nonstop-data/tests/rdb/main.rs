@@ -4,4 +4,5 @@
 mod axe;
 mod channels;
 mod loading;
+mod remains;
 mod world;

@@ -344,6 +344,11 @@ impl Drop for Session {
     }
 }
 
+/// The first process of the server `part`.
+pub(crate) fn postmaster(world: &World, part: &str) -> Vec<i32> {
+    world.processes(&format!("rdb/{part}.conf"))
+}
+
 /// What a program said, its errors behind its output.
 pub(crate) fn told(output: &Output) -> String {
     let text = [&output.stdout[..], &output.stderr[..]].concat();

@@ -201,7 +201,7 @@ impl Link {
     }
 }
 
-/// Says `message` to a reader in the background: it fits the socket's buffer.
+/// Says `message`, the first, to a reader: it fits the socket's buffer.
 pub(super) fn say(server: &mut UnixStream, message: &[u8]) -> io::Result<()> {
     server.write_all(message)
 }

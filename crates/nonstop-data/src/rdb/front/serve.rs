@@ -18,6 +18,7 @@ use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -247,7 +248,7 @@ impl Front {
     fn cancel(&mut self, n: usize, key: &[u8]) {
         let slot = self.links[n].slot;
         let own = self.links.iter().any(|l| l.slot == slot && l.key.as_deref() == Some(key));
-        if own && let Ok(mut server) = UnixStream::connect(self.setup.socket.join(SOCKET)) {
+        if own && let Ok(mut server) = connect(&self.setup.socket) {
             // Whether it was heard is told to no client of PostgreSQL's.
             let _ = say(&mut server, &cancel(key));
         }
@@ -270,12 +271,10 @@ impl Front {
     fn open(&mut self, n: usize) {
         let link = &mut self.links[n];
         let Stage::Waiting(begin, _) = &link.stage else { return };
-        let connected =
-            UnixStream::connect(self.setup.socket.join(SOCKET)).and_then(|mut server| {
-                say(&mut server, &begin.message(link.slot))?;
-                server.set_nonblocking(true)?;
-                Ok(server)
-            });
+        let connected = connect(&self.setup.socket).and_then(|mut server| {
+            say(&mut server, &begin.message(link.slot))?;
+            Ok(server)
+        });
         // Where it does not answer it starts again: tried until patience ends.
         if let Ok(server) = connected {
             link.server = Some(server);
@@ -339,6 +338,15 @@ impl Front {
             }
         }
     }
+}
+
+/// Connects to the reader, or does not: with one that hangs, nobody else waits.
+fn connect(folder: &Path) -> std::io::Result<UnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(folder.join(SOCKET))?)?;
+    Ok(UnixStream::from(socket))
 }
 
 /// Not to block, not to wait for more bytes, and to notice a machine that is gone.

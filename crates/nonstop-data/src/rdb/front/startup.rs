@@ -71,7 +71,7 @@ fn begin(version: [u8; 4], body: &[u8]) -> First {
             "database" => database = Some(value),
             "replication" if ["false", "off", "no", "0"].contains(&value) => {}
             "replication" => return First::Refused("replication is not for machines".into()),
-            _ if HARMLESS.contains(&key.to_ascii_lowercase().as_str()) => {
+            _ if HARMLESS.contains(&key.to_ascii_lowercase().as_str()) && is_plain(value) => {
                 words.push((key.into(), value.into()));
             }
             // A name that a program gives itself, options: nothing is lost without.
@@ -91,6 +91,12 @@ fn begin(version: [u8; 4], body: &[u8]) -> First {
         }
     }
     First::Begin(Begin { version, words })
+}
+
+/// Whether `value` can stand in a log: the reader's says which one it does not know.
+fn is_plain(value: &str) -> bool {
+    value.len() <= 40
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b" ,/_+-.:".contains(&b))
 }
 
 impl Begin {
@@ -208,6 +214,7 @@ mod tests {
             told("user a application_name hello client_encoding UTF8 TimeZone Asia/Tokyo"),
             format!("{as_17} client_encoding UTF8 TimeZone Asia/Tokyo")
         );
+        assert_eq!(told("user a TimeZone <b>\u{1b}[31m"), as_17);
     }
 
     #[test]

@@ -244,7 +244,8 @@ impl Bench {
     fn clear(&self) -> Result<()> {
         let sql = "drop table if exists parts.peer";
         run("removing the peer's", self.ground.psql("loader").args(["-c", sql]))?;
-        let output = self.ground.verb("drop").args(["--day", DAY]).output().context("drop a day")?;
+        let output =
+            self.ground.verb("drop").args(["--day", DAY]).output().context("drop a day")?;
         if !output.status.success() {
             bail!("removing ours: {}", String::from_utf8_lossy(&output.stdout));
         }
