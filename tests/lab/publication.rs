@@ -20,8 +20,8 @@ use std::{
 
 /// Signal 9.
 const KILL: i32 = 9;
-/// The beginning of 2030-01-31 in Japan, in seconds since 1970.
-const DAY: u32 = 1_896_015_600;
+/// The beginning of 2025-01-31 in Japan, in seconds since 1970.
+pub(crate) const DAY: u32 = 1_738_249_200;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Files alone: days of `files` begin as in Japan and three are kept; `elsewhere` is the lab's own.
@@ -53,7 +53,7 @@ fn lab(name: &str) -> Result<Lab> {
 }
 
 /// A file to bring, outside of every inbox.
-fn file(lab: &Lab, name: &str, from: u32, packets: u32) -> Result<PathBuf> {
+pub(crate) fn file(lab: &Lab, name: &str, from: u32, packets: u32) -> Result<PathBuf> {
     let folder = lab.dir().join("brought");
     fs::create_dir_all(&folder)?;
     let path = folder.join(name);
@@ -130,14 +130,14 @@ fn days_are_brought_replaced_and_told_of_and_what_is_not_fit_is_put_aside_with_i
 -> Result<()> {
     let mut lab = lab("publication")?;
     lab.start()?;
-    let path = file(&lab, "2030-01-31.pcap", DAY, 100)?;
+    let path = file(&lab, "2025-01-31.pcap", DAY, 100)?;
     let said = publish(&lab, &path)?;
     let row = &said["publications"][0];
     ensure!(row["state"] == "published" && row["content"]["packets"] == 100, "{said}");
     ensure!(path.exists(), "the file that was brought stays where it was");
-    ensure!(whole(&shown(&lab))? == [("2030-01-31".to_string(), 100)]);
-    let folder = shown(&lab).join("2030-01-31").display().to_string();
-    let here = format!("cd {folder} && sha256sum -c 2030-01-31.pcap.sha256");
+    ensure!(whole(&shown(&lab))? == [("2025-01-31".to_string(), 100)]);
+    let folder = shown(&lab).join("2025-01-31").display().to_string();
+    let here = format!("cd {folder} && sha256sum -c 2025-01-31.pcap.sha256");
     lab.enter(&["sh", "-c", &here])?;
     let as_user = |user: &str, line: &str| {
         let words = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "sh", "-c"];
@@ -145,39 +145,39 @@ fn days_are_brought_replaced_and_told_of_and_what_is_not_fit_is_put_aside_with_i
             lab.inside()?.output(&[&words[..], &[line]].concat())?.status.success(),
         )
     };
-    let read = format!("cat {folder}/2030-01-31.pcap >/dev/null");
+    let read = format!("cat {folder}/2025-01-31.pcap >/dev/null");
     ensure!(as_user("nonstop-data", &read)?, "its server reads it");
-    ensure!(!as_user("nonstop-data", &format!("echo > {folder}/2030-01-31.pcap"))?);
+    ensure!(!as_user("nonstop-data", &format!("echo > {folder}/2025-01-31.pcap"))?);
     ensure!(!as_user("nonstop-data", &format!("rm -r {folder}"))?);
     ensure!(!as_user("nonstop-portal", &read)?, "others do not");
 
     // Who had it open goes on with what it had.
-    let mut old = File::open(shown(&lab).join("2030-01-31/2030-01-31.pcap"))?;
-    let longer = file(&lab, "20300131.pcapng", DAY, 150)?;
+    let mut old = File::open(shown(&lab).join("2025-01-31/2025-01-31.pcap"))?;
+    let longer = file(&lab, "20250131.pcapng", DAY, 150)?;
     let said = publish(&lab, &longer)?;
     ensure!(said["publications"][0]["state"] == "published", "{said}");
-    ensure!(whole(&shown(&lab))? == [("2030-01-31".to_string(), 150)]);
+    ensure!(whole(&shown(&lab))? == [("2025-01-31".to_string(), 150)]);
     let copied = std::io::copy(&mut old, &mut std::io::sink())?;
     ensure!(copied == fs::metadata(&path)?.len(), "{copied}");
 
     // Each wrong in its way; each said to whoever brought it, and kept.
-    let torn = file(&lab, "2030-02-01.pcap", DAY + 86400, 10)?;
+    let torn = file(&lab, "2025-02-01.pcap", DAY + 86400, 10)?;
     let length = fs::metadata(&torn)?.len();
     File::options().write(true).open(&torn)?.set_len(length - 3)?;
     let brought = lab.dir().join("brought");
     let wrong = |name: &str, bytes: &[u8]| fs::write(brought.join(name), bytes);
-    wrong("2030-02-02.pcap", b"")?;
-    wrong("2030-02-03.pcap", b"\x1f\x8b\x08\x00 as gzip begins, and so on and on")?;
-    file(&lab, "2030-02-04.pcap", DAY, 10)?;
+    wrong("2025-02-02.pcap", b"")?;
+    wrong("2025-02-03.pcap", b"\x1f\x8b\x08\x00 as gzip begins, and so on and on")?;
+    file(&lab, "2025-02-04.pcap", DAY, 10)?;
     file(&lab, "yesterday.pcap", DAY, 10)?;
-    file(&lab, "2030-02-05.pcap", DAY + 5 * 86400, 0)?;
+    file(&lab, "2025-02-05.pcap", DAY + 5 * 86400, 0)?;
     for (name, why) in [
-        ("2030-02-01.pcap", "record 10"),
-        ("2030-02-02.pcap", "empty"),
-        ("2030-02-03.pcap", "gzip"),
-        ("2030-02-04.pcap", "2030-01-30T15:00"),
+        ("2025-02-01.pcap", "record 10"),
+        ("2025-02-02.pcap", "empty"),
+        ("2025-02-03.pcap", "gzip"),
+        ("2025-02-04.pcap", "2025-01-30T15:00"),
         ("yesterday.pcap", "no day"),
-        ("2030-02-05.pcap", "no packet"),
+        ("2025-02-05.pcap", "no packet"),
     ] {
         let path = brought.join(name).display().to_string();
         let said = lab.cli_refuses(&["data", "publish", "--domain", "files", &path])?;
@@ -194,11 +194,11 @@ fn days_are_brought_replaced_and_told_of_and_what_is_not_fit_is_put_aside_with_i
         let note = fs::read_to_string(folder.join(format!("{id}.txt")))?;
         ensure!(Some(note.trim()) == row["reason"].as_str(), "{note}");
     }
-    ensure!(whole(&shown(&lab))? == [("2030-01-31".to_string(), 150)], "nothing else is seen");
+    ensure!(whole(&shown(&lab))? == [("2025-01-31".to_string(), 150)], "nothing else is seen");
 
     // The watcher takes what has settled, and says of the rest why not.
     let inbox = lab.state().join("data/files/inbox/pcap");
-    for (name, days) in [("2030-02-01.pcap", 1), ("2030-02-02.pcap", 2), ("2030-02-03.pcap", 3)] {
+    for (name, days) in [("2025-02-01.pcap", 1), ("2025-02-02.pcap", 2), ("2025-02-03.pcap", 3)] {
         let path = file(&lab, name, DAY + days * 86400, 10 + days)?;
         let put = inbox.join(format!("{name}.part"));
         fs::copy(path, &put)?;
@@ -206,29 +206,29 @@ fn days_are_brought_replaced_and_told_of_and_what_is_not_fit_is_put_aside_with_i
         File::options().write(true).open(&put)?.set_modified(minute_ago)?;
         fs::rename(put, inbox.join(name))?;
     }
-    symlink("/etc/passwd", inbox.join("2030-01-01.pcap"))?;
+    symlink("/etc/passwd", inbox.join("2025-01-01.pcap"))?;
     wait_for("three more days, and the oldest to go", PATIENCE, || {
         let days = whole(&shown(&lab))?;
-        let expected = [("2030-02-01", 11), ("2030-02-02", 12), ("2030-02-03", 13)];
+        let expected = [("2025-02-01", 11), ("2025-02-02", 12), ("2025-02-03", 13)];
         let expected = expected.map(|(day, packets)| (day.to_string(), packets));
         Ok((days == expected).then_some(()))
     })?;
     let listed = domain(&lab)?;
     let left = &listed["inbox"][0];
     ensure!(
-        left["name"] == "2030-01-01.pcap" && left["note"].to_string().contains("link"),
+        left["name"] == "2025-01-01.pcap" && left["note"].to_string().contains("link"),
         "{left}"
     );
-    fs::remove_file(inbox.join("2030-01-01.pcap"))?;
+    fs::remove_file(inbox.join("2025-01-01.pcap"))?;
     nothing_left_over(&lab)?;
 
     // What somebody does by hand is told, and mended by publishing again.
-    fs::remove_dir_all(shown(&lab).join("2030-02-02"))?;
+    fs::remove_dir_all(shown(&lab).join("2025-02-02"))?;
     wait_for("that to be told", PATIENCE, || {
         let problems = domain(&lab)?["problems"].to_string();
-        Ok(problems.contains("2030-02-02: its folder was removed").then_some(()))
+        Ok(problems.contains("2025-02-02: its folder was removed").then_some(()))
     })?;
-    publish(&lab, &file(&lab, "2030-02-02.pcap", DAY + 2 * 86400, 20)?)?;
+    publish(&lab, &file(&lab, "2025-02-02.pcap", DAY + 2 * 86400, 20)?)?;
     ensure!(domain(&lab)?["problems"] == serde_json::json!([]), "{}", domain(&lab)?);
 
     // Where nothing is published, that is said.
@@ -282,17 +282,17 @@ impl Reader {
 fn sweep(name: &str, cut: fn(&mut Lab) -> Result<()>) -> Result<()> {
     let mut lab = lab(name)?;
     lab.start()?;
-    publish(&lab, &file(&lab, "2030-01-31.pcap", DAY, 1)?)?;
+    publish(&lab, &file(&lab, "2025-01-31.pcap", DAY, 1)?)?;
     let reader = Reader::of(shown(&lab));
     for turn in 0..14_u32 {
         let packets = 1400 - turn;
-        let path = file(&lab, "2030-01-31.pcap", DAY, packets)?.display().to_string();
+        let path = file(&lab, "2025-01-31.pcap", DAY, packets)?.display().to_string();
         lab.cli(&["data", "publish", "--domain", "files", "--no-wait", &path])?;
         thread::sleep(Duration::from_millis(u64::from(turn) * 4));
         cut(&mut lab)?;
         wait_for("the day", PATIENCE, || {
             let days = whole(&shown(&lab))?;
-            Ok((days == [("2030-01-31".to_string(), u64::from(packets))]).then_some(()))
+            Ok((days == [("2025-01-31".to_string(), u64::from(packets))]).then_some(()))
         })?;
         nothing_left_over(&lab)?;
     }
@@ -327,12 +327,12 @@ fn on_a_full_disk_a_day_waits_with_the_reason_and_goes_on_when_there_is_room() -
     let mut lab = lab("publication-full")?.reserve(1 << 40);
     lab.start()?;
     let inbox = lab.state().join("data/files/inbox/pcap");
-    let path = file(&lab, "2030-01-31.pcap", DAY, 100)?;
+    let path = file(&lab, "2025-01-31.pcap", DAY, 100)?;
     let said =
         lab.cli_refuses(&["data", "publish", "--domain", "files", &path.display().to_string()])?;
     ensure!(said.contains("kept in reserve"), "{said}");
     ensure!(fs::read_dir(&inbox)?.count() == 0, "nothing was copied");
-    fs::copy(&path, inbox.join("2030-01-31.pcap"))?;
+    fs::copy(&path, inbox.join("2025-01-31.pcap"))?;
     let begun = lab.cli(&["data", "publish", "--domain", "files", "--no-wait"])?;
     ensure!(begun["publications"][0]["id"] == "p1", "{begun}");
     wait_for("the reason", PATIENCE, || {

@@ -72,8 +72,9 @@ fn no_crate_knows_what_it_must_not() -> Result<()> {
         ("nonstop-confine", &["nonstop-model", "nonstop-display", "tokio", "serde"]),
         ("nonstop-display", &["nonstop-model", "nonstop-host", "nonstop-store", "tokio", "zbus"]),
         ("nonstop-rdp", &["nonstop-store", "nonstop-host", "nonstop-api", "nonstop-plan", "virt"]),
-        // What speaks D-Bus or RDP is not linked into the trusted base.
-        ("nonstopd", &["nonstop-rdp", "zbus", "ironrdp-server"]),
+        // What speaks D-Bus, RDP or SQL, or parses packets, is not linked into the trusted base.
+        ("nonstopd", &["nonstop-rdp", "nonstop-data", "zbus", "ironrdp-server"]),
+        ("nonstop-data", &["nonstop-store", "nonstop-host", "rusqlite", "tokio"]),
         ("nonstop-gate", &["nonstop-store", "nonstop-host", "tokio"]),
         ("nonstop-cli", &["nonstop-store", "nonstop-host", "virt", "rusqlite"]),
         ("xtask", &["nonstop-host", "nonstop-store", "virt", "pcsc", "rusqlite"]),

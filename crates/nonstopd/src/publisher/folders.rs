@@ -149,9 +149,16 @@ impl Folders {
                 continue;
             }
             fs::create_dir_all(&path)?;
-            fs::set_permissions(&path, Permissions::from_mode(mode))?;
+            if path.metadata()?.permissions().mode() & 0o7777 != mode {
+                fs::set_permissions(&path, Permissions::from_mode(mode))?;
+            }
         }
-        chown(self.published(), None, self.readers)
+        match self.readers {
+            Some(gid) if self.published().metadata()?.gid() != gid => {
+                chown(self.published(), None, Some(gid))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Bytes that are free where they lie.

@@ -255,6 +255,11 @@ impl Publisher {
                 let day = day_of(publication)?;
                 self.begins(id, "show", 0);
                 if ground.has_rdb() {
+                    // What failed once may have lost what was loaded; what is there still is left.
+                    if self.trouble(id).is_some() && folders.see(publication)?.taken.is_some() {
+                        let file = folders.open_taken(publication)?;
+                        self.load(ground, publication, known(publication)?, &file)?;
+                    }
                     self.children.swap(&job(ground, publication, day))?;
                 }
                 let is_ours = |shown: &Shown| shown.day.publication == id.to_string();
@@ -300,6 +305,12 @@ impl Publisher {
 
     fn check(&self, ground: &Ground, publication: &Publication) -> Led {
         let (id, day) = (publication.id, day_of(publication)?);
+        // Days are kept as counted from the newest: one of a wrong clock would take all others away.
+        if ground.domain.bounds(day).0 > self.clock.now() {
+            let reason = "the day has not begun by the clock of this host: mend the clock of whatever \
+                          recorded it, or this one's";
+            return self.reject(publication, reason);
+        }
         let file = ground.folders.open_taken(publication)?;
         self.begins(id, "check", file.metadata()?.len());
         let heard = |bytes, of| self.heard(id, bytes, of);

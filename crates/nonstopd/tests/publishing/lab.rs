@@ -111,6 +111,8 @@ pub(crate) struct Rdb {
     staged: Mutex<BTreeMap<(String, Date), LoadedDay>>,
     live: Mutex<BTreeMap<(String, Date), LoadedDay>>,
     pub(crate) away: Mutex<bool>,
+    /// What is staged is lost before it is swapped in.
+    pub(crate) forgets: Mutex<bool>,
 }
 
 impl Rdb {
@@ -166,10 +168,14 @@ impl Children for Programs {
         self.about_to("swap the day")?;
         let key = (job.domain.clone(), job.day);
         let mut live = self.rdb.live.lock().expect("whole");
+        if std::mem::take(&mut *self.rdb.forgets.lock().expect("whole")) {
+            self.rdb.staged.lock().expect("whole").clear();
+        }
         let staged = self.rdb.staged.lock().expect("whole").remove(&key);
         match staged {
             Some(day) => drop(live.insert(key, day)),
-            None => assert_eq!(live[&key].publication, job.id, "neither staged nor live"),
+            None if live.get(&key).is_some_and(|day| day.publication == job.id) => {}
+            None => return Err(Trouble::new("it was not loaded, or is lost: load it", "")),
         }
         Ok(1)
     }

@@ -41,6 +41,15 @@ fn a_torn_file_and_one_of_no_day_are_put_aside_with_the_reason() {
 }
 
 #[test]
+fn a_day_of_a_wrong_clock_is_put_aside_and_takes_no_other_away() {
+    let mut lab = TestLab::new(None);
+    lab.bring(DAY, "first");
+    lab.bring("2099-01-01.pcap", "from the future");
+    lab.settle();
+    insta::assert_snapshot!(lab.picture());
+}
+
+#[test]
 fn two_files_for_one_day_are_published_in_order_of_arrival() {
     insta::assert_snapshot!(sweep(|lab| {
         lab.bring("2030-01-31.pcap", "first");
@@ -100,6 +109,15 @@ fn a_publication_waits_for_postgresql_and_says_so_while_another_domain_goes_on()
     lab.settle();
     assert_eq!(lab.publisher.trouble(PublicationId(1)), None);
     assert_eq!(lab.db.read(|r| r.published(DOMAIN)).expect("read").len(), 1);
+}
+
+#[test]
+fn a_day_that_postgresql_loses_before_it_is_shown_is_loaded_again() {
+    insta::assert_snapshot!(sweep(|lab| {
+        *lab.rdb.forgets.lock().expect("whole") = true;
+        lab.bring(DAY, "first");
+        lab.settle();
+    }));
 }
 
 #[test]
