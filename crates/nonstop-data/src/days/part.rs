@@ -33,7 +33,9 @@ impl Part {
     }
 
     /// The indexes, one statement each: time in a few pages, since a day comes in order; and what
-    /// is asked for by address and by service.
+    /// is asked for by address, network and service. Each of those has few values for many rows,
+    /// which PostgreSQL keeps once: 7 bytes a row where the table has 80. Since nobody changes a
+    /// day, such a question is answered from its index alone.
     pub(super) fn indexes(&self) -> [String; 4] {
         let name = self.name();
         ["using brin (time)", "(src)", "(dst)", "(dport, protocol)"]

@@ -221,8 +221,9 @@ fn common_words(places: &Places, part: Part) -> String {
         // The folder says who.
         ("unix_socket_permissions", "0777"),
         ("superuser_reserved_connections", "3"),
-        // Whether a worker is free would be told by one role to another.
+        // Whether a worker is free would be told by one role to another; none is planned for.
         ("max_worker_processes", "0"),
+        ("max_parallel_workers_per_gather", "0"),
         ("max_logical_replication_workers", "0"),
         // A query over years locks each part and its indexes.
         ("max_locks_per_transaction", "256"),
