@@ -10,7 +10,7 @@ use super::{
     habit::{Habit, Mistake, PORTS},
     question::Question,
     rate::{self, Rate},
-    source::{Internet, Source, System},
+    source::{Internet, Senders, Source, System},
 };
 
 /// One that sends by itself.
@@ -53,9 +53,26 @@ pub(super) struct Wanted<'a> {
     pub(super) darknet: Darknet,
 }
 
+impl Wanted<'_> {
+    /// Dice of their own for `what`.
+    fn dice(&self, what: &str) -> Dice {
+        let [seed, domain] = self.words;
+        Dice::of(&[seed, domain, what])
+    }
+}
+
+/// Many that do the same, before they are chosen.
+struct Group {
+    name: &'static str,
+    habits: Vec<(Habit, u32)>,
+    packets: u64,
+    many: u64,
+    systems: &'static [(System, u32)],
+}
+
 // Parts of a thousand of all packets. What is left over is the bots'.
 const SCANNERS: u64 = 290;
-const SMB: u64 = 85;
+const SMB: u64 = 110;
 const FEW: u64 = 190;
 const VICTIMS: u64 = 75;
 const MISTAKEN: u64 = 30;
@@ -65,8 +82,7 @@ const FILLER: u64 = 14;
 const ADB: u64 = 30;
 
 /// Ports of scanners of one port; each fourth rank has several.
-const SCANNED: &[u16] =
-    &[22, 0, 80, 3389, 443, 0, 8080, 80, 6379, 0, 5900, 1433, 8443, 0, 3306, 25];
+const SCANNED: &[u16] = &[22, 0, 80, 3389, 8080, 0, 443, 22, 6379, 0, 80, 5900, 1433, 0, 8443, 25];
 /// Ports of scanners of several.
 const LISTS: &[&[u16]] =
     &[&[80, 8080, 81, 8000], &[22, 2222], &[80, 443, 8080, 8443], &[6379, 2375, 9200, 11211]];
@@ -88,14 +104,13 @@ const PCS: &[(System, u32)] = &[(System::Windows, 1)];
 
 impl Cast {
     pub(super) fn new(wanted: &Wanted<'_>) -> Self {
-        let [seed, domain] = wanted.words;
-        let dice = |what| Dice::of(&[seed, domain, what]);
-        let mut internet = Internet::new(dice("networks"), wanted.darknet);
+        let internet = Internet::new(wanted.dice("networks"), wanted.darknet);
+        let senders = |what: &str| internet.senders(wanted.dice(what));
         let mut cast = Self { singles: Vec::new(), crowds: Vec::new() };
-        cast.scanners(wanted, &mut internet);
-        cast.worms(wanted, &mut internet);
-        cast.victims(wanted, &mut internet);
-        cast.mistaken(wanted, &mut internet);
+        cast.scanners(wanted, senders("scanners"));
+        cast.worms(wanted, senders("worms"));
+        cast.victims(wanted, senders("victims"));
+        cast.mistaken(wanted, senders("mistaken"));
         let sources = (wanted.packets / EACH).clamp(30, MOST_SOURCES);
         let share = |part: u64| wanted.packets * part / 1000;
         let smb = share(SMB).saturating_sub(cast.sent_by(|habit| habit == Habit::Smb));
@@ -110,20 +125,24 @@ impl Cast {
         ];
         let asks: Vec<_> = asks.iter().map(|(q, weight)| (Habit::Asks(*q), *weight)).collect();
         let grown = grown(wanted.day);
-        for (habits, packets, systems) in [
-            (vec![(Habit::Smb, 1)], smb, PCS),
-            (vec![(Habit::Few, 1)], share(FEW), PEOPLE),
-            (asks, share(ASKING), PEOPLE),
-            (vec![(Habit::Ping, 1)], share(PINGING), PEOPLE),
-            (vec![(Habit::Filler, 1)], share(FILLER), PCS),
-            (vec![(Habit::Adb, 1)], share(ADB) * grown / 1000, BOTS),
+        for (name, habits, whole, packets, systems) in [
+            ("smb", vec![(Habit::Smb, 1)], smb, smb * (400 + 600 * grown / 1000) / 1000, PCS),
+            ("few", vec![(Habit::Few, 1)], share(FEW), share(FEW), PEOPLE),
+            ("asking", asks, share(ASKING), share(ASKING), PEOPLE),
+            ("pinging", vec![(Habit::Ping, 1)], share(PINGING), share(PINGING), PEOPLE),
+            ("filler", vec![(Habit::Filler, 1)], share(FILLER), share(FILLER), PCS),
+            ("adb", vec![(Habit::Adb, 1)], share(ADB), share(ADB) * grown / 1000, BOTS),
         ] {
-            let many = sources * packets / wanted.packets;
-            cast.crowd(wanted, &mut internet, habits, packets, many, systems);
+            // Worms get at many, each of which sends little; those who get it later are chosen now.
+            let each = if grows(&habits) { 4 } else { 1 };
+            let many = each * sources * whole / wanted.packets;
+            cast.crowd(wanted, &internet, Group { name, habits, packets, many, systems });
         }
-        let rest = wanted.packets - cast.sent_by(|_| true);
-        let many = sources * rest / wanted.packets;
-        cast.crowd(wanted, &mut internet, vec![(Habit::Mirai, 1)], rest, many, BOTS);
+        let packets = wanted.packets - cast.sent_by(|_| true);
+        let many = sources * packets / wanted.packets;
+        let habits = vec![(Habit::Mirai, 1)];
+        let group = Group { name: "mirai", habits, packets, many, systems: BOTS };
+        cast.crowd(wanted, &internet, group);
         cast
     }
 
@@ -136,13 +155,13 @@ impl Cast {
 
     /// Scanners: each comes by all addresses, some several times a day, as far as their part of the
     /// packets goes.
-    fn scanners(&mut self, wanted: &Wanted<'_>, internet: &mut Internet) {
+    fn scanners(&mut self, wanted: &Wanted<'_>, mut senders: Senders<'_>) {
         let budget = wanted.packets * SCANNERS / 1000;
         let weights = (0..MOST_SCANNERS).map(|rank| 1000 / (rank + 5));
         let all: u64 = weights.clone().sum();
         let mut left = budget;
         for (rank, weight) in weights.enumerate() {
-            let source = internet.source(&[(System::Linux, 3), (System::Windows, 1)]);
+            let source = senders.next(&[(System::Linux, 3), (System::Windows, 1)]);
             let habit = match rank % 4 {
                 1 => Habit::Masscan { ports: LISTS[rank / 4 % LISTS.len()] },
                 3 => Habit::InOrder { port: SCANNED[rank % SCANNED.len()] },
@@ -172,10 +191,10 @@ impl Cast {
     }
 
     /// Hosts with the worm that goes by SMB and come by every address in order.
-    fn worms(&mut self, wanted: &Wanted<'_>, internet: &mut Internet) {
+    fn worms(&mut self, wanted: &Wanted<'_>, mut senders: Senders<'_>) {
         let (budget, round) = (wanted.packets * SMB / 1000 / 2, 2 * wanted.darknet.size());
         for _ in 0..(budget / round).min(40) {
-            let source = internet.source(PCS);
+            let source = senders.next(PCS);
             let own = mixed(source.key ^ wanted.day);
             let begin = own % 1200;
             let rate =
@@ -185,15 +204,14 @@ impl Cast {
     }
 
     /// Victims of floods, others each day: some minutes, or an hour or two.
-    fn victims(&mut self, wanted: &Wanted<'_>, internet: &mut Internet) {
+    fn victims(&mut self, wanted: &Wanted<'_>, mut senders: Senders<'_>) {
         let budget = wanted.packets * VICTIMS / 1000;
-        let mut dice =
-            Dice::of(&[wanted.words[0], wanted.words[1], "floods", &wanted.day.to_string()]);
+        let mut dice = wanted.dice(&format!("floods of {}", wanted.day));
         let many = (wanted.packets / 4000).clamp(4, 60);
         let weights = (0..many).map(|rank| 1000 / (rank + 2));
         let all: u64 = weights.clone().sum();
         for weight in weights {
-            let mut source = internet.source(PEOPLE);
+            let mut source = senders.next(PEOPLE);
             // Another address of the same network each day, and another one with what else it has.
             source.key = dice.u64();
             let near = u32::from(source.address) & !0xfc | (dice.u32() & 0xfc);
@@ -207,7 +225,7 @@ impl Cast {
     }
 
     /// Those who are mistaken: one address and port, for hours, each day again.
-    fn mistaken(&mut self, wanted: &Wanted<'_>, internet: &mut Internet) {
+    fn mistaken(&mut self, wanted: &Wanted<'_>, mut senders: Senders<'_>) {
         let mistakes = [
             Mistake::Says(Question::Syslog),
             Mistake::Connects(873),
@@ -221,7 +239,7 @@ impl Cast {
         let budget = wanted.packets * MISTAKEN / 1000;
         let many = mistakes.len() as u64;
         for (rank, mistake) in (0..).zip(mistakes) {
-            let source = internet.source(PEOPLE);
+            let source = senders.next(PEOPLE);
             let begin = source.habit(7, 900);
             let rate =
                 Rate::of(wanted.hours, None).within(begin, begin + 300 + source.habit(8, 900));
@@ -231,32 +249,22 @@ impl Cast {
     }
 
     /// A crowd in each part of the world; the last gets what division leaves.
-    fn crowd(
-        &mut self,
-        wanted: &Wanted<'_>,
-        internet: &mut Internet,
-        habits: Vec<(Habit, u32)>,
-        packets: u64,
-        sources: u64,
-        systems: &[(System, u32)],
-    ) {
-        let grows = habits[0].0 == Habit::Adb;
+    fn crowd(&mut self, wanted: &Wanted<'_>, internet: &Internet, group: Group) {
+        let Group { name, habits, packets, many, systems } = group;
+        let grows = grows(&habits);
         let mut left = packets;
         for (part, (zone, of_hundred)) in WORLD.iter().enumerate() {
             let packets = if part + 1 == WORLD.len() { left } else { packets * of_hundred / 100 };
             left -= packets;
-            let many = (sources * of_hundred / 100).max(3);
-            let mut dice = Dice::of(&[
-                wanted.words[0],
-                wanted.words[1],
-                &format!("rate {} {part} {}", self.crowds.len(), wanted.day),
-            ]);
+            let many = (many * of_hundred / 100).max(3);
+            let mut dice = wanted.dice(&format!("{name} {part} on {}", wanted.day));
+            let mut senders = internet.senders(wanted.dice(&format!("{name} {part}")));
             let mut rate = Rate::of(wanted.hours, Some(*zone)).uneven(&mut dice);
             if grows {
                 let (now, then) = (grown(wanted.day), grown(wanted.day + 1).max(grown(wanted.day)));
                 rate = rate.growing(now, then);
             }
-            let sources: Vec<_> = (0..many).map(|_| internet.source(systems)).collect();
+            let sources: Vec<_> = (0..many).map(|_| senders.next(systems)).collect();
             let mut sum = 0;
             let sums = (0..many).map(|rank| {
                 sum += (1 << 32) / (rank + 3);
@@ -318,8 +326,13 @@ fn source_rests(source: &Source, day: u64, of: u64) -> bool {
     source.habit(1 << 32 | day, of) == 0
 }
 
-/// How much of the worm that looks for Android's debug bridge there is, of a thousand: it spreads for
-/// three weeks, then is cleaned up.
+/// Whether those with such habits become more from day to day.
+fn grows(habits: &[(Habit, u32)]) -> bool {
+    matches!(habits[0].0, Habit::Adb | Habit::Smb)
+}
+
+/// How many of those who get a worm have it, of a thousand: it spreads for three weeks, then is cleaned
+/// up.
 fn grown(day: u64) -> u64 {
     const WEEKS: [u64; 21] = [
         40, 52, 68, 88, 113, 145, 185, 233, 290, 356, 430, 508, 586, 660, 727, 785, 833, 871, 901,

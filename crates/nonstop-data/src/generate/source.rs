@@ -50,9 +50,14 @@ impl Source {
 
 /// Finds senders: most in few networks, and none in the darknet.
 pub(super) struct Internet {
-    dice: Dice,
     networks: Vec<(u32, u32)>,
     darknet: Darknet,
+}
+
+/// Some of the senders, one after the other: the first ones are the same however many are wanted.
+pub(super) struct Senders<'a> {
+    internet: &'a Internet,
+    dice: Dice,
 }
 
 /// Networks of 65,536 addresses that have many senders.
@@ -70,19 +75,26 @@ impl Internet {
             };
             networks.push((network, (100_000 / (rank + 4)) as u32));
         }
-        Self { dice, networks, darknet }
+        Self { networks, darknet }
     }
 
-    /// One more sender of these systems.
-    pub(super) fn source(&mut self, systems: &[(System, u32)]) -> Source {
+    /// Those that `dice` choose.
+    pub(super) fn senders(&self, dice: Dice) -> Senders<'_> {
+        Senders { internet: self, dice }
+    }
+}
+
+impl Senders<'_> {
+    /// One more, of these systems.
+    pub(super) fn next(&mut self, systems: &[(System, u32)]) -> Source {
         let address = loop {
             let anywhere = self.dice.u32();
             let address = match self.dice.below(10) {
-                0..7 => self.dice.pick(&self.networks) | (anywhere & 0xffff),
+                0..7 => self.dice.pick(&self.internet.networks) | (anywhere & 0xffff),
                 _ => anywhere,
             };
             let address = Ipv4Addr::from(address);
-            if public(address) && !self.darknet.contains(address) {
+            if public(address) && !self.internet.darknet.contains(address) {
                 break address;
             }
         };

@@ -81,7 +81,7 @@ fn counted<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
 fn the_same_words_give_the_same_bytes_and_other_words_others() {
     let small = Args { packets: 5000, ..wanted(1) };
     let hash = |args: &Args| hex::encode(Sha256::digest(file(args)));
-    assert_eq!(hash(&small), "4495edcb3319ff9b7df255fbeeeb12f3a480b27608a83c9cd0213659d9aad686");
+    assert_eq!(hash(&small), "999e91130f3fa20b79ed0d645b909a679095bcab33c15324cd21e8d7cea2d3bf");
     for other in [
         Args { seed: 8, ..small.clone() },
         Args { domain: "mws".into(), ..small.clone() },
@@ -137,10 +137,10 @@ fn a_day_looks_like_a_darknets() {
     let syn = || seen.iter().filter(|seen| seen.flags == 2);
     let ports = counted(syn().map(|seen| seen.dport));
     let of = |port: u16| ports.get(&port).copied().unwrap_or(0);
-    let order: Vec<_> = [23, 445, 22, 80, 8080].map(of).into();
-    assert!(order.is_sorted_by(|a, b| a > b), "{order:?}");
+    let next = [22, 80, 8080].map(of);
+    assert!(of(23) > of(445) && next.iter().all(|next| of(445) > *next), "{} {next:?}", of(445));
     for port in [443, 3389, 2323, 5555, 1433, 6379, 81] {
-        assert!((300..of(8080)).contains(&of(port)), "{port}: {}", of(port));
+        assert!(of(port) > 300 && next.iter().all(|next| *next > of(port)), "{port}: {}", of(port));
     }
     assert!(ports.len() > 1000, "and some try all of them");
     let asked = counted(seen.iter().filter(|seen| seen.protocol == 17).map(|seen| seen.dport));
@@ -203,7 +203,7 @@ fn worms_and_scanners_come_by_every_address() {
     assert!(worms >= 5, "{worms} hosts of the worm came by all, in order, twice each");
     let scanners = reached(&|seen| seen.flags == 2 && seen.ttl > 128);
     let whole_scans = scanners.values().filter(|by| by.len() % 256 == 0 && whole(by)).count();
-    assert!(whole_scans >= 10, "{whole_scans} scanners came by all, as often each");
+    assert!(whole_scans >= 6, "{whole_scans} scanners came by all, as often each");
     let bots = reached(&|seen| seen.flags == 2 && seen.dport == 23);
     let all: BTreeSet<_> = bots.values().flatten().collect();
     assert_eq!(all.len(), 256, "bots together leave none out");
@@ -215,20 +215,25 @@ fn worms_and_scanners_come_by_every_address() {
 }
 
 #[test]
-fn most_sources_are_there_again_the_next_day_and_a_worm_grows() {
+fn most_sources_are_there_again_the_next_day_and_worms_grow() {
     let sources = |day| {
         let wanted = wanted(day);
         let seen = seen(&file(&wanted), &wanted);
         let mut heavy = counted(seen.iter().map(|seen| seen.src));
         heavy.retain(|_, packets| *packets > 200);
-        let worm: BTreeSet<_> =
-            seen.iter().filter(|s| s.flags == 2 && s.dport == 5555).map(|s| s.src).collect();
-        (heavy.into_keys().collect::<BTreeSet<_>>(), worm.len())
+        let worm = |port: u16| {
+            let with = seen.iter().filter(|seen| seen.flags == 2 && seen.dport == port);
+            with.map(|seen| seen.src).collect::<BTreeSet<_>>().len()
+        };
+        (heavy.into_keys().collect::<BTreeSet<_>>(), [worm(445), worm(5555)])
     };
     let (first, hosts) = sources(11);
     let (second, more) = sources(12);
     let (_, most) = sources(13);
     let again = first.intersection(&second).count() as f64 / first.len() as f64;
-    assert!((0.4..0.95).contains(&again), "{again} of {} are there again", first.len());
-    assert!(hosts < more && more < most, "{hosts}, {more}, {most}");
+    assert!((0.6..0.95).contains(&again), "{again} of {} are there again", first.len());
+    for worm in 0..2 {
+        let growth = [hosts[worm], more[worm], most[worm]];
+        assert!(growth.is_sorted_by(|a, b| a < b), "{growth:?}");
+    }
 }
