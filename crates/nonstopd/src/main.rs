@@ -17,7 +17,7 @@ use nonstopd::{
     fetches::Fetches,
     login::Logins,
     prover::Prover,
-    publisher::{Hand, Programs, Publisher, Steady},
+    publisher::{Hand, PATIENCE, Programs, Publisher, Steady},
     reconciler::{Reconciler, Wake},
     render::render,
     server::{self, Door},
@@ -168,6 +168,7 @@ fn publisher(
         program: lab.programs.join("nonstop-data"),
         run: lab.run.join("data"),
         reader: reader.unwrap_or_default(),
+        patience: PATIENCE,
     };
     let (db, clock) = (Arc::clone(db), Arc::clone(clock));
     let hand: Arc<dyn Hand> = Arc::new(Steady);

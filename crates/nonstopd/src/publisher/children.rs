@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-/// How long a program may say nothing.
-const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// How long a program may say nothing, on a real host.
+pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// The longest reason that is kept, in characters.
 const REASON: usize = 500;
 /// Lines that wait to be read.
@@ -96,6 +96,8 @@ pub struct Programs {
     pub run: PathBuf,
     /// User and group that files are read as.
     pub reader: (u32, u32),
+    /// How long one may say nothing before it is ended.
+    pub patience: Duration,
 }
 
 impl Children for Programs {
@@ -139,7 +141,7 @@ impl Children for Programs {
         words.extend(self.socket(domain));
         let (mut child, complaint) = self.spawn(&words, None)?;
         let lines = lines_of(&mut child, told::LONGEST_DAYS);
-        let said = lines.recv_timeout(PATIENCE);
+        let said = lines.recv_timeout(self.patience);
         let (_, complaint) = end(child, complaint);
         let line = said.map_err(|_| Trouble::new(format!("nonstop-data days: {complaint}"), ""))?;
         if let Ok(Told::Failed { reason }) = serde_json::from_str(&line) {
@@ -193,7 +195,7 @@ impl Programs {
         let lines = lines_of(&mut child, told::LONGEST);
         let mut last = None;
         let silent = loop {
-            match lines.recv_timeout(PATIENCE) {
+            match lines.recv_timeout(self.patience) {
                 Ok(line) => match serde_json::from_str(&line) {
                     Ok(Told::Progress { bytes, of }) => heard(bytes, of),
                     Ok(told) => last = Some(told),
@@ -208,9 +210,8 @@ impl Programs {
         };
         let (ended, complaint) = end(child, complaint);
         if silent {
-            let minutes = PATIENCE.as_secs() / 60;
-            let message =
-                format!("nonstop-data {verb} said nothing for {minutes} min and was ended");
+            let seconds = self.patience.as_secs();
+            let message = format!("nonstop-data {verb} said nothing for {seconds} s and was ended");
             return Err(Trouble::new(message, "look at the load of the host and of its disks"));
         }
         last.ok_or_else(|| {

@@ -14,7 +14,7 @@ mod work;
 
 pub use board::{DayFault, DomainBoard, Progress};
 pub(crate) use children::plain;
-pub use children::{Children, Heard, Job, Programs, Trouble, Verdict};
+pub use children::{Children, Heard, Job, PATIENCE, Programs, Trouble, Verdict};
 pub use folders::{Arrival, Arrived, Folders, Hand, Shown, Steady};
 pub use plan::{Seen, Step, TakenFile, next};
 
