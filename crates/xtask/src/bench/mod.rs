@@ -4,6 +4,7 @@
 
 mod images;
 mod look;
+mod pcap;
 mod pgload;
 mod provision;
 mod rdp;
@@ -24,10 +25,11 @@ pub(crate) fn bench(name: &str) -> Result<()> {
         "rdp" => rdp::rdp(),
         "pixels" => rdp::pixels::pixels(),
         "reach" => reach::reach(),
+        "pcap" => pcap::pcap(),
         "pgload" => pgload::pgload(),
         _ => bail!(
-            "there is no comparison `{name}`: there are `provision`, `rdp`, `pixels`, `reach` and \
-             `pgload`"
+            "there is no comparison `{name}`: there are `provision`, `rdp`, `pixels`, `reach`, \
+             `pcap` and `pgload`"
         ),
     }
 }

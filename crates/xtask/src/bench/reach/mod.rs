@@ -116,7 +116,7 @@ impl Hosts {
 }
 
 /// Says so where something else works on this machine: figures of packets are worth little then.
-fn look_around() -> Result<()> {
+pub(super) fn look_around() -> Result<()> {
     let text = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
     let load = text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
     if let Some(load) = load.filter(|load| *load > 2.0) {
@@ -182,7 +182,7 @@ fn traffic(hosts: &Hosts, nwfilter: &Nwfilter, many: u32) -> Result<()> {
 }
 
 /// Prints `line`, and says whether its ratio is what it has to be.
-fn at_least(line: Comparison<'_>, goal: Option<f64>) -> Result<()> {
+pub(super) fn at_least(line: Comparison<'_>, goal: Option<f64>) -> Result<()> {
     line.print()?;
     if let Some(goal) = goal {
         verdict(line.what, &format!("{} of {goal}", line.ratio), line.ratio >= goal);
@@ -232,7 +232,7 @@ fn hundredths(value: f64) -> f64 {
 }
 
 /// The median. Errors: nothing was measured.
-fn middle(values: &[f64]) -> Result<f64> {
+pub(super) fn middle(values: &[f64]) -> Result<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().context("nothing was measured")
