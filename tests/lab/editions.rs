@@ -37,6 +37,7 @@ fn a_machine_of_one_edition_has_no_path_to_the_others_servers_and_no_account_get
     for (name, text) in TEMPLATES {
         fs::write(world.lab.dir().join(format!("templates/{name}.yaml")), text)?;
     }
+    world.lab = world.lab.with_data();
     world.lab.start()?;
     world.lab.researcher("alice", 10)?;
     world.lab.researcher_of("mws", "erin", 11)?;

@@ -16,6 +16,7 @@ fn a_lab() -> Result<World> {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../templates").join(name);
         fs::copy(shipped, templates.join(name))?;
     }
+    world.lab = world.lab.with_data();
     world.lab.start()?;
     Ok(world)
 }

@@ -46,6 +46,7 @@ fn a_lab() -> Result<World> {
     for (name, text) in TEMPLATES {
         fs::write(world.lab.dir().join(format!("templates/{name}.yaml")), text)?;
     }
+    world.lab = world.lab.with_data();
     world.lab.start()?;
     world.lab.researcher("alice", 10)?;
     let templates = ["dynamic", "darknet", "darknet", "static"];
@@ -92,8 +93,14 @@ fn reachable<'a>(proof: &'a Value, from: &str, to: &str, what: &str) -> &'a str 
 /// Whom of `targets` (a name, an address and a port each) the guest can connect to.
 fn connects(shell: &mut GuestShell, targets: &[(String, String, u16)]) -> Result<Vec<String>> {
     let tries = targets.iter().map(|(name, address, port)| {
+        // A stand-in says so to whoever connects; servers answer what was asked: whether there is
+        // TLS here, and for a page.
+        let (asks, answers) = match port {
+            5432 => (r"printf '\000\000\000\010\004\322\026\057'", "grep -q '^N'"),
+            _ => ("printf 'HEAD / HTTP/1.0\\r\\n\\r\\n'", "grep -q -e stand-in -e '^HTTP/1.1 200'"),
+        };
         format!(
-            "(nc -w 3 {address} {port} </dev/null 2>/dev/null | grep -q stand-in && echo {name}) &"
+            "( ({asks}; sleep 2) | nc -w 3 {address} {port} 2>/dev/null | {answers} && echo {name}) &"
         )
     });
     let line = format!("{} wait", tries.collect::<String>());
@@ -108,10 +115,7 @@ fn what_is_proven_is_what_guests_get_and_each_sabotage_is_found() -> Result<()> 
     let sato = world.lab.person("sato", "staff", 11)?;
     let clean = is_green(&world)?;
     let stand_ins = clean["stand_ins"].to_string();
-    assert!(
-        stand_ins.contains("airlock") && stand_ins.contains("intermediate/pcap"),
-        "{stand_ins}"
-    );
+    assert!(stand_ins.contains("airlock") && !stand_ins.contains("pcap"), "{stand_ins}");
 
     as_proven_so_tried(&world, &clean)?;
     what_comes_and_goes_alarms_nobody(&world)?;

@@ -14,7 +14,7 @@ pub mod pcap;
 pub mod rdb;
 pub mod say;
 pub mod serve;
-mod user;
+pub mod user;
 pub mod wire;
 
 /// What is said to `nonstopd`; it stands where `nonstopd` can read it without what reads packets.

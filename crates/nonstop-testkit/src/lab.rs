@@ -106,6 +106,7 @@ impl Lab {
         let dir = labs.join(format!("{name}-{}-{count}", std::process::id()));
         let mut lab = Lab::new(&dir)?;
         lab.temporary = true;
+        lab.services.retain(|service| *service != "data");
         Ok(lab)
     }
 
@@ -175,6 +176,13 @@ impl Lab {
     /// Starts only these services with the box; the others on demand.
     pub fn only(mut self, services: &[&'static str]) -> Lab {
         self.services = services.into();
+        self
+    }
+
+    /// Starts the servers of data domains, too, which a test's lab otherwise does without: two
+    /// PostgreSQL each take seconds.
+    pub fn with_data(mut self) -> Lab {
+        self.services = services::ALL.to_vec();
         self
     }
 

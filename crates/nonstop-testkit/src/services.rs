@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::{fs, path::Path};
 
 /// All services of a lab, in starting order.
-pub const ALL: [&str; 5] = ["libvirtd", "nonstopd", "portal", "sshd", "stand-in"];
+pub const ALL: [&str; 6] = ["libvirtd", "nonstopd", "portal", "sshd", "data", "stand-in"];
 
 /// System users of ours in a box; on a real host they come from `systemd/sysusers.d`.
 pub const USERS: [(&str, u32); 5] = [
@@ -63,7 +63,20 @@ pub fn all(lab_file: &Path, enabled: &[&str]) -> Vec<ServiceSpec> {
             kill_group: false,
             enabled: true,
         },
-        // Until the servers of data domains and the airlock are built.
+        ServiceSpec {
+            name: "data".into(),
+            argv: {
+                let mut words = ours("nonstop-data");
+                words.insert(1, "serve".into());
+                words
+            },
+            uid: None,
+            ready: Ready::Serving("/run/nonstop".into()),
+            needs: vec!["nonstopd".into()],
+            kill_group: true,
+            enabled: true,
+        },
+        // Until the other servers of data domains and the airlock are built.
         ServiceSpec {
             name: "stand-in".into(),
             argv: ours("nonstop-stand-in"),

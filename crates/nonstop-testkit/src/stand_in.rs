@@ -1,11 +1,11 @@
-//! Plain listeners in place of servers that are not built yet: one for each server of a data
+//! Plain listeners in place of servers that are not built yet: one for each of those of a data
 //! domain, in that domain's network namespace, and one for the airlock, on the host.
 //!
 //! Each says its name to whoever connects. What they stand in for is written into
 //! `RUN/stand-ins.json`, so that nobody takes them for the real thing.
 
 use anyhow::{Context, Result, bail};
-use nonstop_model::{Lab, Protocol, ReachTarget, reach::AIRLOCK};
+use nonstop_model::{Lab, Protocol, ReachTarget, Resource, reach::AIRLOCK};
 use std::{
     fs::{self, File},
     io::Write,
@@ -21,6 +21,9 @@ use std::{
 pub fn marker(run: &Path) -> PathBuf {
     run.join("stand-ins.json")
 }
+
+/// What `nonstop-data serve` serves.
+const BUILT: [Resource; 2] = [Resource::Pcap, Resource::Rdb];
 
 /// How long the daemon may take to make a data domain.
 const MADE: Duration = Duration::from_secs(60);
@@ -44,7 +47,10 @@ pub fn main(args: &[String]) -> Result<()> {
     serve(None, airlock, tell.clone());
     for (name, domain) in lab.data_domains.iter().filter(|(_, domain)| domain.here) {
         let namespace = PathBuf::from(format!("/run/netns/nonstop-{name}"));
-        for server in domain.servers.keys() {
+        for (server, found) in &domain.servers {
+            if found.resource(server).is_some_and(|resource| BUILT.contains(&resource)) {
+                continue;
+            }
             names.push(format!("{name}/{server}"));
             for target in domain.targets(server).unwrap_or_default() {
                 serve(Some(namespace.clone()), target, tell.clone());

@@ -11,6 +11,7 @@ use crate::{
     spec::{BoxSpec, PROGRAMS, Ready, ServiceSpec},
 };
 use anyhow::{Context, Result};
+use nonstop_api::serving::Serving;
 use rustix::process::{Pid, Signal, WaitStatus, kill_process, kill_process_group};
 use std::{
     fs,
@@ -250,5 +251,6 @@ fn is_ready(ready: &Ready) -> bool {
         Ready::Running => true,
         Ready::Unix(path) => UnixStream::connect(path).is_ok(),
         Ready::Listens(port) => net::listens("self", *port),
+        Ready::Serving(run) => matches!(Serving::read(run), Ok(Some(serving)) if serving.ready),
     }
 }

@@ -12,8 +12,9 @@ mod row;
 mod swap;
 
 use crate::{
-    rdb::{DATABASE, LOADER, places::User},
+    rdb::{DATABASE, LOADER},
     say::confined,
+    user::User,
     wire::{Session, WireError},
 };
 use std::{

@@ -36,16 +36,20 @@ use nonstop_confine::{Left, confine, refuse_clone3};
 use nonstop_model::{Lab, Resource};
 use rustix::{
     fs::{Mode, OFlags},
-    process::{Signal, chdir, chroot, fchdir, set_parent_process_death_signal},
+    process::{chdir, chroot, fchdir},
 };
 use seats::{Seat, Seats};
 use std::{
+    env,
     fs::{self, DirBuilder, File, Permissions},
     io::Write,
     net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
-    process::{ExitCode, exit},
+    process::{Command, ExitCode, exit},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -67,6 +71,8 @@ pub struct Args {
 const SEATS: (usize, usize) = (32, 512);
 /// How often what is due is told, and what is no longer published let go of.
 const TIDY: Duration = Duration::from_secs(5);
+/// Connections that wait to be accepted.
+const WAITING: i32 = 4096;
 const STACK: usize = 256 << 10;
 
 /// System calls beside those that every process needs. None opens a file but `openat2`, for which
@@ -105,7 +111,7 @@ const CALLS: &[i64] = &[
 
 /// Serves until it is killed.
 pub fn run(args: &Args) -> ExitCode {
-    match serve(args) {
+    match with_few_arenas().and_then(|()| serve(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("{e:#}");
@@ -114,8 +120,20 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
+/// Becomes itself anew with a bound on what the C library's allocator keeps for threads: without one
+/// it counts the host's processors when threads first meet, which takes a file that is out of reach
+/// by then (glibc 2.36: /sys/devices/system/cpu/online).
+fn with_few_arenas() -> Result<()> {
+    const BOUND: &str = "MALLOC_ARENA_MAX";
+    if env::var_os(BOUND).is_some() {
+        return Ok(());
+    }
+    let me = env::current_exe().context("find this program")?;
+    let failed = Command::new(me).args(env::args_os().skip(1)).env(BOUND, "2").exec();
+    Err(failed).context("start anew")
+}
+
 fn serve(args: &Args) -> Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL)).context("end with who started it")?;
     let lab = Lab::load(&args.lab)?;
     let name = &args.domain;
     let domain = lab.data_domains.get(name);
@@ -126,7 +144,9 @@ fn serve(args: &Args) -> Result<()> {
     let port = *at.tcp.first().with_context(|| format!("{name}/{server} has no TCP port"))?;
     let listener = TcpListener::bind((at.address, port))
         .with_context(|| format!("listen at {}:{port}", at.address))?;
-    let user = User::find(User::SERVERS)?;
+    // The library's 128 are soon taken by one machine; others would wait a second for their turn.
+    rustix::net::listen(&listener, WAITING).context("listen")?;
+    let user = User::named("nonstop-data")?;
     let folder = folder(&lab.data(name), user)?;
     let host = match port {
         80 => server.to_string(),

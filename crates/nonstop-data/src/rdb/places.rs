@@ -1,12 +1,12 @@
 //! Where what lies, and who may go there.
 
+use crate::user::User;
 use anyhow::Context as _;
 use nonstop_model::Lab;
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 /// The folders of one data domain's PostgreSQL.
@@ -26,30 +26,6 @@ pub struct Places {
     pub front: User,
     /// Who loads.
     pub loader: User,
-}
-
-/// A user, and the group of its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct User {
-    /// Its number.
-    pub uid: u32,
-    /// Its group's.
-    pub gid: u32,
-}
-
-impl User {
-    /// The user `name`, by the system's own look-up.
-    pub fn named(name: &str) -> anyhow::Result<User> {
-        let output = Command::new("getent").args(["passwd", name]).output().context("getent")?;
-        let line = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut numbers = line.split(':').skip(2).map_while(|field| field.parse().ok());
-        match (numbers.next(), numbers.next()) {
-            (Some(uid), Some(gid)) if uid != 0 => Ok(User { uid, gid }),
-            _ => {
-                anyhow::bail!("there is no user `{name}`: install systemd/sysusers.d/nonstop.conf")
-            }
-        }
-    }
 }
 
 impl Places {

@@ -118,13 +118,14 @@ impl Keeper {
 
     fn start(&self) -> Result<(Child, LastWord, Vec<JoinHandle<()>>)> {
         let me = std::env::current_exe().context("find this program")?;
-        let mut child = Command::new(me)
+        // It ends with this program, whatever it does in between.
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(me)
             .arg(self.verb)
             .arg("--lab")
             .arg(&self.file)
             .args(["--domain", &self.domain])
-            // Threads of a server share what they free.
-            .env("MALLOC_ARENA_MAX", "2")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 /// What is served here, and the verb of this program that does it.
-const SERVERS: [(Resource, &str); 1] = [(Resource::Pcap, "pcap")];
+const SERVERS: [(Resource, &str); 2] = [(Resource::Pcap, "pcap"), (Resource::Rdb, "rdb")];
 
 /// Runs until it is told to end.
 pub fn run(args: &Args) -> ExitCode {

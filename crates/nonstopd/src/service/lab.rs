@@ -63,7 +63,7 @@ impl Service {
         let plan = plan(&desired, &self.status.observed(), now);
         Ok(Reply::Plan(PlanView {
             steps: plan.steps().map(ToString::to_string).collect(),
-            problems: self.status.problems(),
+            problems: self.problems(),
         }))
     }
 
@@ -92,7 +92,7 @@ impl Service {
                 help: format!("run `nonstop image build {}`", template.image),
             });
         }
-        items.extend(self.status.problems().into_iter().map(|problem| CheckItem {
+        items.extend(self.problems().into_iter().map(|problem| CheckItem {
             what: "now in the way".into(),
             good: false,
             found: problem.message,
@@ -117,10 +117,11 @@ impl Service {
             ("socat", "/usr/bin/socat", "install socat, for `reach prove --probe`"),
             ("PAM service", "/etc/pam.d/nonstop-sshd", "install systemd/pam.d/nonstop-sshd"),
         ];
-        let ours = ["nonstop-gate", "nonstop-agent", "nonstop-probe"].map(|program| {
-            let path = self.lab.programs.join(program);
-            (program, path, "install our programs into `programs` of lab.yaml")
-        });
+        let ours =
+            ["nonstop-gate", "nonstop-agent", "nonstop-probe", "nonstop-data"].map(|program| {
+                let path = self.lab.programs.join(program);
+                (program, path, "install our programs into `programs` of lab.yaml")
+            });
         let needed = needed.map(|(what, path, help)| (what, path.into(), help));
         needed
             .into_iter()

@@ -10,6 +10,7 @@ mod probe;
 mod reach;
 mod recordings;
 pub(crate) mod requests;
+mod serving;
 mod snapshots;
 
 use crate::{
