@@ -67,16 +67,13 @@ impl FrontChild {
     }
 
     fn start(&mut self) -> anyhow::Result<()> {
-        let listener = match &self.listener {
-            Some(listener) => listener,
-            none => {
-                let listener = TcpListener::bind(self.address)
-                    .with_context(|| format!("listen at {}", self.address))?;
-                listener.set_nonblocking(true)?;
-                let _ = none;
-                self.listener.insert(listener)
-            }
-        };
+        if self.listener.is_none() {
+            let listener = TcpListener::bind(self.address)
+                .with_context(|| format!("listen at {}", self.address))?;
+            listener.set_nonblocking(true)?;
+            self.listener = Some(listener);
+        }
+        let listener = self.listener.as_ref().expect("made above").try_clone()?;
         let (ours, theirs) = UnixStream::pair().context("make a pair of sockets")?;
         ours.set_nonblocking(true)?;
         let program: PathBuf = std::env::current_exe().context("find our own program")?;
@@ -84,7 +81,7 @@ impl FrontChild {
         command
             .arg("rdb-front")
             .arg(serde_json::to_string(&self.setup).context("say what the front is to do")?)
-            .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))
+            .stdin(Stdio::from(OwnedFd::from(listener)))
             .stdout(Stdio::from(OwnedFd::from(theirs)));
         self.kept.start(command)?;
         self.words = Some(ours);

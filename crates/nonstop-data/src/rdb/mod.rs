@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod front;
 mod front_child;
 pub mod keeper;
+pub mod namespace;
 mod orphans;
 pub mod places;
 mod process;
@@ -36,7 +37,7 @@ pub struct FrontArgs {
 
 /// The verb `rdb`.
 pub fn run(args: &Args) -> ExitCode {
-    told("rdb", keeper::run(&args.lab, &args.domain))
+    told("rdb", namespace::run(&args.lab, &args.domain))
 }
 
 /// The verb `rdb-keep`.

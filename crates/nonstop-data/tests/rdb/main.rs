@@ -3,6 +3,7 @@
 
 mod axe;
 mod channels;
+mod full;
 mod loading;
 mod remains;
 mod world;
