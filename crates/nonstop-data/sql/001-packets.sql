@@ -33,7 +33,9 @@ comment on table public.packets is 'One row for each packet of a day''s file, on
 
 create table public.days (
     day         date primary key,
-    rows        bigint not null,
+    begins      timestamptz not null,
+    ends        timestamptz not null,  -- the first instant after it
+    packets     bigint not null,
     first       timestamptz,         -- of its packets
     last        timestamptz,
     publication text not null,       -- what put it there

@@ -62,7 +62,7 @@ fn swap_in(session: &mut Session, args: &SwapArgs) -> Result<u64, NotNow> {
     let part = Part { day: args.day, publication: args.publication };
     let (name, day) = (quoted(&part.name()), quoted(&args.day.to_string()));
     session.ask("begin; set local lock_timeout = '30s'")?;
-    let there = session.ask(&format!("select part, rows from public.days where day = {day}"))?;
+    let there = session.ask(&format!("select part, packets from public.days where day = {day}"))?;
     let old = match there.first().map(|row| &row[..]) {
         Some([Some(old), Some(rows)]) if *old == part.name() && !is_staged(session, &name)? => {
             session.ask("commit")?;
@@ -82,13 +82,11 @@ fn swap_in(session: &mut Session, args: &SwapArgs) -> Result<u64, NotNow> {
     }
     session.ask(&part.attach(from, until))?;
     session.ask(&format!(
-        "insert into public.days (day, rows, first, last, publication, sha256, part)
-             select day, rows, first, last, publication, sha256, part
-             from parts.staged where part = {name}
-         on conflict (day) do update set
-             (rows, first, last, publication, sha256, part, loaded) =
-             (excluded.rows, excluded.first, excluded.last, excluded.publication,
-              excluded.sha256, excluded.part, now());
+        "delete from public.days where day = {day};
+         insert into public.days
+             (day, begins, ends, packets, first, last, publication, sha256, part)
+             select day, day_from, day_until, rows, first, last, publication, sha256, part
+             from parts.staged where part = {name};
          delete from parts.staged where part = {name};
          commit"
     ))?;
