@@ -3,6 +3,7 @@
 mod arrival;
 mod bad_input;
 mod crashes;
+mod data;
 mod data_servers;
 mod displays;
 mod editions;

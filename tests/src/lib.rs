@@ -12,7 +12,7 @@ use nonstop_testkit::picture::Picture;
 
 pub use capture::write_pcap;
 pub use guest::GuestShell;
-pub use images::{built_images, disguised, disguised_from};
+pub use images::{built_images, desktop_with_shell, disguised, disguised_from};
 pub use people::{Environment, World};
 
 /// Whether lines of text are shown, light on black, as a screen in text mode has; more than what

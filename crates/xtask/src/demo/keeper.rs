@@ -1,6 +1,7 @@
 //! Keeping a lab: the box, the cable to it, and the accounts' tunnels, as long as this lives.
 
 use super::{
+    data,
     files::{self, DemoAccount, DemoJson, Keeper},
     people, wait_until,
 };
@@ -32,6 +33,7 @@ impl Kept {
         lab.start()?;
         people::accounts(&lab, dir)?;
         let config = people::ssh_config(&lab, dir)?;
+        data::publish(&lab, dir).context("publish the demo's days")?;
         let (tunnels, portal) = people::tunnels(&lab, dir, &config)?;
         let kept = Kept { _tunnels: tunnels, lab, dir: dir.into() };
         let enter = kept.lab.inside()?.prefix().join(" ");

@@ -6,6 +6,7 @@
 //! reboot left on the disk.
 
 mod check;
+mod data;
 mod files;
 mod keeper;
 mod people;
@@ -174,6 +175,10 @@ fn print_how(dir: &Path) -> Result<()> {
     }
     eprintln!("  {} --lab {} environment list", demo.cli, demo.lab);
     eprintln!("  ssh -F {} -N -L 13389:MACHINE:3389 alice", demo.ssh_config);
+    eprintln!(
+        "In a machine of alice or bob (template macro) or erin (mws-macro: another edition, its own data):"
+    );
+    eprintln!("  curl http://pcap/    psql -c 'SELECT * FROM days'    ~/Examples/top_ports.py");
     eprintln!("All of it in {}.\n", DemoJson::path(dir).display());
     Ok(())
 }
