@@ -64,7 +64,7 @@ fn a_demo_is_used_by_its_json_and_leaves_nothing_stopped_or_killed() -> Result<(
         .iter()
         .filter_map(|a| a["name"].as_str())
         .collect();
-    assert_eq!(names, ["sato", "alice", "bob"]);
+    assert_eq!(names, ["sato", "alice", "bob", "erin"]);
 
     let list = [cli.as_str(), "--lab", &lab, "account", "list", "--json"];
     let outside: Value = serde_json::from_str(&Place::here().run(&list)?)?;
