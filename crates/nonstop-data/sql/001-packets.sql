@@ -35,7 +35,7 @@ create table public.days (
     day         date primary key,
     begins      timestamptz not null,
     ends        timestamptz not null,  -- the first instant after it
-    packets     bigint not null,
+    rows        bigint not null,     -- in packets
     first       timestamptz,         -- of its packets
     last        timestamptz,
     publication text not null,       -- what put it there

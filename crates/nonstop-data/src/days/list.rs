@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn list(args: &Args) -> Result<Days, NotNow> {
     let mut session = args.writer.connect(Some(Duration::from_secs(30)))?;
     let rows =
-        session.ask("select day, packets, publication, sha256 from public.days order by day")?;
+        session.ask("select day, rows, publication, sha256 from public.days order by day")?;
     let days = rows.iter().map(day);
     let days: Option<Vec<_>> = days.collect();
     days.map(|days| Days { days }).ok_or(NotNow("a day makes no sense".into()))

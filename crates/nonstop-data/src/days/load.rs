@@ -120,7 +120,7 @@ fn load(args: &Args, of: u64, say: &mut Say) -> Result<u64, NotNow> {
 /// The rows, if this publication has put its day there or beside already.
 fn there_already(session: &mut Session, args: &Args, part: &Part) -> Result<Option<u64>, NotNow> {
     let rows = session.ask_one(&format!(
-        "select packets from public.days where part = {0} and sha256 = {1}
+        "select rows from public.days where part = {0} and sha256 = {1}
          union all select rows from parts.staged where part = {0} and sha256 = {1}",
         quoted(&part.name()),
         quoted(&args.sha256)

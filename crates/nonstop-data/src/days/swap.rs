@@ -62,7 +62,7 @@ fn swap_in(session: &mut Session, args: &SwapArgs) -> Result<u64, NotNow> {
     let part = Part { day: args.day, publication: args.publication };
     let (name, day) = (quoted(&part.name()), quoted(&args.day.to_string()));
     session.ask("begin; set local lock_timeout = '30s'")?;
-    let there = session.ask(&format!("select part, packets from public.days where day = {day}"))?;
+    let there = session.ask(&format!("select part, rows from public.days where day = {day}"))?;
     let old = match there.first().map(|row| &row[..]) {
         Some([Some(old), Some(rows)]) if *old == part.name() && !is_staged(session, &name)? => {
             session.ask("commit")?;
@@ -84,7 +84,7 @@ fn swap_in(session: &mut Session, args: &SwapArgs) -> Result<u64, NotNow> {
     session.ask(&format!(
         "delete from public.days where day = {day};
          insert into public.days
-             (day, begins, ends, packets, first, last, publication, sha256, part)
+             (day, begins, ends, rows, first, last, publication, sha256, part)
              select day, day_from, day_until, rows, first, last, publication, sha256, part
              from parts.staged where part = {name};
          delete from parts.staged where part = {name};

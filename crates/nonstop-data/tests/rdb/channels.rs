@@ -29,7 +29,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("comment on table packets is 'hello'", "read-only transaction"),
     ("security label on table packets is 'hello'", "read-only transaction"),
     ("insert into packets (time, length) values (now(), 1)", "read-only transaction"),
-    ("update days set packets = 0", "read-only transaction"),
+    ("update days set rows = 0", "read-only transaction"),
     ("delete from days", "read-only transaction"),
     ("truncate packets", "read-only transaction"),
     ("drop table packets", "read-only transaction"),

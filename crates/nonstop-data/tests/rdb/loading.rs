@@ -100,7 +100,7 @@ fn a_day_is_seen_when_it_is_swapped_in_and_gone_when_it_is_dropped() {
     // Machines see it at once: swap tells no sooner.
     assert_eq!(alice.ask("select count(*) from packets"), "50000");
     assert_eq!(
-        alice.ask("select day, begins, ends - begins, packets, publication from days"),
+        alice.ask("select day, begins, ends - begins, rows, publication from days"),
         format!("{DAY}|2030-01-31 00:00:00+00|1 day|50000|p1")
     );
     assert_eq!(
@@ -192,7 +192,7 @@ fn a_day_is_replaced_while_machines_ask_and_none_sees_half_of_it() {
         scope.spawn(|| {
             while !over.load(std::sync::atomic::Ordering::Relaxed) {
                 let seen = alice.ask(
-                    "select (select count(*) from packets), (select coalesce(sum(packets), 0) from days)",
+                    "select (select count(*) from packets), (select coalesce(sum(rows), 0) from days)",
                 );
                 let good = ["30000|30000", "40000|40000"].contains(&seen.as_str());
                 // Who stands in the way for 15 s is told so.
@@ -302,7 +302,7 @@ fn whatever_is_killed_while_a_day_is_loaded_it_is_there_whole_or_not_at_all() {
             world.settle();
             eventually(30, "machines see a whole day", || {
                 let seen = alice
-                    .ask("select (select count(*) from packets), (select sum(packets) from days)");
+                    .ask("select (select count(*) from packets), (select sum(rows) from days)");
                 ["30000|30000", "400000|400000"].contains(&seen.as_str())
             });
         }
