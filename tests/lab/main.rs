@@ -4,6 +4,7 @@ mod arrival;
 mod bad_input;
 mod crashes;
 mod data;
+mod data_external;
 mod data_servers;
 mod displays;
 mod editions;
