@@ -485,6 +485,16 @@ fn problems(board: &crate::publisher::DomainBoard, view: &DataDomainView) -> Vec
         });
     }
     let known: BTreeSet<Date> = view.days.iter().map(|day| day.day).collect();
+    let coming: BTreeSet<Date> = view.under_way.iter().filter_map(|row| row.day).collect();
+    let loaded = board.loaded.iter().flatten().flatten().map(|day| day.day);
+    let strange = loaded.filter(|day| !known.contains(day) && !coming.contains(day));
+    let strange: Vec<_> = strange.map(|day| day.to_string()).collect();
+    if !strange.is_empty() {
+        problems.push(Problem {
+            message: format!("the `rdb` has {}, which are not published", strange.join(", ")),
+            help: "a restored backup may not know them: publish these days again".into(),
+        });
+    }
     problems.extend(board.faults.iter().map(|fault| Problem {
         message: format!("{}: {}", fault.day, fault.what),
         help: match known.contains(&fault.day) {
