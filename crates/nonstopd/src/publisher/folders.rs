@@ -9,22 +9,17 @@ use super::{
 };
 use jiff::{Timestamp, civil::Date};
 use nonstop_api::day::Day;
-use nonstop_model::{
-    Content, Publication, PublicationId,
-    publication::{LONGEST_FILE_NAME, UPLOAD, published_name},
-};
+use nonstop_model::{Content, Publication, PublicationId, publication::published_name};
 use rustix::{
     fs::{CWD, Mode, OFlags, RenameFlags, open, renameat_with, statvfs},
     io::Errno,
 };
 use std::{
-    ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File, Permissions},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
 };
 
 /// Does effects.
@@ -43,33 +38,6 @@ impl Hand for Steady {
     }
 }
 
-/// What lies in an inbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arrival {
-    /// Its name.
-    pub name: OsString,
-    /// What it is.
-    pub what: Arrived,
-}
-
-/// What can lie in an inbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Arrived {
-    /// A file that can be taken.
-    File {
-        /// Its name, which is text.
-        name: String,
-        /// Its length.
-        bytes: u64,
-        /// When it was changed last.
-        modified: SystemTime,
-        /// Somebody has it open for writing.
-        written: bool,
-    },
-    /// Something that is left where it is, and why.
-    Unfit(&'static str),
-}
-
 /// A published day, as its folder says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
@@ -81,8 +49,6 @@ pub struct Shown {
     pub modified_ns: i64,
 }
 
-/// An upload that nobody goes on with is removed after so long.
-const ABANDONED: Duration = Duration::from_secs(3600);
 const PREPARED: &str = ".new-";
 const REMOVED: &str = ".old-";
 
@@ -92,7 +58,7 @@ pub struct Folders {
     root: PathBuf,
     /// The group of those who may read what is published.
     readers: Option<u32>,
-    hand: Arc<dyn Hand>,
+    pub(super) hand: Arc<dyn Hand>,
 }
 
 impl Folders {
@@ -165,51 +131,6 @@ impl Folders {
     pub fn free_bytes(&self) -> io::Result<u64> {
         let stat = statvfs(&self.root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-
-    /// What lies in the inbox, the oldest first; uploads that nobody goes on with are removed.
-    pub fn arrivals(&self) -> io::Result<Vec<Arrival>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(self.inbox())? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let bytes = name.as_encoded_bytes();
-            if bytes.starts_with(UPLOAD.as_bytes()) {
-                self.sweep_upload(&entry.path())?;
-            }
-            let ends = |end: &str| bytes.ends_with(end.as_bytes());
-            if bytes.starts_with(b".") || ends(".part") || ends(".tmp") {
-                continue;
-            }
-            if let Some(what) = arrived(&entry.path(), &name)? {
-                found.push(Arrival { name, what });
-            }
-        }
-        found.sort_by_key(|arrival| match &arrival.what {
-            Arrived::File { modified, .. } => (Some(*modified), arrival.name.clone()),
-            Arrived::Unfit(_) => (None, arrival.name.clone()),
-        });
-        Ok(found)
-    }
-
-    fn sweep_upload(&self, path: &Path) -> io::Result<()> {
-        let Some(file) = open_quietly(path)? else { return Ok(()) };
-        let about = file.metadata()?;
-        let old = about.modified()?.elapsed().is_ok_and(|age| age > ABANDONED);
-        if about.is_file() && old && is_written(&file)? == Some(false) {
-            self.hand.about_to("remove an abandoned upload")?;
-            absent_is_fine(fs::remove_file(path))?;
-        }
-        Ok(())
-    }
-
-    /// Whether a file `name` can be taken from the inbox now.
-    pub fn arrival(&self, name: &str) -> io::Result<Option<Arrived>> {
-        let plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
-        if !plain {
-            return Ok(None);
-        }
-        arrived(&self.inbox().join(name), OsStr::new(name))
     }
 
     /// What lies there of `publication`.
@@ -473,41 +394,9 @@ impl Folders {
     }
 }
 
-/// What is at `path` of an inbox; None if it is gone.
-fn arrived(path: &Path, name: &OsStr) -> io::Result<Option<Arrived>> {
-    let about = match path.symlink_metadata() {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        about => about?,
-    };
-    let text = name.to_str().filter(|name| !name.contains(|c: char| c.is_control()));
-    let unfit = |why| Ok(Some(Arrived::Unfit(why)));
-    if about.is_symlink() {
-        return unfit("a link: bring the file itself");
-    }
-    if about.is_dir() {
-        return unfit("a folder: put files into the inbox itself");
-    }
-    if !about.is_file() {
-        return unfit("no file, but a pipe, socket or device");
-    }
-    if about.nlink() > 1 {
-        return unfit("a file with other names in the file system: bring a copy");
-    }
-    let Some(text) = text.filter(|name| name.len() <= LONGEST_FILE_NAME) else {
-        return unfit("a name that is too long or no plain text: rename it");
-    };
-    let Some(file) = open_quietly(path)? else { return Ok(None) };
-    Ok(Some(Arrived::File {
-        name: text.into(),
-        bytes: about.len(),
-        modified: about.modified()?,
-        written: is_written(&file)?.unwrap_or(false),
-    }))
-}
-
 /// Opens what is at `path` to be read, without following a link and without waiting for the other
 /// end of a pipe; None if there is nothing, or a link or something that cannot be opened so.
-fn open_quietly(path: &Path) -> io::Result<Option<File>> {
+pub(super) fn open_quietly(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match open(path, flags, Mode::empty()) {
         Ok(file) => Ok(Some(File::from(file))),
@@ -542,7 +431,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         result => result,

@@ -8,14 +8,18 @@
 mod board;
 mod children;
 mod folders;
+mod inbox;
+mod keep;
 mod lease;
 mod plan;
+mod steps;
 mod work;
 
 pub use board::{DayFault, DomainBoard, Progress};
 pub(crate) use children::plain;
 pub use children::{Children, Heard, Job, PATIENCE, Programs, Trouble, Verdict};
-pub use folders::{Arrival, Arrived, Folders, Hand, Shown, Steady};
+pub use folders::{Folders, Hand, Shown, Steady};
+pub use inbox::{Arrival, Arrived};
 pub use plan::{Seen, Step, TakenFile, next};
 
 use crate::{Clock, status::chain};
