@@ -240,6 +240,8 @@ fn common_words(places: &Places, part: Part) -> String {
         ("log_line_prefix", &prefix),
         ("log_min_error_statement", "panic"),
         ("log_checkpoints", "off"),
+        // A day that is loaded has many.
+        ("checkpoint_warning", "0"),
         ("log_autovacuum_min_duration", "-1"),
         ("checkpoint_timeout", "15min"),
     ] {
