@@ -17,5 +17,6 @@ mod portal;
 mod probe;
 mod prove;
 mod publication;
+mod publication_rdb;
 mod recordings;
 mod snapshots;
