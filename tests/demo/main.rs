@@ -71,7 +71,7 @@ fn a_demo_is_used_by_its_json_and_leaves_nothing_stopped_or_killed() -> Result<(
     let within: Vec<&str> = enter.split_whitespace().chain(list).collect();
     let inside: Value = serde_json::from_str(&Place::here().run(&within)?)?;
     assert_eq!(outside, inside);
-    assert_eq!(outside.as_array().map(Vec::len), Some(3));
+    assert_eq!(outside.as_array().map(Vec::len), Some(4));
 
     let portal = demo["portal"]["alice"].as_str().context("a URL")?;
     let page = Place::here().run(&["curl", "-sSf", "--noproxy", "*", portal])?;
