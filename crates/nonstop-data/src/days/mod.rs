@@ -50,7 +50,7 @@ impl From<WireError> for NotNow {
     fn from(e: WireError) -> NotNow {
         let mend = match &e {
             e if e.is_full_disk() => ": free some room on the disk of the state folder",
-            WireError::Connect { .. } => ": is `nonstop-data serve` running?",
+            WireError::Connect { .. } | WireError::Io(_) => ": is `nonstop-data serve` running?",
             _ => "",
         };
         let mut told = e.to_string();

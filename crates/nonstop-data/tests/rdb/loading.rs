@@ -341,6 +341,7 @@ fn without_the_writer_a_load_says_so_and_without_the_reader_a_swap_is_not_told_a
     assert_eq!(world.swap("p1"), done(1000));
     world.rdb().kill().expect("kill");
     world.rdb().wait().expect("wait");
+    eventually(10, "nothing goes on", || world.processes("").is_empty());
     let loaded = world.load(&file, "p2");
     assert!(loaded.contains("failed") && loaded.contains("nonstop-data serve"), "{loaded}");
 }
