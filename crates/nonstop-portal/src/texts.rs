@@ -141,8 +141,8 @@ texts! {
     offers_lead: "Days that your machines can have, and what to type in them.",
         "仮想マシンから利用できる日別データと、仮想マシン内で入力するコマンドの例です。";
     no_offers: "None of your environments reaches a data domain.", "データドメインに到達できる環境がありません。";
-    no_offers_help: "Apply for an environment whose template does, such as macro.",
-        "macro など、データドメインに到達できるテンプレートの環境を申請してください。";
+    no_offers_help: "Apply for an environment whose template reaches a data domain.",
+        "データドメインに到達できるテンプレートの環境を申請してください。";
     offers_from: "From", "利用元の環境";
     offers_servers: "Servers", "サーバー";
     offers_lines: "In the machine", "仮想マシン内での使い方";
