@@ -3,7 +3,10 @@
 use super::{Patience, begin, list};
 use crate::error::CliError;
 use nonstop_api::{BegunView, Client, DataDomainView, Request};
-use nonstop_model::{Lab, PublicationId, publication::UPLOAD};
+use nonstop_model::{
+    Lab, PublicationId,
+    publication::{UPLOAD, day_of},
+};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::{
     fs::{self, File},
@@ -67,12 +70,21 @@ fn bring(lab: &Lab, to: &DataDomainView, path: &Path, name: &str) -> Result<(), 
         source,
         help: help.into(),
     };
-    let mut file =
-        File::open(path).map_err(|source| CliError::Read { path: path.into(), source })?;
-    let about = file.metadata().map_err(|source| CliError::Read { path: path.into(), source })?;
+    // What cannot be published is not copied first.
+    if day_of(name).is_none() {
+        return Err(CliError::Misused(format!(
+            "{} is named after no day: name it YYYY-MM-DD.pcap or YYYY-MM-DD.pcapng",
+            path.display()
+        )));
+    }
+    // A pipe would be waited for.
+    let about =
+        fs::metadata(path).map_err(|source| CliError::Read { path: path.into(), source })?;
     if !about.is_file() {
         return Err(CliError::Misused(format!("{} is no file", path.display())));
     }
+    let mut file =
+        File::open(path).map_err(|source| CliError::Read { path: path.into(), source })?;
     let reserve = lab.capacity.reserve_mib << 20;
     if to.free_bytes < about.len().saturating_add(reserve) {
         let help = format!(

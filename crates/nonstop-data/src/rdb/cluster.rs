@@ -202,7 +202,7 @@ pub fn server(places: &Places, part: Part, limits: RdbLimits) -> anyhow::Result<
     };
     command.arg("-D").arg(&folder).arg("-c");
     command.arg(format!("config_file={}", words("conf").display()));
-    command.stdout(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     Ok(command)
 }
 

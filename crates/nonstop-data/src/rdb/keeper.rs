@@ -243,20 +243,32 @@ impl Keeper {
         }
         self.next_tidy = Instant::now() + Duration::from_secs(2);
         for part in std::mem::take(&mut self.untidy) {
-            let folder = part.folder(&self.places);
-            let found = orphans::find(&folder, part.socket(&self.places), &self.places.load);
-            match found {
-                Ok(Some(files)) if files.is_empty() => {}
-                Ok(Some(files)) => {
-                    eprintln!("{}: {} files of no table are removed", part.word(), files.len());
-                    if let Err(e) = cluster::remove_all(&self.places, &files) {
-                        eprintln!("{e:#}");
-                    }
-                }
+            match self.tidy_one(part) {
+                Ok(true) => {}
                 // Somebody loads, or a server starts: looked at again.
-                Ok(None) | Err(_) => self.untidy.push(part),
+                Ok(false) | Err(_) => self.untidy.push(part),
             }
         }
+    }
+
+    /// Whether nothing is left in the files of `part` that no table has.
+    fn tidy_one(&self, part: Part) -> Result<bool, WireError> {
+        let (folder, socket) = (part.folder(&self.places), part.socket(&self.places));
+        let find = || orphans::find(&folder, socket, &self.places.load);
+        let Some(before) = find()? else { return Ok(false) };
+        if before.is_empty() {
+            return Ok(true);
+        }
+        if !orphans::settle(socket, &self.places.load)? {
+            return Ok(false);
+        }
+        let Some(mut files) = find()? else { return Ok(false) };
+        files.retain(|file| before.contains(file));
+        eprintln!("{}: {} files of no table are removed", part.word(), files.len());
+        if let Err(e) = cluster::remove_all(&self.places, &files) {
+            eprintln!("{e:#}");
+        }
+        Ok(true)
     }
 
     /// An old reader answers until the copy is whole.

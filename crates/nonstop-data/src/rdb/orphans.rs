@@ -45,6 +45,25 @@ pub(crate) fn find(
     Ok(Some(files.into_iter().filter(|(n, _)| !known.contains(n)).map(|(_, path)| path).collect()))
 }
 
+/// Has what `server` knows of such files written out and forgotten, so that they can be removed: pages
+/// of theirs that are still to be written, or a log that would be read again from before them,
+/// would be missed by PostgreSQL later, by a PANIC. False if this is not the time.
+///
+/// A reader's checkpoint reaches up to the last one of the writer that it has seen.
+pub(crate) fn settle(socket: &Path, writer: &Path) -> Result<bool, WireError> {
+    let mut writer = Session::open(writer, KEEPER, DATABASE, PATIENCE)?;
+    let mut server = Session::open(socket, KEEPER, DATABASE, PATIENCE)?;
+    const REDO: &str = "select redo_lsn from pg_control_checkpoint()";
+    writer.ask("checkpoint")?;
+    let Some(wanted) = writer.ask_one(REDO)? else { return Ok(false) };
+    if !is_quiet(&mut writer)? {
+        return Ok(false);
+    }
+    server.ask("checkpoint")?;
+    let reached = format!("select redo_lsn >= '{wanted}'::pg_lsn from pg_control_checkpoint()");
+    Ok(server.ask_one(&reached)?.as_deref() == Some("t"))
+}
+
 /// Whether nobody changes tables, and the reader has seen all changes.
 fn is_quiet(writer: &mut Session) -> Result<bool, WireError> {
     let sql = "select not exists (select from pg_stat_activity where usename = 'loader')

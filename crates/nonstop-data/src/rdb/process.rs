@@ -1,12 +1,15 @@
 //! Processes that are kept running, in a namespace of processes whose first one we are: whatever
 //! loses its parent is ours to bury.
 
+use crate::serve::line;
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -21,6 +24,9 @@ pub(crate) struct Kept {
 
 const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
+
+/// The longest line of a server's log that is passed on, in bytes.
+const LONGEST_LINE: usize = 1000;
 
 /// A run as long as this was no failure to start.
 const LASTED: Duration = Duration::from_secs(20);
@@ -40,7 +46,11 @@ impl Kept {
     }
 
     pub(crate) fn start(&mut self, mut command: Command) -> anyhow::Result<Pid> {
-        let child = command.spawn().with_context(|| format!("start the {}", self.word))?;
+        let mut child = command.spawn().with_context(|| format!("start the {}", self.word))?;
+        if let Some(said) = child.stderr.take() {
+            let begins = format!("{} [", self.word);
+            thread::spawn(move || pass_on(BufReader::new(said), &begins));
+        }
         let pid = Pid::from_child(&child);
         // Its end is seen by `reap`.
         self.running = Some((pid, Instant::now()));
@@ -75,6 +85,20 @@ impl Kept {
     }
 }
 
+/// Passes on what a server logs: whatever it says before it has read its configuration, and then
+/// lines that begin with its prefix. PostgreSQL writes more when memory runs out, thousands of lines
+/// for one query, and words of its client in them; those have no prefix.
+fn pass_on(mut from: impl BufRead, begins: &str) {
+    let mut configured = false;
+    while let Some(line) = line(&mut from, LONGEST_LINE) {
+        let is_logged = line.starts_with(begins.as_bytes());
+        configured |= is_logged;
+        if is_logged || !configured {
+            eprintln!("{}", String::from_utf8_lossy(&line));
+        }
+    }
+}
+
 /// Buries whatever has ended, and tells it.
 pub(crate) fn reap() -> Vec<(Pid, WaitStatus)> {
     let mut ended = Vec::new();
@@ -101,4 +125,16 @@ pub(crate) fn none_in(folder: &Path) -> bool {
         }
     }
     none
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_log_is_read_to_its_end_whatever_is_in_it() {
+        let mut said = &b"TopMemoryContext: 1 total\nreader [7] LOG:  ready\n\xff\xfe"[..];
+        pass_on(&mut said, "reader [");
+        assert!(said.is_empty());
+    }
 }

@@ -9,6 +9,8 @@ mod board;
 mod keeper;
 mod relay;
 
+pub(crate) use relay::line;
+
 use anyhow::{Context, Result, bail};
 use board::Board;
 use clap::Parser;

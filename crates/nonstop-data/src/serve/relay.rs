@@ -68,7 +68,7 @@ pub(super) fn take(out: impl Read, who: &str, relay: &SyncSender<Vec<u8>>) {
 }
 
 /// The next line without its end, cut at `longest` bytes; None at the end.
-pub(super) fn line(from: &mut impl BufRead, longest: usize) -> Option<Vec<u8>> {
+pub(crate) fn line(from: &mut impl BufRead, longest: usize) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     let most = u64::try_from(longest).unwrap_or(u64::MAX);
     from.take(most).read_until(b'\n', &mut line).ok()?;

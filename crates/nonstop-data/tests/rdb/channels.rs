@@ -279,6 +279,14 @@ fn memory_and_room_on_the_disk_are_bounded_whatever_is_set() {
     assert!(sorted.contains("temporary file size exceeds"), "{sorted}");
     let plans = alice.ask("select repeat('a', 1000000000) || repeat('b', 70000000)");
     assert!(plans.contains("ERROR"), "{plans}");
+    // What PostgreSQL writes when memory runs out, a client's words in it, fills no log.
+    let spoken = alice.ask(
+        "prepare spoken as select 'words of a machine'; \
+                            select length(repeat('x', 900000000))",
+    );
+    assert!(spoken.contains("out of memory"), "{spoken}");
+    let log = world.log();
+    assert!(!log.contains("words of a machine") && !log.contains("MemoryContext"), "{log}");
     // Nobody else has felt it.
     assert_eq!(bob.ask("select 1"), "1");
     assert!(!world.log().contains("the reader ended"), "{}", world.log());

@@ -283,6 +283,9 @@ fn whatever_is_killed_while_a_day_is_loaded_it_is_there_whole_or_not_at_all() {
         world.writer("checkpoint");
         world.bytes() < before + (2 << 20)
     });
+    // And neither server misses one of those that were removed.
+    assert_eq!(world.writer("checkpoint"), "");
+    assert_eq!(world.reader("checkpoint"), "");
     number += 1;
     let publication = format!("p{number}");
     assert_eq!(world.load(&two, &publication), done(400_000));
@@ -334,6 +337,10 @@ fn without_the_writer_a_load_says_so_and_without_the_reader_a_swap_is_not_told_a
     };
     stop("-STOP", &keeper);
     stop("-KILL", &world.processes("rdb/reader.conf"));
+    // Its children notice a moment later that it is gone, and may replay a swap until then.
+    eventually(10, "the reader is gone", || {
+        world.writer("select count(*) from pg_stat_replication") == "0"
+    });
     let swapped = world.swap("p1");
     assert!(swapped.contains("failed") && swapped.contains("has not followed"), "{swapped}");
     stop("-CONT", &keeper);

@@ -5,7 +5,7 @@ use super::{
     work::{Kept, Led, NONSTOPD},
 };
 use jiff::civil::Date;
-use nonstop_model::{Content, Publication, PublicationId, PublicationState};
+use nonstop_model::{Content, Publication, PublicationId, PublicationState, publication::too_old};
 use nonstop_store::{StoreError, Write};
 use tracing::{info, warn};
 
@@ -103,6 +103,17 @@ impl Publisher {
             let reason = "the day has not begun by the clock of this host: mend the clock of whatever \
                           recorded it, or this one's";
             return self.reject(publication, reason);
+        }
+        if let Some(keep) = ground.domain.keep_days {
+            let published = self.db.read(|read| read.published(&publication.domain))?;
+            let days: Vec<Date> = published.iter().filter_map(|p| p.day).chain([day]).collect();
+            if too_old(&days, Some(keep)).contains(&day) {
+                let reason = format!(
+                    "the day is older than the {keep} days that are kept, as counted from the newest: \
+                     raise `keep_days` in lab.yaml to have it"
+                );
+                return self.reject(publication, &reason);
+            }
         }
         let file = ground.folders.open_taken(publication)?;
         self.begins(id, "check", file.metadata()?.len());

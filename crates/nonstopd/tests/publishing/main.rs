@@ -79,6 +79,19 @@ fn days_that_are_older_than_data_are_kept_go_and_others_stay() {
 }
 
 #[test]
+fn a_day_older_than_days_are_kept_is_put_aside_with_the_reason() {
+    let mut lab = TestLab::new(None);
+    lab.bring("2030-01-31.pcap", "newest");
+    lab.settle();
+    lab.bring("2030-01-02.pcap", "a late one");
+    lab.settle();
+    let rejected = lab.db.read(|read| read.rejected(DOMAIN)).expect("read");
+    let reasons: Vec<_> = rejected.iter().map(|row| row.state.clone()).collect();
+    let reasons = format!("{reasons:?}");
+    assert!(reasons.contains("older than the 3 days that are kept"), "{reasons}");
+}
+
+#[test]
 fn days_that_postgresql_has_lost_are_loaded_again_from_what_is_published() {
     insta::assert_snapshot!(sweep(|lab| {
         lab.bring(DAY, "first");
