@@ -65,6 +65,8 @@ pub(crate) struct Patience {
 
 /// Asking PostgreSQL for its days may take a while.
 const PATIENCE: Duration = Duration::from_secs(330);
+/// How long a daemon that is started anew may take.
+const RESTART: Duration = Duration::from_secs(20);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -118,8 +120,29 @@ pub(crate) fn run(lab: &Lab, verb: &DataVerb, json: bool) -> Result<(), CliError
     }
 }
 
+/// Asks, and asks again while the daemon is being started anew: what it was asked for is not lost
+/// with it. Only for what may be asked twice.
+fn ask(client: &Client, request: &Request) -> Result<Reply, CallError> {
+    let mut broke: Option<Instant> = None;
+    loop {
+        match client.call(request) {
+            Err(e @ (CallError::Connect { .. } | CallError::Wire(_))) => {
+                if broke.is_some_and(|broke| broke.elapsed() > RESTART) {
+                    return Err(e);
+                }
+                if broke.is_none() {
+                    eprintln!("{e}: asked again for {} s", RESTART.as_secs());
+                }
+                broke.get_or_insert_with(Instant::now);
+                thread::sleep(LOOK);
+            }
+            answer => return answer,
+        }
+    }
+}
+
 fn list(client: &Client, domain: Option<&str>) -> Result<Vec<DataDomainView>, CliError> {
-    match client.call(&Request::DataList { domain: domain.map(Into::into) })? {
+    match ask(client, &Request::DataList { domain: domain.map(Into::into) })? {
         Reply::DataDomains(domains) => Ok(domains),
         _ => Err(CliError::Otherwise),
     }
@@ -138,7 +161,8 @@ fn begin(
     let mut said = String::new();
     let request = Request::DataPublish { domain: Some(domain.into()), file: Some(file.into()) };
     loop {
-        let waits = match client.call(&request) {
+        // Taken by a daemon that could not say so, it is found by `taken`.
+        let waits = match ask(client, &request) {
             Ok(Reply::Begun(begun)) => return Ok(begun.publications.into_iter().next()),
             Ok(_) => return Err(CliError::Otherwise),
             // The watcher may have been faster.
@@ -178,7 +202,7 @@ fn taken(
     let rows = rows.filter(|row| row.file == file).map(|row| row.id);
     let ids = rows.chain(domains.iter().flat_map(of_day)).filter(|id| *id > newest);
     let ids: Vec<_> = ids.max().into_iter().collect();
-    match client.call(&Request::DataPublications { ids })? {
+    match ask(client, &Request::DataPublications { ids })? {
         Reply::Publications(rows) => Ok(rows.into_iter().next()),
         _ => Err(CliError::Otherwise),
     }
@@ -197,7 +221,7 @@ fn finish(
     let ids: Vec<_> = publications.iter().map(|row| row.id).collect();
     loop {
         let request = Request::DataPublications { ids: ids.clone() };
-        let Reply::Publications(rows) = client.call(&request)? else {
+        let Reply::Publications(rows) = ask(client, &request)? else {
             return Err(CliError::Otherwise);
         };
         let Some(first) = rows.iter().find(|row| !is_over(row)) else { return Ok(rows) };
