@@ -82,6 +82,35 @@ pub const MESSAGES: &[i64] = &[
     318, // getrandom: the seed of a HashMap
 ];
 
+/// System calls of a process with threads beside the first: how they begin, wait and end.
+pub const THREADS: &[i64] = &[
+    13,  // rt_sigaction
+    14,  // rt_sigprocmask
+    24,  // sched_yield
+    35,  // nanosleep
+    157, // prctl: a name for a thread
+    186, // gettid
+    204, // sched_getaffinity
+    230, // clock_nanosleep
+    234, // tgkill
+    273, // set_robust_list
+    302, // prlimit64: the size of a stack
+    334, // rseq
+];
+
+/// System calls on TCP connections that come to a listener that is open.
+pub const TCP: &[i64] = &[
+    44,  // sendto
+    45,  // recvfrom
+    48,  // shutdown
+    51,  // getsockname
+    52,  // getpeername
+    54,  // setsockopt
+    55,  // getsockopt
+    72,  // fcntl
+    288, // accept4
+];
+
 /// Leaves this process with its open descriptors and what `left` names. It must be root's, and of
 /// one thread. Any other system call then ends it, and so does the end of the thread that started
 /// it.

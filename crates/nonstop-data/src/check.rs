@@ -6,10 +6,10 @@
 
 use crate::{
     capture::{CaptureError, Fault, Format, Reader, Record},
-    say::{Say, confined},
+    say::{GivenDay, Say, confined},
     told::{Checked, Told},
 };
-use jiff::{Timestamp, civil::Date};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::{
     io::{self, Read},
@@ -22,15 +22,8 @@ use std::{
 /// first byte.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The day that the file's name says.
-    #[arg(long, value_name = "YYYY-MM-DD")]
-    pub day: Date,
-    /// When that day begins.
-    #[arg(long, value_name = "RFC 3339")]
-    pub from: Timestamp,
-    /// When that day has ended.
-    #[arg(long, value_name = "RFC 3339")]
-    pub until: Timestamp,
+    #[command(flatten)]
+    given: GivenDay,
     /// The user to read it as.
     #[arg(long, default_value_t = 65534, value_parser = clap::value_parser!(u32).range(1..))]
     pub uid: u32,
@@ -53,7 +46,7 @@ pub fn run(args: &Args) -> ExitCode {
         return say.failed(&format!("nonstop-data check was not let go of its rights: {e}"));
     }
     let mut file = Hashing { source: crate::say::Stdin, sha256: Sha256::new(), bytes: 0, of, say };
-    let told = match day(&mut file, args) {
+    let told = match day(&mut file, args.given) {
         Ok(told) => told,
         Err(CaptureError::Read(e)) => return file.say.failed(&format!("read the file: {e}")),
         Err(CaptureError::File { record, offset, fault }) => {
@@ -72,14 +65,14 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 /// What the file is, read to its end.
-fn day<R: Read>(file: &mut Hashing<R>, args: &Args) -> Result<Told, CaptureError> {
-    let bounds = args.from.as_nanosecond()..args.until.as_nanosecond();
+fn day<R: Read>(file: &mut Hashing<R>, given: GivenDay) -> Result<Told, CaptureError> {
+    let bounds = given.from.as_nanosecond()..given.until.as_nanosecond();
     let mut reader = Reader::new(&mut *file)?;
     let format = reader.format();
     let (mut first, mut last) = (i64::MAX, i64::MIN);
     while let Some(record) = reader.next()? {
         if !bounds.contains(&i128::from(record.nanoseconds)) {
-            return Ok(Told::Refused { reason: outside(&record, format, args) });
+            return Ok(Told::Refused { reason: outside(&record, format, given) });
         }
         first = first.min(record.nanoseconds);
         last = last.max(record.nanoseconds);
@@ -99,8 +92,8 @@ fn time(nanoseconds: i64) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds.into()).expect("64 bits of nanoseconds are 584 years")
 }
 
-fn outside(record: &Record<'_>, format: Format, args: &Args) -> String {
-    let Args { day, from, until, .. } = args;
+fn outside(record: &Record<'_>, format: Format, given: GivenDay) -> String {
+    let GivenDay { day, from, until } = given;
     let Record { number, offset, nanoseconds, .. } = record;
     format!(
         "record {number} at byte {offset} is of {}, and {day} is from {from} up to {until} here; if \

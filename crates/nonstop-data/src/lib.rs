@@ -9,6 +9,7 @@ pub mod capture;
 pub mod check;
 pub mod days;
 pub mod generate;
+mod lines;
 pub mod packet;
 pub mod pcap;
 pub mod rdb;

@@ -2,6 +2,7 @@
 //! rights, and says lines of [`Told`] on standard output.
 
 use crate::told::Told;
+use jiff::{Timestamp, civil::Date};
 use nonstop_confine::{ConfineError, Left, confine};
 use rustix::{
     fs::{Advice, FileType, OFlags, fadvise, fcntl_getfl, fstat},
@@ -15,6 +16,20 @@ use std::{
 
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 500;
+
+/// The day that standard input is to be.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct GivenDay {
+    /// The day that the file's name says.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub day: Date,
+    /// When that day begins.
+    #[arg(long, value_name = "RFC 3339")]
+    pub from: Timestamp,
+    /// When that day has ended.
+    #[arg(long, value_name = "RFC 3339")]
+    pub until: Timestamp,
+}
 
 /// Lines on standard output.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::{
     capture::{CaptureError, Reader},
     packet::Packet,
     rdb::{DATABASE, LOADER},
-    say::{Say, Stdin},
+    say::{GivenDay, Say, Stdin},
     told::Told,
     wire::{Session, quoted},
 };
@@ -26,15 +26,8 @@ pub struct Args {
     /// The data domain, for messages.
     #[arg(long)]
     pub domain: String,
-    /// The day.
-    #[arg(long, value_name = "YYYY-MM-DD")]
-    pub day: Date,
-    /// When it begins.
-    #[arg(long, value_name = "RFC 3339")]
-    pub from: Timestamp,
-    /// When it has ended.
-    #[arg(long, value_name = "RFC 3339")]
-    pub until: Timestamp,
+    #[command(flatten)]
+    given: GivenDay,
     /// The publication whose day it becomes.
     #[arg(long)]
     pub publication: PublicationId,
@@ -63,7 +56,7 @@ pub fn run(args: &Args) -> ExitCode {
     };
     match load(args, of, &mut say) {
         Ok(rows) => say.last(&Told::Done { rows }),
-        Err(e) => say.failed(&format!("load {} for {}: {e}", args.day, args.domain)),
+        Err(e) => say.failed(&format!("load {} for {}: {e}", args.given.day, args.domain)),
     }
 }
 
@@ -74,15 +67,15 @@ fn load(args: &Args, of: u64, say: &mut Say) -> Result<u64, NotNow> {
     let mut session = Session::open(socket, LOADER, DATABASE, None)?;
     args.writer.confine()?;
 
-    let part = Part { day: args.day, publication: args.publication };
+    let part = Part { day: args.given.day, publication: args.publication };
     if let Some(rows) = there_already(&mut session, args, &part)? {
         return Ok(rows);
     }
     room.check(0)?;
     session
         .ask("begin; set local lock_timeout = '20s'; set local maintenance_work_mem = '512MB'")?;
-    remove_leftovers(&mut session, args.day)?;
-    session.ask(&part.create(args.from, args.until))?;
+    remove_leftovers(&mut session, args.given.day)?;
+    session.ask(&part.create(args.given.from, args.given.until))?;
     let found = match copy(&mut session, &part, &room, of, say) {
         Ok(found) => found,
         Err(e) => {
@@ -107,9 +100,9 @@ fn load(args: &Args, of: u64, say: &mut Say) -> Result<u64, NotNow> {
          values ({}, {}, {}, {}, {}, {first}, {last}, {}, {});
          commit",
         quoted(&name),
-        quoted(&args.day.to_string()),
-        time(args.from),
-        time(args.until),
+        quoted(&args.given.day.to_string()),
+        time(args.given.from),
+        time(args.given.until),
         found.rows,
         quoted(&args.publication.to_string()),
         quoted(&args.sha256),

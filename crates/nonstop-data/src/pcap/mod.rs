@@ -32,7 +32,7 @@ use clap::Parser;
 use days::Days;
 use fetches::Fetches;
 use listing::Place;
-use nonstop_confine::{Left, confine, refuse_clone3};
+use nonstop_confine::{Left, TCP, THREADS, confine, refuse_clone3};
 use nonstop_model::{Lab, Resource};
 use rustix::{
     fs::{Mode, OFlags},
@@ -79,33 +79,12 @@ const STACK: usize = 256 << 10;
 /// the folder of published days is all there is.
 const CALLS: &[i64] = &[
     5,   // fstat
-    13,  // rt_sigaction
-    14,  // rt_sigprocmask
     20,  // writev
-    24,  // sched_yield
-    35,  // nanosleep
     40,  // sendfile
-    44,  // sendto
-    45,  // recvfrom
-    48,  // shutdown
-    51,  // getsockname
-    52,  // getpeername
-    54,  // setsockopt
-    55,  // getsockopt
-    72,  // fcntl
-    157, // prctl: a name for a thread
-    186, // gettid
-    204, // sched_getaffinity
     217, // getdents64
-    230, // clock_nanosleep
-    234, // tgkill
     262, // newfstatat
-    273, // set_robust_list
-    288, // accept4
-    302, // prlimit64: the size of a stack
     318, // getrandom
     332, // statx
-    334, // rseq
     437, // openat2
 ];
 
@@ -209,7 +188,7 @@ fn withdraw(user: User) -> Result<()> {
         // Of all servers that run as this user: the kernel counts them together.
         threads: 16_384,
         cpu_seconds: None,
-        calls: &[CALLS],
+        calls: &[THREADS, TCP, CALLS],
     })?;
     // To look for where it was would take files that are out of reach.
     std::panic::set_hook(Box::new(|panic| {

@@ -1,7 +1,7 @@
 //! Processes that are kept running, in a namespace of processes whose first one we are: whatever
 //! loses its parent is ours to bury.
 
-use crate::serve::line;
+use crate::lines::{LONGEST_OF_A_LOG, line};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 use std::{
@@ -24,9 +24,6 @@ pub(crate) struct Kept {
 
 const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
-
-/// The longest line of a server's log that is passed on, in bytes.
-const LONGEST_LINE: usize = 1000;
 
 /// A run as long as this was no failure to start.
 const LASTED: Duration = Duration::from_secs(20);
@@ -90,7 +87,7 @@ impl Kept {
 /// for one query, and words of its client in them; those have no prefix.
 fn pass_on(mut from: impl BufRead, begins: &str) {
     let mut configured = false;
-    while let Some(line) = line(&mut from, LONGEST_LINE) {
+    while let Some(line) = line(&mut from, LONGEST_OF_A_LOG) {
         let is_logged = line.starts_with(begins.as_bytes());
         configured |= is_logged;
         if is_logged || !configured {

@@ -1,9 +1,7 @@
 //! One server, started in the network of its data domain and started again whenever it ends.
 
-use super::{
-    board::Board,
-    relay::{line, take},
-};
+use super::{board::Board, relay::take};
+use crate::lines::{LONGEST_OF_A_LOG, line};
 use anyhow::{Context, Result};
 use nonstop_api::serving::ServedState;
 use rustix::process::{Pid, Signal, kill_process};
@@ -32,8 +30,6 @@ const A_WHILE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long one that is told to end may take.
 const ORDERLY: Duration = Duration::from_secs(30);
-/// The longest line of a server's log that is passed on, in bytes.
-const LONGEST_LINE: usize = 1000;
 
 /// Keeps one server.
 #[derive(Debug)]
@@ -191,7 +187,7 @@ fn signal(child: &Child, signal: Signal) {
 /// Passes a server's log on, each line with `name` before it, and remembers the last.
 fn pass_on(from: impl Read, name: &str, last: &Mutex<String>) {
     let mut from = BufReader::new(from);
-    while let Some(line) = line(&mut from, LONGEST_LINE) {
+    while let Some(line) = line(&mut from, LONGEST_OF_A_LOG) {
         let text = printable(&String::from_utf8_lossy(&line));
         eprintln!("{name} {text}");
         *last.lock().unwrap_or_else(PoisonError::into_inner) = text.chars().take(250).collect();

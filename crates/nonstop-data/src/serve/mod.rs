@@ -9,8 +9,6 @@ mod board;
 mod keeper;
 mod relay;
 
-pub(crate) use relay::line;
-
 use anyhow::{Context, Result, bail};
 use board::Board;
 use clap::Parser;

@@ -3,10 +3,11 @@
 //! The servers have nobody but this program to talk to; a line is passed on as it is, for `nonstopd`
 //! to judge. While `nonstopd` is away lines are kept, up to [`KEPT`].
 
+use crate::lines::line;
 use anyhow::{Context, Result};
 use nonstop_api::fetch::LONGEST;
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -64,37 +65,5 @@ pub(super) fn take(out: impl Read, who: &str, relay: &SyncSender<Vec<u8>>) {
             Ok(()) => {}
             Err(_) => lost += 1,
         }
-    }
-}
-
-/// The next line without its end, cut at `longest` bytes; None at the end.
-pub(crate) fn line(from: &mut impl BufRead, longest: usize) -> Option<Vec<u8>> {
-    let mut line = Vec::new();
-    let most = u64::try_from(longest).unwrap_or(u64::MAX);
-    from.take(most).read_until(b'\n', &mut line).ok()?;
-    if line.is_empty() {
-        return None;
-    }
-    let mut whole = line.ends_with(b"\n");
-    if whole {
-        line.pop();
-    }
-    while !whole {
-        let mut rest = Vec::new();
-        from.take(most).read_until(b'\n', &mut rest).ok()?;
-        whole = rest.is_empty() || rest.ends_with(b"\n");
-    }
-    Some(line)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_cut_at_the_longest_and_the_next_one_is_whole() {
-        let mut from = BufReader::new(&b"short\n0123456789abcdefghij\n\nlast"[..]);
-        let lines: Vec<_> = std::iter::from_fn(|| line(&mut from, 8)).collect();
-        assert_eq!(lines, [&b"short"[..], b"01234567", b"", b"last"]);
     }
 }

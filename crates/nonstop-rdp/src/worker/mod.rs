@@ -25,7 +25,7 @@ mod stream;
 mod updates;
 mod zgfx;
 
-use nonstop_confine::{ConfineError, Left, MESSAGES, confine, refuse_clone3};
+use nonstop_confine::{ConfineError, Left, MESSAGES, TCP, THREADS, confine, refuse_clone3};
 use std::{
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
@@ -51,35 +51,14 @@ pub enum WorkerError {
 /// System calls beside those that every process of a desktop needs.
 const CALLS: &[i64] = &[
     5,   // fstat
-    13,  // rt_sigaction
-    14,  // rt_sigprocmask
     17,  // pread64
     20,  // writev
-    24,  // sched_yield
-    35,  // nanosleep
     39,  // getpid
-    44,  // sendto
-    45,  // recvfrom
-    48,  // shutdown
-    51,  // getsockname
-    52,  // getpeername
-    54,  // setsockopt
-    55,  // getsockopt
-    72,  // fcntl
-    157, // prctl: a name for a thread
-    186, // gettid
-    204, // sched_getaffinity
-    230, // clock_nanosleep
     232, // epoll_wait
     233, // epoll_ctl
-    234, // tgkill
-    273, // set_robust_list
     281, // epoll_pwait
-    288, // accept4
     290, // eventfd2
     291, // epoll_create1
-    302, // prlimit64: the size of a stack
-    334, // rseq
 ];
 
 /// Serves until the broker is gone.
@@ -104,7 +83,7 @@ pub fn run(uid: u32) -> Result<(), WorkerError> {
         files: 64,
         threads: 4,
         cpu_seconds: None,
-        calls: &[MESSAGES, CALLS],
+        calls: &[MESSAGES, THREADS, TCP, CALLS],
     })?;
     // A panic over what a client said ends that client's session alone. There is nobody to read of
     // it, and to look for where it was would take files that are out of reach.
