@@ -6,8 +6,8 @@ use crate::{
         cluster::{self, Part},
         front::Word,
         front_child::FrontChild,
+        leftovers::Leftovers,
         namespace::{self, stop_flag},
-        orphans,
         places::Places,
         process::{Kept, none_in, reap},
         schema,
@@ -57,8 +57,7 @@ pub fn keep(lab: &Path, domain: &str) -> anyhow::Result<()> {
         watchdog: Watchdog::new(limits),
         prepared: false,
         stale: false,
-        untidy: Vec::new(),
-        next_tidy: Instant::now(),
+        leftovers: Leftovers::new(),
         followed: Instant::now(),
         next_look: Instant::now(),
         wanted_roles: BTreeSet::new(),
@@ -81,9 +80,7 @@ struct Keeper {
     prepared: bool,
     /// Whether the reader's files cannot follow the writer any more.
     stale: bool,
-    /// Servers that were started and not yet tidied.
-    untidy: Vec<Part>,
-    next_tidy: Instant,
+    leftovers: Leftovers,
     followed: Instant,
     next_look: Instant,
     wanted_roles: BTreeSet<u32>,
@@ -118,7 +115,9 @@ impl Keeper {
                 let folder = Part::Reader.folder(&self.places);
                 let _ = self.watchdog.look(&self.places.read, &folder);
             }
-            self.tidy();
+            if self.prepared {
+                self.leftovers.remove(&self.places);
+            }
             self.hear_front();
             self.make_roles();
             self.wait();
@@ -169,14 +168,8 @@ impl Keeper {
         cluster::ensure_writer(&self.places)?;
         let command = cluster::server(&self.places, Part::Writer, self.limits)?;
         self.writer.start(command)?;
-        self.start_tidily(Part::Writer);
+        self.leftovers.look_after(Part::Writer);
         Ok(())
-    }
-
-    fn start_tidily(&mut self, part: Part) {
-        if !self.untidy.contains(&part) {
-            self.untidy.push(part);
-        }
     }
 
     /// Tables, roles and rights, once in each run of the writer.
@@ -206,7 +199,7 @@ impl Keeper {
         }
         let command = cluster::server(&self.places, Part::Reader, self.limits)?;
         self.reader.start(command)?;
-        self.start_tidily(Part::Reader);
+        self.leftovers.look_after(Part::Reader);
         Ok(())
     }
 
@@ -234,41 +227,6 @@ impl Keeper {
             self.followed = Instant::now();
         }
         Ok(self.followed.elapsed() > LEFT_BEHIND)
-    }
-
-    /// Removes, once after each start of a server, what its last end left of a load.
-    fn tidy(&mut self) {
-        if self.untidy.is_empty() || !self.prepared || self.next_tidy > Instant::now() {
-            return;
-        }
-        self.next_tidy = Instant::now() + Duration::from_secs(2);
-        for part in std::mem::take(&mut self.untidy) {
-            match self.tidy_one(part) {
-                Ok(true) => {}
-                // Somebody loads, or a server starts: looked at again.
-                Ok(false) | Err(_) => self.untidy.push(part),
-            }
-        }
-    }
-
-    /// Whether nothing is left in the files of `part` that no table has.
-    fn tidy_one(&self, part: Part) -> Result<bool, WireError> {
-        let (folder, socket) = (part.folder(&self.places), part.socket(&self.places));
-        let find = || orphans::find(&folder, socket, &self.places.load);
-        let Some(before) = find()? else { return Ok(false) };
-        if before.is_empty() {
-            return Ok(true);
-        }
-        if !orphans::settle(socket, &self.places.load)? {
-            return Ok(false);
-        }
-        let Some(mut files) = find()? else { return Ok(false) };
-        files.retain(|file| before.contains(file));
-        eprintln!("{}: {} files of no table are removed", part.word(), files.len());
-        if let Err(e) = cluster::remove_all(&self.places, &files) {
-            eprintln!("{e:#}");
-        }
-        Ok(true)
     }
 
     /// An old reader answers until the copy is whole.

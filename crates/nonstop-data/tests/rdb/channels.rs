@@ -250,9 +250,10 @@ fn a_query_past_its_time_is_ended_whatever_it_set() {
     assert!(bomb.contains("canceling statement") || bomb.contains("terminating"), "{bomb}");
     let mut idle = alice.session();
     idle.say("set idle_in_transaction_session_timeout = 0; begin; select 1;");
-    eventually(15, "a transaction that does nothing is ended", || {
-        world.reader("select count(*) from pg_stat_activity where usename like 'machine%'") == "0"
-    });
+    let connections =
+        || world.reader("select count(*) from pg_stat_activity where usename like 'machine%'");
+    eventually(10, "a transaction", || connections() == "1");
+    eventually(15, "a transaction that does nothing is ended", || connections() == "0");
     idle.say("select 2;");
     assert!(idle.end().contains("terminating connection"));
     assert_eq!(alice.ask("select 1"), "1");

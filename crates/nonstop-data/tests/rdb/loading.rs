@@ -314,6 +314,30 @@ fn whatever_is_killed_while_a_day_is_loaded_it_is_there_whole_or_not_at_all() {
     assert_eq!(alice.ask("select count(*) from packets"), "400000");
 }
 
+#[test]
+fn what_a_killed_load_left_is_not_missed_by_the_reader_that_still_had_to_write_it() {
+    let mut world = World::running("{}");
+    let day = world.day(2_000_000, 1);
+    let before = world.bytes();
+    let mut child = begun(&world, &day, "p1", 0);
+    eventually(60, "some of it is there", || world.bytes() > before + (100 << 20));
+    world.rdb().kill().expect("kill");
+    world.rdb().wait().expect("wait");
+    child.wait().expect("wait");
+    world.start();
+    world.settle();
+    eventually(60, "what is left is removed", || {
+        let log = world.log();
+        log.lines().any(|l| l.starts_with("reader: ") && l.ends_with("of no table are removed"))
+    });
+    assert_eq!(world.reader("checkpoint"), "");
+    assert_eq!(world.writer("checkpoint"), "");
+    assert_eq!(world.load(&day, "p2"), done(2_000_000));
+    assert_eq!(world.swap("p2"), done(2_000_000));
+    assert_eq!(world.machine().ask("select count(*) from packets where length > 0"), "2000000");
+    assert_eq!(world.reader("checkpoint"), "");
+}
+
 impl World {
     fn drop_staged(&self) {
         let parts = self.writer("select part from parts.staged");

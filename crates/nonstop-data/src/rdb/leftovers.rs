@@ -2,28 +2,80 @@
 //! disk, as large as that load, and never looks at again.
 
 use crate::{
-    rdb::{DATABASE, KEEPER},
+    rdb::{
+        DATABASE, KEEPER,
+        cluster::{self, Part},
+        places::Places,
+    },
     wire::{Session, WireError},
 };
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
+
+/// Which servers were started and may still have some.
+pub(crate) struct Leftovers {
+    of: Vec<Part>,
+    next: Instant,
+}
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(2);
+
+impl Leftovers {
+    pub(crate) fn new() -> Leftovers {
+        Leftovers { of: Vec::new(), next: Instant::now() }
+    }
+
+    /// Has the files of `part`, which was started, looked at as soon as nobody loads.
+    pub(crate) fn look_after(&mut self, part: Part) {
+        if !self.of.contains(&part) {
+            self.of.push(part);
+        }
+    }
+
+    /// Removes, once after each start of a server, what its last end left of a load.
+    pub(crate) fn remove(&mut self, places: &Places) {
+        if self.of.is_empty() || self.next > Instant::now() {
+            return;
+        }
+        self.next = Instant::now() + PAUSE;
+        // Where somebody loads, or a server starts, it is looked at again.
+        self.of.retain(|part| !matches!(remove(places, *part), Ok(true)));
+    }
+}
+
+/// Whether nothing is left in the files of `part` that no table has.
+fn remove(places: &Places, part: Part) -> Result<bool, WireError> {
+    let (folder, socket) = (part.folder(places), part.socket(places));
+    let find = || find(&folder, socket, &places.load);
+    let Some(before) = find()? else { return Ok(false) };
+    if before.is_empty() {
+        return Ok(true);
+    }
+    if !settle(socket, &places.load)? {
+        return Ok(false);
+    }
+    let Some(mut files) = find()? else { return Ok(false) };
+    files.retain(|file| before.contains(file));
+    eprintln!("{}: {} files of no table are removed", part.word(), files.len());
+    if let Err(e) = cluster::remove_all(places, &files) {
+        eprintln!("{e:#}");
+    }
+    Ok(true)
+}
 
 /// Files of the database in `folder`, which the server at `socket` serves, that no table of it has.
 /// None if this is not the time to say: somebody loads, or the reader does not follow.
 ///
 /// A load that begins while this looks is seen by the second look at the writer; one that began and
 /// ended has a table.
-pub(crate) fn find(
-    folder: &Path,
-    socket: &Path,
-    writer: &Path,
-) -> Result<Option<Vec<PathBuf>>, WireError> {
+fn find(folder: &Path, socket: &Path, writer: &Path) -> Result<Option<Vec<PathBuf>>, WireError> {
     let mut writer = Session::open(writer, KEEPER, DATABASE, PATIENCE)?;
     let mut server = Session::open(socket, KEEPER, DATABASE, PATIENCE)?;
     if !is_quiet(&mut writer)? {
@@ -50,7 +102,7 @@ pub(crate) fn find(
 /// would be missed by PostgreSQL later, by a PANIC. False if this is not the time.
 ///
 /// A reader's checkpoint reaches up to the last one of the writer that it has seen.
-pub(crate) fn settle(socket: &Path, writer: &Path) -> Result<bool, WireError> {
+fn settle(socket: &Path, writer: &Path) -> Result<bool, WireError> {
     let mut writer = Session::open(writer, KEEPER, DATABASE, PATIENCE)?;
     let mut server = Session::open(socket, KEEPER, DATABASE, PATIENCE)?;
     const REDO: &str = "select redo_lsn from pg_control_checkpoint()";
