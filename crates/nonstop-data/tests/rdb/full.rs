@@ -56,17 +56,25 @@ fn a_full_disk_refuses_the_day_and_postgresql_goes_on() {
         command.args(["fallocate", "-l", &format!("{mib}M")]).arg(state.join("filler"));
         command.status().expect("fallocate")
     };
+    // PostgreSQL's log grows and shrinks meanwhile: what is left is measured anew each time.
+    let leave = |left: u64, filled: u64| {
+        let mut size = filled;
+        eventually(30, "somebody else fills the disk", || {
+            size = filled + free_mib(&world).saturating_sub(left);
+            filler(size).success()
+        });
+        size
+    };
     // Nearly full, and then full: refused with the reason, before PostgreSQL is harmed.
-    let free = free_mib(&world);
-    assert!(filler(free - 300).success());
+    let filled = leave(300, 0);
     let told = world.load(&file, "p2");
     assert!(told.contains("failed") && told.contains("MiB free"), "{told}");
-    assert!(filler(free - 300 + free_mib(&world) - 20).success());
+    let filled = leave(20, filled);
     let told = world.load(&small, "p2");
     assert!(told.contains("failed") && told.contains("MiB free"), "{told}");
     assert_eq!(alice.ask("select count(*) from packets"), "1000");
     // Somebody else fills it to the last block.
-    let _ = filler(free + 100);
+    let _ = filler(filled + 400);
     let mut dd = world.inside();
     let out = format!("of={}", state.join("filler2").display());
     let _ = dd.args(["dd", "if=/dev/zero", &out, "bs=64k"]).stderr(Stdio::null()).status();
