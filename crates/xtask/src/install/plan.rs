@@ -72,6 +72,14 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("python3"),
     // Its own cluster, which it makes when it is installed, is not used.
     any("postgresql"),
+    // Cards: readers, virtual ones for tests among them, and what a researcher's ssh asks them by.
+    any("pcscd"),
+    any("libpcsclite-dev"),
+    any("vsmartcard-vpcd"),
+    any("opensc"),
+    any("opensc-pkcs11"),
+    // Steps the clock of one program of a test.
+    any("libfaketime"),
 ];
 
 /// What a lab needs, and `more`.
