@@ -82,18 +82,24 @@ impl Kept {
     }
 }
 
-/// Passes on what a server logs: whatever it says before it has read its configuration, and then
-/// lines that begin with its prefix. PostgreSQL writes more when memory runs out, thousands of lines
-/// for one query, and words of its client in them; those have no prefix.
+/// Passes on what a server logs: lines that begin with its prefix, and before the first of them what
+/// a server says that has not read its configuration. PostgreSQL writes more when memory runs out,
+/// thousands of lines for one query, and words of its client in them; those begin with neither, and a
+/// server that only tells of the worst may have logged nothing before.
 fn pass_on(mut from: impl BufRead, begins: &str) {
     let mut configured = false;
     while let Some(line) = line(&mut from, LONGEST_OF_A_LOG) {
         let is_logged = line.starts_with(begins.as_bytes());
         configured |= is_logged;
-        if is_logged || !configured {
+        if is_logged || (!configured && is_unconfigured(&line)) {
             eprintln!("{}", String::from_utf8_lossy(&line));
         }
     }
+}
+
+/// Whether `line` begins as PostgreSQL's do without a configuration: with its name, or the time.
+fn is_unconfigured(line: &[u8]) -> bool {
+    line.starts_with(b"postgres: ") || line.first().is_some_and(u8::is_ascii_digit)
 }
 
 /// Buries whatever has ended, and tells it.
@@ -133,5 +139,15 @@ mod tests {
         let mut said = &b"TopMemoryContext: 1 total\nreader [7] LOG:  ready\n\xff\xfe"[..];
         pass_on(&mut said, "reader [");
         assert!(said.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_without_a_configuration_is_no_dump_of_memory() {
+        for said in ["postgres: could not find the database", "2026-11-28 21:07:56 UTC [7] FATAL:"] {
+            assert!(is_unconfigured(said.as_bytes()), "{said}");
+        }
+        for dump in ["TopMemoryContext: 1 total", "  CachedPlanSource: 1: 2026 FATAL:", "", "Grand total"] {
+            assert!(!is_unconfigured(dump.as_bytes()), "{dump}");
+        }
     }
 }

@@ -41,8 +41,10 @@ impl Eyes {
         if !self.trace.is_empty() {
             client.env("WLOG_FILTER", &self.trace);
         }
+        // Line by line: its threads, and what it says elsewhere, share one log.
         let client = client
-            .args(["--pdeathsig", "KILL", "xfreerdp3", &format!("/v:{address}"), "/u:x", "/p:y"])
+            .args(["--pdeathsig", "KILL", "stdbuf", "-oL", "xfreerdp3"])
+            .args([&format!("/v:{address}"), "/u:x", "/p:y"])
             .arg(format!("/cert:fingerprint:sha256:{},deny", watch.fingerprint()))
             .args(["/bpp:32", "-decorations"])
             .args(words)
