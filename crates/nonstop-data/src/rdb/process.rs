@@ -143,10 +143,13 @@ mod tests {
 
     #[test]
     fn what_is_said_without_a_configuration_is_no_dump_of_memory() {
-        for said in ["postgres: could not find the database", "2026-11-28 21:07:56 UTC [7] FATAL:"] {
+        for said in ["postgres: could not find the database", "2026-11-28 21:07:56 UTC [7] FATAL:"]
+        {
             assert!(is_unconfigured(said.as_bytes()), "{said}");
         }
-        for dump in ["TopMemoryContext: 1 total", "  CachedPlanSource: 1: 2026 FATAL:", "", "Grand total"] {
+        for dump in
+            ["TopMemoryContext: 1 total", "  CachedPlanSource: 1: 2026 FATAL:", "", "Grand total"]
+        {
             assert!(!is_unconfigured(dump.as_bytes()), "{dump}");
         }
     }
