@@ -5,6 +5,7 @@
 //! programs. Killing its outer process is a power cut of that host; a new box over the same
 //! folder is the same host, switched on again. A [`place::Place`] is where a command runs.
 
+pub mod card;
 pub mod cgroup;
 pub mod control;
 pub mod init;
@@ -20,6 +21,7 @@ pub mod picture;
 pub mod place;
 pub mod process;
 pub mod rdp;
+pub mod reader;
 pub mod screen;
 pub mod services;
 pub mod spec;

@@ -62,6 +62,11 @@ impl Pc {
         self.network.holder()
     }
 
+    /// The PC's own folder, for its user alone.
+    pub fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     /// The public key to be registered.
     pub fn public_key_file(&self) -> PathBuf {
         self.dir.join("id_ed25519.pub")

@@ -38,6 +38,13 @@ impl Place {
         Place { prefix: words.map(String::from).into() }
     }
 
+    /// The network and mount namespaces of the process `holder`; processes stay ours.
+    pub fn with_mounts(holder: u32) -> Place {
+        let holder = holder.to_string();
+        let words = ["nsenter", "-t", &holder, "-n", "-m", "--"];
+        Place { prefix: words.map(String::from).into() }
+    }
+
     /// The words that stand before a command.
     pub fn prefix(&self) -> &[String] {
         &self.prefix

@@ -78,6 +78,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("vsmartcard-vpcd"),
     any("opensc"),
     any("opensc-pkcs11"),
+    any("openssl"),
     // Steps the clock of one program of a test.
     any("libfaketime"),
 ];

@@ -1,0 +1,231 @@
+//! A reader for cards: the real pcscd with the virtual reader of vsmartcard, on a PC or on a
+//! lab's host, and cards that are put into it and pulled out.
+//!
+//! pcscd has one socket a machine, in /run: a PC gets a mount namespace with a /run/pcscd of
+//! its own, a box has its own /run anyway. The virtual reader has two slots.
+
+use crate::{
+    card::{CardFile, vpcd},
+    lab::Lab,
+    labbox::{built_programs, tail},
+    pc::Pc,
+    place::{Place, wait_for},
+    spec::PROGRAMS,
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+/// The PKCS#11 module with which stock programs reach a card; ssh wants its whole path.
+///
+/// Errors: opensc-pkcs11 is not installed.
+pub fn pkcs11() -> Result<String> {
+    let folders = fs::read_dir("/usr/lib").context("read /usr/lib")?.flatten();
+    let found = folders.map(|folder| folder.path().join("opensc-pkcs11.so")).find(|p| p.exists());
+    Ok(found.context("opensc-pkcs11 is not installed")?.display().to_string())
+}
+
+/// Slots of the reader, by the names that pcscd gives them.
+pub const SLOTS: [&str; 2] = ["Virtual PCD 00 00", "Virtual PCD 00 01"];
+
+/// A reader. Dropping it ends its pcscd.
+#[derive(Debug)]
+pub struct Reader {
+    place: Place,
+    testcard: PathBuf,
+    dir: PathBuf,
+    pcscd: Option<Child>,
+    _mounts: Option<Child>,
+}
+
+/// What goes wrong with a card that is put in.
+pub type Faults = vpcd::Faults;
+
+impl Reader {
+    /// A reader at a PC; see [`Reader::place`].
+    pub fn of_pc(pc: &Pc) -> Result<Reader> {
+        Reader::in_network(pc.holder(), &pc.folder().join("reader"))
+    }
+
+    /// A reader in the network namespace of the process `holder`; its log goes into `dir`.
+    pub fn in_network(holder: u32, dir: &Path) -> Result<Reader> {
+        let mut mounts = Command::new("nsenter")
+            .args(["-t", &holder.to_string(), "-n", "--", "unshare", "-m", "--", "sh", "-c"])
+            .arg("mkdir -p /run/pcscd && mount -t tmpfs tmpfs /run/pcscd && echo up && exec cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("make a mount namespace")?;
+        let said = mounts.stdout.take().context("hear the namespace's holder")?;
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line)?;
+        if line.trim() != "up" {
+            mounts.wait()?;
+            bail!("making a mount namespace failed: root is needed");
+        }
+        let place = Place::with_mounts(mounts.id());
+        let testcard = built_programs()?.join("nonstop-testcard");
+        Reader::start_in(place, testcard, dir, Some(mounts))
+    }
+
+    /// The reader of a lab's host, which is on.
+    pub fn of_lab(lab: &Lab) -> Result<Reader> {
+        let place = lab.inside()?;
+        place.line("mkdir -p /run/pcscd")?;
+        let testcard = Path::new(PROGRAMS).join("nonstop-testcard");
+        Reader::start_in(place, testcard, &lab.dir().join("reader"), None)
+    }
+
+    fn start_in(
+        place: Place,
+        testcard: PathBuf,
+        dir: &Path,
+        mounts: Option<Child>,
+    ) -> Result<Reader> {
+        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        let mut reader = Reader { place, testcard, dir: dir.into(), pcscd: None, _mounts: mounts };
+        reader.start()?;
+        Ok(reader)
+    }
+
+    /// Where programs see this reader.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Starts pcscd after [`Reader::kill`]; returns when it knows its reader.
+    pub fn start(&mut self) -> Result<()> {
+        self.start_with("/etc/reader.conf.d")?;
+        let known = || Ok(self.slots()?.get(1).map(drop));
+        wait_for("the virtual reader", Duration::from_secs(20), known)
+            .with_context(|| format!("pcscd said: {}", tail(&self.log(), 8)))
+    }
+
+    /// Starts pcscd without any reader: it was unplugged.
+    pub fn start_without_readers(&mut self) -> Result<()> {
+        let none = self.dir.join("none");
+        fs::create_dir_all(&none).with_context(|| format!("make {}", none.display()))?;
+        self.start_with(&none.display().to_string())?;
+        wait_for("pcscd", Duration::from_secs(20), || {
+            let said = self.place.output(&["opensc-tool", "-l"])?;
+            Ok(String::from_utf8_lossy(&said.stdout)
+                .contains("No smart card readers")
+                .then_some(()))
+        })
+    }
+
+    fn start_with(&mut self, readers: &str) -> Result<()> {
+        let log = fs::File::create(self.log()).context("open pcscd's log")?;
+        let _of_a_killed_one = self.place.output(&["rm", "-f", SOCKET, PID])?;
+        let mut command = self.place.command("setpriv");
+        command.args(["--pdeathsig", "KILL", "pcscd", "--foreground", "--config", readers]);
+        let child = command.stdout(log.try_clone()?).stderr(log).spawn().context("start pcscd")?;
+        self.pcscd = Some(child);
+        Ok(())
+    }
+
+    /// Kills pcscd, as a crash would.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.pcscd.take().context("pcscd does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("pcscd.log")
+    }
+
+    /// Whether each slot holds a card.
+    pub fn slots(&self) -> Result<Vec<bool>> {
+        let said = self.place.run(&["opensc-tool", "-l"])?;
+        Ok(occupied(&said))
+    }
+
+    /// Puts `card` into the first slot; returns when pcscd has seen it.
+    pub fn insert(&self, card: &CardFile) -> Result<Inserted> {
+        self.insert_faulty(0, card, Faults::default())
+    }
+
+    /// Puts `card` into `slot`, where `faults` happen to it.
+    pub fn insert_faulty(&self, slot: u16, card: &CardFile, faults: Faults) -> Result<Inserted> {
+        let index = usize::from(slot);
+        // The reader has to see the card before this one go.
+        let is = |full: bool| {
+            wait_for("the reader to look", Duration::from_secs(10), || {
+                Ok((self.slots()?.get(index) == Some(&full)).then_some(()))
+            })
+        };
+        is(false)?;
+        let log = fs::File::options().create(true).append(true).open(self.dir.join("card.log"));
+        let log = log.context("open the card's log")?;
+        let mut command = self.place.command("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(&self.testcard).arg("--card").arg(card.path());
+        command.args(["--port", &(vpcd::PORT + slot).to_string()]);
+        command.args(["--slow", &faults.slow_ms.to_string()]);
+        for (word, count) in [("--pull-at", faults.pull_at), ("--lose-answer", faults.lose_answer)]
+        {
+            command.args(count.into_iter().flat_map(|n| [word.into(), n.to_string()]));
+        }
+        let child =
+            command.stdout(log.try_clone()?).stderr(log).spawn().context("put a card in")?;
+        let inserted = Inserted { child };
+        is(true)?;
+        Ok(inserted)
+    }
+}
+
+const SOCKET: &str = "/run/pcscd/pcscd.comm";
+const PID: &str = "/run/pcscd/pcscd.pid";
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        for child in self.pcscd.iter_mut().chain(&mut self._mounts) {
+            let _ended_already = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+/// A card in a reader; dropped, it is pulled out.
+#[derive(Debug)]
+pub struct Inserted {
+    child: Child,
+}
+
+impl Inserted {
+    /// Whether it is still in: a fault may have pulled it out.
+    pub fn is_in(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Inserted {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// What `opensc-tool -l` tells of our slots.
+fn occupied(table: &str) -> Vec<bool> {
+    let rows = table.lines().filter(|line| line.contains("Virtual PCD"));
+    rows.map(|row| row.split_whitespace().nth(1) == Some("Yes")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_readers_is_read() {
+        let table = "# Detected readers (pcsc)\nNr.  Card  Features  Name\n\
+                     0    Yes             Virtual PCD 00 00\n1    No              Virtual PCD 00 01\n";
+        assert_eq!(occupied(table), [true, false]);
+    }
+}
