@@ -79,6 +79,7 @@ fn no_crate_knows_what_it_must_not() -> Result<()> {
         ("nonstop-cli", &["nonstop-store", "nonstop-host", "virt", "rusqlite"]),
         // On a researcher's PC, which need not know how a lab is built.
         ("nonstop-profile", &["nonstop-model", "nonstop-api", "rustix", "libc", "tokio"]),
+        ("nonstop-connect", &["nonstop-model", "nonstop-api", "rustix", "libc", "tokio", "pcsc"]),
         ("xtask", &["nonstop-host", "nonstop-store", "virt", "pcsc", "rusqlite"]),
         ("nonstop-testkit", &["nonstop-host", "nonstop-store", "virt", "pcsc", "rusqlite"]),
     ] {
