@@ -9,11 +9,13 @@ mod elements;
 mod expected;
 mod netlink;
 mod nft;
+mod refused;
 mod rules;
 
 pub use expected::{Expected, SetName, elements_of};
 pub use netlink::NetlinkError;
 pub use nft::NftError;
+pub use refused::Refused;
 
 use crate::HostError;
 use elements::Reading;
@@ -26,7 +28,7 @@ use nonstop_plan::{FirewallState, Grant};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     ops::RangeInclusive,
     os::fd::OwnedFd,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -40,6 +42,12 @@ pub struct FirewallConfig {
     pub pool: ipnet::Ipv4Net,
     /// The interfaces of the data domains, and the servers behind each.
     pub domains: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    /// Where the gateway listens.
+    pub gateway: SocketAddrV4,
+    /// How many connections one source may have to the gateway.
+    pub connections_per_source: u32,
+    /// How many it may open in a minute, and as many of them at once.
+    pub new_per_minute: u32,
     /// The portal's uid.
     pub portal_uid: u32,
     /// The uid of guest agents' children.
@@ -67,6 +75,9 @@ impl FirewallConfig {
                     (domain.interface.clone(), servers.collect())
                 })
                 .collect(),
+            gateway: SocketAddrV4::new(lab.gateway.address, lab.gateway.port),
+            connections_per_source: lab.gateway.connections_per_source,
+            new_per_minute: lab.gateway.new_per_minute,
             portal_uid,
             agent_uid,
             dnsmasq_uids: dnsmasq_uids(),

@@ -183,9 +183,11 @@ fn routed_by_grants(environment: EnvironmentId, firewall: &FirewallState) -> boo
             let outside = u32::from(*source) >> 4 != u32::from(*address) >> 4;
             *whose == environment && outside
         }
-        Grant::Portal { .. } | Grant::Desktop { .. } | Grant::Port { .. } | Grant::Link { .. } => {
-            false
-        }
+        Grant::Portal { .. }
+        | Grant::Desktop { .. }
+        | Grant::Port { .. }
+        | Grant::Link { .. }
+        | Grant::Source { .. } => false,
     })
 }
 

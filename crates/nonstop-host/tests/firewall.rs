@@ -1,6 +1,7 @@
 //! The firewall as the kernel holds it: real nft, bridges and sockets of the uids in question.
 
 mod drift;
+mod gateway;
 mod net;
 mod reach;
 
@@ -26,7 +27,14 @@ const QEMU: u32 = 80_007;
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
 fn firewall() -> Firewall {
-    Firewall::new(FirewallConfig {
+    Firewall::new(config())
+}
+
+fn config() -> FirewallConfig {
+    FirewallConfig {
+        gateway: "0.0.0.0:22".parse().expect("an address"),
+        connections_per_source: 64,
+        new_per_minute: 60,
         pool: "10.77.0.0/16".parse().expect("a network"),
         domains: BTreeMap::from([
             ("nsd0".into(), BTreeSet::from([ip("10.80.0.2"), ip("10.80.0.3")])),
@@ -38,7 +46,7 @@ fn firewall() -> Firewall {
         display_uids: 65_600..=69_999,
         machine_uids: 80_000..=99_999,
         account_uids: 70_000..=79_999,
-    })
+    }
 }
 
 fn ip(text: &str) -> Ipv4Addr {
@@ -192,6 +200,7 @@ fn what_the_kernel_lists_is_what_grants_come_to() {
         desktop(ALICE),
         port(MachineId(1), ip("10.77.0.2")),
         Grant::Link { machine: MachineId(1), broadcasts_a_second: 50 },
+        Grant::Source { net: "192.0.2.0/24".parse().expect("a network") },
         Grant::Reach {
             machine: MachineId(1),
             environment: nonstop_model::EnvironmentId(1),
@@ -216,7 +225,7 @@ fn what_the_kernel_lists_is_what_grants_come_to() {
             assert!(parts.all(|part| listed.contains(part)), "{element}: {listed}");
         }
     }
-    assert_eq!(expected.sets.len(), 26, "{:?}", expected.sets);
+    assert_eq!(expected.sets.len(), 59, "{:?}", expected.sets);
 }
 
 #[test]

@@ -80,6 +80,12 @@ pub struct Gateway {
     pub port: u16,
     /// The name or address that researchers are told; the listening address by default.
     pub public_name: Option<String>,
+    /// How many connections one source address may have to the gateway at once, those that are
+    /// logged in included: the people behind one NAT share them.
+    pub connections_per_source: u32,
+    /// How many connections one source address may open to the gateway in a minute, and as many
+    /// of them at once.
+    pub new_per_minute: u32,
 }
 
 /// The portal.
@@ -139,7 +145,13 @@ pub struct Capacity {
 
 impl Default for Gateway {
     fn default() -> Self {
-        Gateway { address: Ipv4Addr::UNSPECIFIED, port: 22, public_name: None }
+        Gateway {
+            address: Ipv4Addr::UNSPECIFIED,
+            port: 22,
+            public_name: None,
+            connections_per_source: 64,
+            new_per_minute: 60,
+        }
     }
 }
 
@@ -307,6 +319,14 @@ impl Lab {
         }
         if self.gateway.port == 0 {
             return Err(("port", "the gateway's `port` must not be 0".into()));
+        }
+        for (key, number) in [
+            ("connections_per_source", self.gateway.connections_per_source),
+            ("new_per_minute", self.gateway.new_per_minute),
+        ] {
+            if !(1..=100_000).contains(&number) {
+                return Err((key, format!("the gateway's `{key}` must be 1 to 100000")));
+            }
         }
         if self.portal.port < 1024 {
             return Err((

@@ -44,6 +44,17 @@ pub struct AccountGate {
     pub targets: Vec<(Ipv4Addr, u16)>,
 }
 
+impl AccountGate {
+    /// The networks from which the gateway is reached for it: none where nothing logs in.
+    pub fn networks(&self) -> Vec<Ipv4Net> {
+        match (self.keys.is_empty(), self.sources.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => vec![Ipv4Net::default()],
+            (false, false) => self.sources.iter().map(Ipv4Net::trunc).collect(),
+        }
+    }
+}
+
 /// Where in its life an environment is, at the time of planning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -81,6 +81,9 @@ pub fn wanted_grants(desired: &Desired, observed: &Observed, now: Timestamp) -> 
         let grant =
             Grant::Portal { uid: gate.uid, address: gate.address, port: desired.portal_port };
         grants.insert(grant, Some(Timestamp::MAX));
+        // The same network of two accounts is one right: it goes with the last of them.
+        let sources = gate.networks().into_iter().map(|net| Grant::Source { net });
+        grants.extend(sources.map(|grant| (grant, Some(Timestamp::MAX))));
     }
     for environment in desired.environments.values().filter(|e| e.phase == Phase::Live) {
         for machine in &environment.machines {

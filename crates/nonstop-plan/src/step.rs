@@ -1,6 +1,7 @@
 //! One effect on the host. Each can be repeated, and says what it does in one line.
 
 use crate::desired::{AccountGate, DesiredMachine, Viewer};
+use ipnet::Ipv4Net;
 use nonstop_model::{
     AccountName, EnvironmentId, MachineId, Memory, NetworkLimits, Protocol, Segment, SegmentName,
     SnapshotId,
@@ -63,6 +64,12 @@ pub enum Grant {
         /// How many broadcasts a second.
         broadcasts_a_second: u32,
     },
+    /// New connections to the gateway from a network that somebody is registered to come from.
+    /// Those of several accounts may overlap: each is a right of its own.
+    Source {
+        /// The network, with nothing behind its prefix.
+        net: Ipv4Net,
+    },
 }
 
 impl Grant {
@@ -77,7 +84,10 @@ impl Grant {
     pub fn uid(&self) -> Option<u32> {
         match self {
             Grant::Portal { uid, .. } | Grant::Desktop { uid, .. } => Some(*uid),
-            Grant::Port { .. } | Grant::Reach { .. } | Grant::Link { .. } => None,
+            Grant::Port { .. }
+            | Grant::Reach { .. }
+            | Grant::Link { .. }
+            | Grant::Source { .. } => None,
         }
     }
 }
@@ -96,6 +106,7 @@ impl fmt::Display for Grant {
                 write!(f, "{machine} at {source} to {address}:{port}/{protocol}")
             }
             Grant::Link { machine, .. } => write!(f, "{machine} on its link"),
+            Grant::Source { net } => write!(f, "{net} to the gateway"),
         }
     }
 }

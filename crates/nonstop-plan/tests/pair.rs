@@ -104,7 +104,7 @@ fn running(grants: impl IntoIterator<Item = Grant>) -> Observed {
     let lasting = |grant: Grant| {
         let left = match grant {
             Grant::Reach { .. } => Some(Duration::from_secs(990)),
-            Grant::Portal { .. } => Some(Duration::from_secs(3600)),
+            Grant::Portal { .. } | Grant::Source { .. } => Some(Duration::from_secs(3600)),
             Grant::Desktop { .. } | Grant::Port { .. } | Grant::Link { .. } => None,
         };
         (grant, left)
@@ -163,7 +163,7 @@ fn a_debuggee_has_the_right_to_its_link_and_no_other() {
             Grant::Port { machine, .. }
             | Grant::Reach { machine, .. }
             | Grant::Link { machine, .. } => *machine == DEBUGGEE,
-            Grant::Portal { .. } | Grant::Desktop { .. } => false,
+            Grant::Portal { .. } | Grant::Desktop { .. } | Grant::Source { .. } => false,
         })
         .collect();
     assert!(matches!(of_debuggee[..], [Grant::Link { .. }]), "{of_debuggee:?}");
@@ -334,7 +334,10 @@ fn a_right_that_somebody_made_longer_is_given_anew() {
         match grant {
             Grant::Reach { .. } => *left = Some(Duration::from_secs(8_640_000)),
             Grant::Portal { .. } => *left = None,
-            Grant::Desktop { .. } | Grant::Port { .. } | Grant::Link { .. } => {}
+            Grant::Source { .. }
+            | Grant::Desktop { .. }
+            | Grant::Port { .. }
+            | Grant::Link { .. } => {}
         }
     }
     insta::assert_snapshot!(told(&plan(&wanted(), &settled, at(10))), @r"

@@ -128,9 +128,12 @@ impl Ground {
     }
 }
 
-/// The sets that hold people's and machines' rights, which end with their lease.
-const LEASED: [&str; 6] =
-    ["portal", "portal_replies", "desktop", "desktop_replies", "reach", "reach_replies"];
+/// Whether `set` holds people's or machines' rights, which end with their lease.
+fn is_leased(set: &str) -> bool {
+    let rights =
+        ["portal", "portal_replies", "desktop", "desktop_replies", "reach", "reach_replies"];
+    rights.contains(&set) || set.starts_with("sources_")
+}
 
 /// What each set of ours must hold: nothing else than `grants` come to.
 fn sets(expected: &Expected, grants: &BTreeSet<Grant>, lease: Duration) -> Vec<wanted::WantedSet> {
@@ -140,7 +143,7 @@ fn sets(expected: &Expected, grants: &BTreeSet<Grant>, lease: Duration) -> Vec<w
         table: "nonstop".into(),
         name: name.1.clone(),
         elements: elements.remove(name).unwrap_or_default(),
-        lease_seconds: LEASED.contains(&&*name.1).then_some(lease.as_secs()),
+        lease_seconds: is_leased(&name.1).then_some(lease.as_secs()),
     });
     sets.collect()
 }
@@ -203,9 +206,11 @@ fn from_host(machine: &DesiredMachine, grants: &BTreeSet<Grant>) -> Vec<wanted::
         Grant::Desktop { address, port, .. } => {
             (*address, *port) == (desktop.address, desktop.port)
         }
-        Grant::Portal { .. } | Grant::Port { .. } | Grant::Reach { .. } | Grant::Link { .. } => {
-            false
-        }
+        Grant::Portal { .. }
+        | Grant::Port { .. }
+        | Grant::Reach { .. }
+        | Grant::Link { .. }
+        | Grant::Source { .. } => false,
     });
     let port = wanted::Port { protocol: wanted::Protocol::Tcp, port: desktop.port };
     granted.then_some(port).into_iter().collect()

@@ -88,6 +88,9 @@ const ACCOUNTS: [(&str, u32); 2] = [("alice", 70_001), ("bob", 70_002)];
 impl Lab {
     pub(crate) fn new() -> Lab {
         let firewall = Firewall::new(FirewallConfig {
+            gateway: SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT),
+            connections_per_source: 64,
+            new_per_minute: 60,
             pool: "10.77.0.0/16".parse().expect("a network"),
             domains: Default::default(),
             portal_uid: 64_101,
@@ -102,6 +105,8 @@ impl Lab {
             let grant = Grant::Portal { uid, address: address(uid), port: 8080 };
             firewall.grant(&grant, Some(Duration::from_secs(3600))).expect("granted");
         }
+        let here = Grant::Source { net: "127.0.0.0/8".parse().expect("a network") };
+        firewall.grant(&here, Some(Duration::from_secs(3600))).expect("granted");
         let config = GateConfig {
             run: "/run/nonstop/gate".into(),
             state: "/run/state/gate".into(),

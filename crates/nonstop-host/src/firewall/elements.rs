@@ -1,5 +1,6 @@
 //! Grants as elements of sets, in both directions.
 
+use ipnet::Ipv4Net;
 use nonstop_model::{
     ConnectionLimit, Mac, MachineId, NetworkLimits, Protocol, SegmentName,
     network::{self, SEGMENT_PREFIX},
@@ -86,6 +87,47 @@ pub(super) fn connections(limit: ConnectionLimit) -> &'static str {
     SETS[limit.number().trailing_zeros() as usize - 4]
 }
 
+/// The set of the registered networks of that prefix length. One for each length keeps look-ups
+/// exact: networks may lie within each other, and each comes and goes by itself.
+pub(super) fn sources(prefix: u8) -> &'static str {
+    const SETS: [&str; 33] = [
+        "sources_0",
+        "sources_1",
+        "sources_2",
+        "sources_3",
+        "sources_4",
+        "sources_5",
+        "sources_6",
+        "sources_7",
+        "sources_8",
+        "sources_9",
+        "sources_10",
+        "sources_11",
+        "sources_12",
+        "sources_13",
+        "sources_14",
+        "sources_15",
+        "sources_16",
+        "sources_17",
+        "sources_18",
+        "sources_19",
+        "sources_20",
+        "sources_21",
+        "sources_22",
+        "sources_23",
+        "sources_24",
+        "sources_25",
+        "sources_26",
+        "sources_27",
+        "sources_28",
+        "sources_29",
+        "sources_30",
+        "sources_31",
+        "sources_32",
+    ];
+    SETS[usize::from(prefix)]
+}
+
 /// The elements that make up `grant`; the first one names it.
 pub(super) fn elements(grant: &Grant) -> Vec<Element> {
     use Field::{Address, Interface, Port, Protocol, Uid};
@@ -134,6 +176,9 @@ pub(super) fn elements(grant: &Grant) -> Vec<Element> {
                 element("bridge", "links", [tap.clone(), mac]),
                 limit("bridge", "broadcasts", tap, broadcasts_a_second),
             ]
+        }
+        Grant::Source { net } => {
+            vec![element("inet", sources(net.prefix_len()), [Address(net.network())])]
         }
     }
 }
@@ -248,6 +293,10 @@ impl Reading {
                 machine: machine(tap, "nsk")?,
                 broadcasts_a_second: self.rate("bridge", "broadcasts", tap)?,
             },
+            ("inet", set, [network]) => {
+                let prefix = (0..=32).find(|prefix| sources(*prefix) == set)?;
+                Grant::Source { net: Ipv4Net::new(network.parse().ok()?, prefix).ok()? }
+            }
             _ => return None,
         };
         // Read back the same, so that no foreign MAC hides behind a known tap.
@@ -309,7 +358,14 @@ fn rate_of(listed: &Value) -> Option<Option<u32>> {
 }
 
 /// The sets in which the kernel counts by itself: they hold no rights.
-pub(super) const COUNTS: [&str; 2] = ["dns_flows", "open_flows"];
+pub(super) const COUNTS: [&str; 6] = [
+    "dns_flows",
+    "open_flows",
+    "gateway_flows",
+    "gateway_new",
+    super::refused::STRANGERS,
+    super::refused::CROWDS,
+];
 
 /// The objects of a listing without what differs from load to load; elements go to `reading`.
 pub(super) fn split(mut table: Value, reading: &mut Reading) -> Vec<Value> {

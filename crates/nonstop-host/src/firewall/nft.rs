@@ -36,7 +36,16 @@ pub(super) fn run(script: &str) -> Result<(), NftError> {
 
 /// Our table of `family` as `nft -j` lists it; None if there is none.
 pub(super) fn list(family: &str) -> Result<Option<Value>, NftError> {
-    match output("nft", &["-j", "list", "table", family, "nonstop"], "") {
+    list_object(&["table", family, "nonstop"])
+}
+
+/// A set of our table `inet`; None if there is none.
+pub(super) fn list_set(name: &str) -> Result<Option<Value>, NftError> {
+    list_object(&["set", "inet", "nonstop", name])
+}
+
+fn list_object(words: &[&str]) -> Result<Option<Value>, NftError> {
+    match output("nft", &[&["-j", "list"], words].concat(), "") {
         Ok(json) => serde_json::from_slice(&json).map(Some).map_err(NftError::Listing),
         Err(NftError::Refused { stderr }) if stderr.contains("No such file or directory") => {
             Ok(None)

@@ -1,12 +1,19 @@
 //! The rules, as text. They match only our interfaces, our addresses and our uids, since a
 //! lab's host may run other things, and end in a refusal wherever they match.
 
-use super::{FirewallConfig, elements::connections};
+use super::{
+    FirewallConfig,
+    elements::{connections, sources},
+};
+use ipnet::Ipv4Net;
 use nonstop_model::{
     ConnectionLimit,
     network::{ACCOUNT_NET, DESKTOP_NET},
 };
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 /// The script that replaces our tables by closed ones.
 pub(super) fn render(config: &FirewallConfig) -> String {
@@ -29,6 +36,17 @@ pub(super) fn render(config: &FirewallConfig) -> String {
                 format!("\t\tip saddr @{set} {count} drop\n")
             }),
         )
+        .replace(
+            "@SOURCE_SETS@",
+            &each_source(|set, _| format!("\tset {set} {{ type ipv4_addr; flags timeout; }}\n")),
+        )
+        .replace(
+            "@SOURCE_RULES@",
+            &each_source(|set, mask| format!("\t\tip saddr & {mask} @{set} goto registered\n")),
+        )
+        .replace("@GATEWAY@", &gateway(config.gateway))
+        .replace("@CONNECTIONS_PER_SOURCE@", &config.connections_per_source.to_string())
+        .replace("@NEW_PER_MINUTE@", &config.new_per_minute.to_string())
         .replace("@SERVERS@", &servers(config))
         .replace("@DOMAINS@", &domains(config))
         .replace("@DHCP_UIDS@", &dhcp_uids.join(", "))
@@ -55,6 +73,24 @@ fn closed_uids(config: &FirewallConfig) -> String {
 /// the kernel as soon as it counts none.
 fn each(line: impl Fn(&str, u32) -> String) -> String {
     ConnectionLimit::all().map(|limit| line(connections(limit), limit.number())).collect()
+}
+
+/// Lines for the sets of registered networks, each with the mask of its prefix length.
+fn each_source(line: impl Fn(&str, Ipv4Addr) -> String) -> String {
+    (0..=32)
+        .map(|prefix| {
+            line(sources(prefix), Ipv4Net::new_assert(Ipv4Addr::BROADCAST, prefix).netmask())
+        })
+        .collect()
+}
+
+/// What packets to the gateway have in common. One that listens at every address of the host has
+/// its port at all of them.
+fn gateway(at: SocketAddrV4) -> String {
+    match at.ip().is_unspecified() {
+        true => format!("fib daddr type local tcp dport {}", at.port()),
+        false => format!("ip daddr {} tcp dport {}", at.ip(), at.port()),
+    }
 }
 
 /// The data domains' servers, each with the interface that leads to it.
@@ -100,7 +136,14 @@ table inet nonstop {
 	# Limits: an element holds how many connections a second its machine may open, and matches the
 	# rest. How many it may hold open is said by the set that it is in.
 	set new_connections { type ipv4_addr; limit rate over 1/second burst 1 packets; }
-@CONNECTION_SETS@	# Not rights: open flows by machine, and of DNS by segment, so that none fills the host's table
+@CONNECTION_SETS@	# Networks that people are registered to come from, by prefix length.
+@SOURCE_SETS@	# Not rights: who was refused at the gateway, for staff to see; connections to it by source, and
+	# how fast each opens them.
+	set gateway_strangers { type ipv4_addr; size 4096; flags dynamic,timeout; timeout 1h; }
+	set gateway_crowds { type ipv4_addr; size 4096; flags dynamic,timeout; timeout 1h; }
+	set gateway_flows { type ipv4_addr; size 65535; flags dynamic; }
+	set gateway_new { type ipv4_addr; size 65535; flags dynamic,timeout; timeout 2m; }
+	# Not rights: open flows by machine, and of DNS by segment, so that none fills the host's table
 	# of connections.
 	set open_flows { type ipv4_addr; size 65535; flags dynamic; }
 	set dns_flows { type ifname; size 65535; flags dynamic; }
@@ -185,6 +228,32 @@ table inet nonstop {
 		iifname @domains drop
 		iifname != "lo" ip daddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
 		iifname != "lo" ip saddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
+		@GATEWAY@ ct state != established goto to_gateway
+	}
+
+	# To the gateway, but for what is open already: from a registered network, or into the void.
+	chain to_gateway {
+@SOURCE_RULES@		update @gateway_strangers { ip saddr counter }
+		drop
+	}
+
+	# No source may open connections faster, or hold more, than its share; nothing that is refused
+	# here takes room in the host's table of connections. What belongs to no flow is TCP's to judge.
+	# A set that is full matches nothing: so what is let through is what matches.
+	chain registered {
+		ct state != new return
+		update @gateway_new { ip saddr limit rate @NEW_PER_MINUTE@/minute burst @NEW_PER_MINUTE@ packets } goto not_too_many
+		goto crowd
+	}
+
+	chain not_too_many {
+		add @gateway_flows { ip saddr ct count @CONNECTIONS_PER_SOURCE@ } return
+		goto crowd
+	}
+
+	chain crowd {
+		update @gateway_crowds { ip saddr counter }
+		drop
 	}
 
 	# From a segment: DHCP, DNS and what the machine may reach at the host's address of that segment,

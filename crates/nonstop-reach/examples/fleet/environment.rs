@@ -40,6 +40,9 @@ pub(crate) fn server(last: u8) -> Ipv4Addr {
 pub(crate) fn config() -> FirewallConfig {
     let servers = SERVERS.iter().map(|(_, last, ..)| server(*last));
     FirewallConfig {
+        gateway: "0.0.0.0:22".parse().expect("an address"),
+        connections_per_source: 64,
+        new_per_minute: 60,
         pool: "10.128.0.0/9".parse().expect("a network"),
         domains: BTreeMap::from([(DOMAIN.to_string(), servers.collect())]),
         portal_uid: 300,

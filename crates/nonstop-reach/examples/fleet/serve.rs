@@ -148,7 +148,10 @@ fn elements(grant: &Grant) -> Vec<InSet> {
                 ("inet", "reach_replies", json!([source, address, protocol, port])),
             ]
         }
-        Grant::Portal { .. } | Grant::Desktop { .. } | Grant::Link { .. } => Vec::new(),
+        Grant::Portal { .. }
+        | Grant::Desktop { .. }
+        | Grant::Link { .. }
+        | Grant::Source { .. } => Vec::new(),
     }
 }
 

@@ -128,6 +128,9 @@ impl Lab {
 pub(crate) fn our_rules() -> String {
     let servers = [[10, 99, 0, 10], [10, 99, 0, 20], [10, 99, 0, 30]].map(Ipv4Addr::from);
     let config = FirewallConfig {
+        gateway: "0.0.0.0:22".parse().expect("an address"),
+        connections_per_source: 64,
+        new_per_minute: 60,
         pool: "10.77.0.0/16".parse().expect("a network"),
         domains: BTreeMap::from([("nsd0".to_string(), BTreeSet::from(servers))]),
         portal_uid: 300,
