@@ -7,6 +7,7 @@
 mod client;
 pub mod day;
 pub mod fetch;
+pub mod heard;
 mod login;
 mod request;
 pub mod serving;

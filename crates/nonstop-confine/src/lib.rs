@@ -117,6 +117,19 @@ pub const TCP: &[i64] = &[
 pub fn confine(left: Left<'_>) -> Result<(), ConfineError> {
     let parent = getppid();
     private_namespaces()?;
+    confine_child_of(parent, left)
+}
+
+/// The same, in the namespaces that it is in: for one whose starter has not the right to make others,
+/// and whose calls reach nothing of them.
+pub fn confine_in_place(left: Left<'_>) -> Result<(), ConfineError> {
+    confine_child_of(getppid(), left)
+}
+
+fn confine_child_of(
+    parent: Option<rustix::process::Pid>,
+    left: Left<'_>,
+) -> Result<(), ConfineError> {
     for (resource, limit) in [
         (Resource::As, left.memory_bytes),
         (Resource::Fsize, left.file_bytes),

@@ -435,6 +435,11 @@ impl Lab {
     pub fn login_socket(&self) -> PathBuf {
         self.run.join("login.sock")
     }
+
+    /// The socket on which the gateway's ear tells what sshd said.
+    pub fn gateway_socket(&self) -> PathBuf {
+        self.run.join("gateway.sock")
+    }
 }
 
 #[cfg(test)]
