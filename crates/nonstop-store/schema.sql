@@ -52,6 +52,21 @@ CREATE TABLE lab (
     created_at INTEGER NOT NULL
 , pool TEXT) STRICT;
 
+CREATE TABLE login_refusals (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL CHECK (last_at >= first_at),
+    user TEXT NOT NULL,
+    source TEXT NOT NULL,
+    why TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    client TEXT NOT NULL,
+    tries INTEGER NOT NULL CHECK (tries > 0)
+) STRICT;
+
+CREATE INDEX login_refusals_last ON login_refusals (last_at);
+
 CREATE TABLE machines (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     environment INTEGER NOT NULL REFERENCES environments (id),
@@ -154,6 +169,15 @@ CREATE TABLE requests (
         CHECK ((state = 'approved') = (environment IS NOT NULL))
 ) STRICT;
 
+CREATE TABLE session_flows (
+    session INTEGER NOT NULL REFERENCES sessions (id),
+    target TEXT NOT NULL,
+    bytes_in INTEGER NOT NULL CHECK (bytes_in >= 0),
+    bytes_out INTEGER NOT NULL CHECK (bytes_out >= 0),
+    connections INTEGER NOT NULL CHECK (connections >= 0),
+    PRIMARY KEY (session, target)
+) STRICT;
+
 CREATE TABLE sessions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     account INTEGER NOT NULL REFERENCES accounts (id),
@@ -163,9 +187,11 @@ CREATE TABLE sessions (
     run TEXT NOT NULL,
     opened_at INTEGER NOT NULL,
     closed_at INTEGER
-) STRICT;
+, port INTEGER NOT NULL DEFAULT 0 CHECK (port BETWEEN 0 AND 65535), client TEXT NOT NULL DEFAULT '', ended TEXT NOT NULL DEFAULT '', uncounted INTEGER NOT NULL DEFAULT 0 CHECK (uncounted IN (0, 1))) STRICT;
 
 CREATE INDEX sessions_open ON sessions (account) WHERE closed_at IS NULL;
+
+CREATE INDEX sessions_opened ON sessions (opened_at);
 
 CREATE UNIQUE INDEX slots_once ON environments (slot) WHERE state <> 'gone';
 

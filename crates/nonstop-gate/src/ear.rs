@@ -5,7 +5,7 @@
 //! mean goes out of standard output in frames of the API; standard error gets them as they are, for
 //! the log, at a bounded rate. It waits for nobody: what cannot be passed on is counted (`sorting`).
 
-use crate::{sorting::Sorting, words};
+use crate::sorting::Sorting;
 use nonstop_api::heard::{Heard, MOST_AT_ONCE};
 use nonstop_confine::{Left, MESSAGES, confine_in_place};
 use rustix::{
@@ -56,22 +56,21 @@ pub(crate) fn run(anew: bool, uid: &str, gid: &str) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut sorting = Sorting::default();
-    if anew { sorting.begin() } else { sorting.lose(0) }
+    if anew {
+        sorting.begin()
+    } else {
+        sorting.may_have_lost()
+    }
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     Ear {
         messages: stdin.as_fd(),
         daemon: stdout.as_fd(),
         sorting,
-        telling: if anew { Vec::new() } else { lost_some() },
+        telling: Vec::new(),
         told: Instant::now(),
         log: Log { room: LINES_AT_ONCE, since: Instant::now(), left_out: 0 },
     }
     .hear()
-}
-
-/// That some may be lost; nobody knows how much.
-fn lost_some() -> Vec<u8> {
-    frame(&[Heard::Lost { words: 0 }])
 }
 
 struct Ear<'a> {
@@ -97,8 +96,7 @@ impl Ear<'_> {
             }
             let wait = if self.sorting.is_quiet() { ALIVE_EVERY } else { TELL_EVERY };
             let mut fds = vec![PollFd::new(&self.messages, PollFlags::IN)];
-            let wanted =
-                if self.telling.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let wanted = if self.telling.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::new(&self.daemon, wanted));
             let wait = Timespec::try_from(wait.saturating_sub(self.told.elapsed()))
                 .unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
@@ -136,8 +134,7 @@ impl Ear<'_> {
         for count in 0..AT_ONCE {
             let Some((length, pid, uid)) = receive(self.messages, &mut buffer) else { return };
             if count == FULL {
-                self.sorting.lose(0);
-                self.telling.extend(if self.telling.is_empty() { lost_some() } else { vec![] });
+                self.sorting.may_have_lost();
             }
             let message = String::from_utf8_lossy(&buffer[..length]);
             self.log.line(&message);
@@ -208,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_longest_batch_is_shorter_than_what_is_passed_on() {
-        let long = words::text(&"\\".repeat(500));
+        let long = crate::words::text(&"\\".repeat(500));
         let heard = Heard::Refused(nonstop_api::heard::Refusal {
             pid: Some(u32::MAX),
             source: Some(std::net::Ipv4Addr::BROADCAST),

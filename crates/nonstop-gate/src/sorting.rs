@@ -30,9 +30,14 @@ pub(crate) struct Sorting {
     children: BTreeMap<u32, (u32, Instant)>,
     waiting: VecDeque<Heard>,
     forwarded: BTreeMap<(u32, String), u32>,
-    denied: BTreeMap<(u32, Wanted, String), u32>,
+    denied: BTreeMap<Denied, u32>,
     lost: u64,
+    /// Some may be lost, and nobody knows how much.
+    unsure: bool,
 }
+
+/// What was denied: to which process, of which hook, what, and to which target.
+type Denied = (u32, Option<u32>, Wanted, String);
 
 /// A connection that is no session yet.
 #[derive(Debug)]
@@ -85,19 +90,26 @@ impl Sorting {
         self.lost = self.lost.saturating_add(words);
     }
 
+    /// Some messages may not have arrived at all.
+    pub(crate) fn may_have_lost(&mut self) {
+        self.unsure = true;
+    }
+
     /// Whether there is anything to tell.
     pub(crate) fn is_quiet(&self) -> bool {
         self.waiting.is_empty()
             && self.forwarded.is_empty()
             && self.denied.is_empty()
             && self.lost == 0
+            && !self.unsure
     }
 
     /// The next things to tell, at most `most`.
     pub(crate) fn take(&mut self, most: usize) -> Vec<Heard> {
         let mut told = Vec::new();
-        if self.lost > 0 {
+        if self.lost > 0 || std::mem::take(&mut self.unsure) {
             told.push(Heard::Lost { words: std::mem::take(&mut self.lost) });
+            self.unsure = false;
         }
         while told.len() < most {
             let Some(next) = self.waiting.pop_front() else { break };
@@ -108,8 +120,9 @@ impl Sorting {
             told.push(Heard::Forwarded { child, count, target });
         }
         while told.len() < most {
-            let Some(((child, what, target), count)) = self.denied.pop_first() else { break };
-            let pid = self.children.get(&child).map(|(pid, _)| *pid);
+            let Some(((child, pid, what, target), count)) = self.denied.pop_first() else {
+                break;
+            };
             told.push(Heard::Denied { child, pid, count, what, target });
         }
         told
@@ -216,9 +229,10 @@ impl Sorting {
     }
 
     fn count_denied(&mut self, child: u32, what: Wanted, target: String) {
-        let mut key = (child, what, target);
+        let pid = self.children.get(&child).map(|(pid, _)| *pid);
+        let mut key = (child, pid, what, target);
         if self.denied.len() >= COUNTED && !self.denied.contains_key(&key) {
-            key.2 = OTHERS.into();
+            key.3 = OTHERS.into();
         }
         if self.denied.len() >= 2 * COUNTED && !self.denied.contains_key(&key) {
             return self.lose(1);

@@ -100,9 +100,7 @@ fn of_function<'a>(function: &str, message: &'a str) -> Option<Word<'a>> {
         "server_input_channel_open" => match message.strip_prefix("failure ")? {
             // These say more in messages of their own.
             "direct-tcpip" | "direct-streamlocal@openssh.com" | "session" => None,
-            "tun@openssh.com" => {
-                Some(Word::Denied { what: Wanted::Tunnel, target: String::new() })
-            }
+            "tun@openssh.com" => Some(Word::Denied { what: Wanted::Tunnel, target: String::new() }),
             other => Some(Word::Denied { what: Wanted::Other, target: text(other) }),
         },
         _ => None,

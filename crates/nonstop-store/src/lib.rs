@@ -12,6 +12,7 @@ mod error;
 mod machines;
 mod publications;
 mod recordings;
+mod refusals;
 mod requests;
 mod sessions;
 mod snapshots;
@@ -23,7 +24,8 @@ pub use desktops::{DesktopSession, DesktopSessionId, LookerKind, MOST_VIEWERS, V
 pub use environments::{Grant, GrantedMachine, of_one_edition};
 pub use error::StoreError;
 pub use recordings::Recording;
+pub use refusals::LoginRefusal;
 pub use requests::NewRequest;
-pub use sessions::{NewSession, Session};
+pub use sessions::{Flow, Flows, NewSession, Session};
 pub use snapshots::MOST_FROZEN;
 pub use trace::{TraceRow, Verification};

@@ -9,12 +9,13 @@ use std::{fs, path::Path};
 pub const ALL: [&str; 6] = ["libvirtd", "nonstopd", "portal", "sshd", "data", "stand-in"];
 
 /// System users of ours in a box; on a real host they come from `systemd/sysusers.d`.
-pub const USERS: [(&str, u32); 5] = [
+pub const USERS: [(&str, u32); 6] = [
     ("nonstop-portal", PORTAL_UID),
     ("nonstop-agent", 64102),
     ("nonstop-data", 64103),
     ("nonstop-rdb", 64104),
     ("nonstop-loader", 64105),
+    ("nonstop-gate", 64106),
 ];
 
 const PORTAL_UID: u32 = 64101;
@@ -56,7 +57,10 @@ pub fn all(lab_file: &Path, enabled: &[&str]) -> Vec<ServiceSpec> {
         },
         ServiceSpec {
             name: "sshd".into(),
-            argv: words("/usr/sbin/sshd -D -e -f /run/nonstop/gate/sshd_config"),
+            argv: {
+                let sshd = "/usr/sbin/sshd -D -e -f /run/nonstop/gate/sshd_config";
+                words(&format!("{PROGRAMS}/nonstop-gate watch -- {sshd}"))
+            },
             uid: None,
             ready: Ready::Listens(22),
             needs: vec!["nonstopd".into()],

@@ -10,6 +10,7 @@ pub mod canaries;
 pub mod desired;
 pub mod displays;
 pub mod fetches;
+pub mod gateway;
 pub mod login;
 pub mod person;
 pub mod prover;
@@ -19,6 +20,7 @@ pub mod render;
 pub mod server;
 pub mod service;
 pub mod status;
+pub mod sums;
 pub mod templates;
 pub mod wanted;
 

@@ -1,11 +1,14 @@
 //! The login socket: the hook in sshd's login path asks whether a person may come in, and tells
 //! when sessions begin and end. If nobody answers here, sshd lets nobody in.
 
-use crate::Clock;
+use crate::{
+    Clock,
+    gateway::{Alike, Gateway},
+};
 use jiff::Timestamp;
-use nonstop_api::{LoginEvent, LoginReply, LoginRequest};
+use nonstop_api::{LoginEvent, LoginReply, LoginRequest, heard::RefusedFor};
 use nonstop_model::{AccountName, AccountState};
-use nonstop_store::{Db, NewSession, StoreError};
+use nonstop_store::{Db, Flows, NewSession, StoreError};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Answers the hook.
@@ -13,80 +16,84 @@ pub struct Logins {
     db: Arc<Db>,
     clock: Arc<dyn Clock>,
     run: String,
+    gateway: Arc<Gateway>,
 }
 
+/// Why not: what kind of reason, and its sentence.
+type WhyNot = (RefusedFor, String);
+
 impl Logins {
-    /// Logins of the host's run `run`.
-    pub fn new(db: Arc<Db>, clock: Arc<dyn Clock>, run: String) -> Logins {
-        Logins { db, clock, run }
+    /// Logins of the host's run `run`; what is refused is counted with what `gateway` hears.
+    pub fn new(db: Arc<Db>, clock: Arc<dyn Clock>, run: String, gateway: Arc<Gateway>) -> Logins {
+        Logins { db, clock, run, gateway }
     }
 
     /// What the hook is told. Whatever cannot be decided or recorded is refused.
     pub fn answer(&self, request: &LoginRequest) -> LoginReply {
         let now = self.clock.now();
         let done = match request.event {
-            LoginEvent::Account => self.may_log_in(request, now),
+            LoginEvent::Account => self.why_not(request),
             LoginEvent::Open => self.opened(request, now),
-            LoginEvent::Close => self.closed(request, now),
+            LoginEvent::Close => self.closed(request, now).map(|()| None),
         };
-        match done {
-            Ok(None) => LoginReply { allow: true, reason: String::new() },
-            Ok(Some(reason)) => LoginReply { allow: false, reason },
-            Err(e) => LoginReply { allow: false, reason: crate::status::chain(&e) },
+        let (why, reason) = match done {
+            Ok(None) => return LoginReply { allow: true, reason: String::new() },
+            Ok(Some(why_not)) => why_not,
+            Err(e) => (RefusedFor::Daemon, crate::status::chain(&e)),
+        };
+        if request.event != LoginEvent::Close {
+            let alike = Alike {
+                source: source(request),
+                user: request.user.chars().take(40).collect(),
+                why,
+                reason: reason.clone(),
+                fingerprint: fingerprint(&request.auth_info),
+                client: self.gateway.client_of(request.pid),
+            };
+            self.gateway.refused_by_daemon(request.pid, alike);
         }
+        LoginReply { allow: false, reason }
     }
 
-    fn may_log_in(
-        &self,
-        request: &LoginRequest,
-        now: Timestamp,
-    ) -> Result<Option<String>, StoreError> {
-        let why_not = self.why_not(request)?;
-        if let Some(reason) = &why_not {
-            let source = source(request);
-            let user: String = request.user.chars().take(40).collect();
-            self.db.write("sshd", now, |w| w.login_refused(&user, &source, reason))?;
-        }
-        Ok(why_not)
-    }
-
-    fn why_not(&self, request: &LoginRequest) -> Result<Option<String>, StoreError> {
-        let Ok(name) = request.user.parse::<AccountName>() else {
-            return Ok(Some("no such account".into()));
-        };
+    fn why_not(&self, request: &LoginRequest) -> Result<Option<WhyNot>, StoreError> {
+        let unknown = || Ok(Some((RefusedFor::UnknownAccount, "no such account".into())));
+        let Ok(name) = request.user.parse::<AccountName>() else { return unknown() };
         let account = match self.db.read(|read| read.account(&name)) {
             Ok(account) => account,
-            Err(StoreError::NoAccount(_)) => return Ok(Some("no such account".into())),
+            Err(StoreError::NoAccount(_)) => return unknown(),
             Err(e) => return Err(e),
         };
         if account.state != AccountState::Active {
-            return Ok(Some(format!("the account is {}", account.state.as_str())));
+            let reason = format!("the account is {}", account.state.as_str());
+            return Ok(Some((RefusedFor::Daemon, reason)));
         }
         let from = source(request).parse::<Ipv4Addr>();
         let registered = account.sources.is_empty()
             || from.is_ok_and(|from| account.sources.iter().any(|net| net.contains(&from)));
-        Ok((!registered).then(|| "the source address is not registered".into()))
+        let reason = "the source address is not registered";
+        Ok((!registered).then(|| (RefusedFor::Source, reason.into())))
     }
 
-    fn opened(&self, request: &LoginRequest, now: Timestamp) -> Result<Option<String>, StoreError> {
-        let Some(why_not) = self.why_not(request).transpose() else {
-            let Ok(account) = request.user.parse::<AccountName>() else {
-                return Ok(Some("no such account".into()));
-            };
-            let new = NewSession {
-                account,
-                source: source(request),
-                fingerprint: fingerprint(&request.auth_info),
-                pid: request.pid,
-                run: self.run.clone(),
-            };
-            self.db.write("sshd", now, |w| w.open_session(&new))?;
-            return Ok(None);
+    fn opened(&self, request: &LoginRequest, now: Timestamp) -> Result<Option<WhyNot>, StoreError> {
+        if let Some(why_not) = self.why_not(request)? {
+            return Ok(Some(why_not));
+        }
+        let Ok(account) = request.user.parse::<AccountName>() else { return Ok(None) };
+        let port = request.connection.split(' ').nth(1).and_then(|port| port.parse().ok());
+        let new = NewSession {
+            account,
+            source: source(request),
+            port: port.unwrap_or_default(),
+            fingerprint: fingerprint(&request.auth_info),
+            client: self.gateway.client_of(request.pid),
+            pid: request.pid,
+            run: self.run.clone(),
         };
-        why_not.map(Some)
+        self.db.write("sshd", now, |w| w.open_session(&new))?;
+        Ok(None)
     }
 
-    fn closed(&self, request: &LoginRequest, now: Timestamp) -> Result<Option<String>, StoreError> {
+    fn closed(&self, request: &LoginRequest, now: Timestamp) -> Result<(), StoreError> {
         let open = self.db.read(|read| read.sessions(false))?;
         let ours = open.iter().filter(|session| {
             session.account.as_str() == request.user
@@ -94,9 +101,9 @@ impl Logins {
                 && session.run == self.run
         });
         for session in ours {
-            self.db.write("sshd", now, |w| w.close_session(session.id))?;
+            self.close("sshd", session.id, now)?;
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Closes the records of sessions whose sshd is gone: it died, or the daemon was away.
@@ -107,10 +114,14 @@ impl Logins {
             let alive = session.run == self.run
                 && std::fs::read_to_string(process).is_ok_and(|comm| comm.starts_with("sshd"));
             if !alive {
-                self.db.write("nonstopd", now, |w| w.close_session(session.id))?;
+                self.close("nonstopd", session.id, now)?;
             }
         }
         Ok(())
+    }
+
+    fn close(&self, actor: &str, id: u64, now: Timestamp) -> Result<(), StoreError> {
+        self.db.write(actor, now, |w| w.close_session(id, &Flows::new(), false))
     }
 }
 

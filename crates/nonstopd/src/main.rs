@@ -15,6 +15,7 @@ use nonstopd::{
     canaries::{Canaries, Parts},
     displays,
     fetches::Fetches,
+    gateway::Gateway,
     login::Logins,
     prover::Prover,
     publisher::{Hand, PATIENCE, Programs, Publisher, Steady},
@@ -120,6 +121,9 @@ fn run(lab: Lab) -> anyhow::Result<()> {
             .with_context(|| format!("listen at {}", lab.data_socket().display()))?;
     }
     let publisher = Arc::new(publisher(&lab, reader, &db, &clock));
+    let gateway = Arc::new(Gateway::new(Arc::clone(&db), Arc::clone(&clock), run_id.clone()));
+    let writing = Arc::clone(&gateway);
+    std::thread::spawn(move || writing.keep_writing());
     let service = Arc::new(Service {
         lab: lab.clone(),
         db: Arc::clone(&db),
@@ -135,12 +139,14 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         host_key,
         authority,
     });
-    let logins = Arc::new(Logins::new(Arc::clone(&db), Arc::clone(&clock), run_id));
+    let logins = Logins::new(Arc::clone(&db), Arc::clone(&clock), run_id, Arc::clone(&gateway));
+    let logins = Arc::new(logins);
     logins.close_dead()?;
     keep_sessions_true(Arc::clone(&logins));
     let portal =
         Door::Portal { service: Arc::clone(&service), uid: users.portal, port: lab.portal.port };
     open_door(lab.login_socket(), None, 0o600, Door::Login(logins))?;
+    open_door(lab.gateway_socket(), None, 0o600, Door::Gateway(gateway))?;
     open_door(lab.portal_socket(), Some(users.portal), 0o660, portal)?;
     let reconciler =
         Arc::new(Reconciler::new(lab.clone(), db, host, clock, status, Arc::clone(&wake)));

@@ -1,10 +1,11 @@
 //! The unix sockets: accepting, finding out who asks, and answering one request a connection.
 
-use crate::{caller::Caller, login::Logins, person, service::Service};
-use nonstop_api::{ApiError, ErrorCode, LoginRequest, Reply, Request, WireError};
+use crate::{caller::Caller, gateway::Gateway, login::Logins, person, service::Service};
+use nonstop_api::{ApiError, ErrorCode, LoginRequest, Reply, Request, WireError, heard::Heard};
 use rustix::net::sockopt::socket_peercred;
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
@@ -43,6 +44,8 @@ pub enum Door {
     },
     /// The hook in the gateway's login path.
     Login(Arc<Logins>),
+    /// What listens to sshd.
+    Gateway(Arc<Gateway>),
 }
 
 /// Listens at `path`, owned by root and the group `gid`, with `mode`.
@@ -125,6 +128,18 @@ fn answer(socket: &UnixStream, door: &Door) -> Result<(), WireError> {
             let request: LoginRequest = nonstop_api::receive(socket)?;
             if peer == 0 {
                 nonstop_api::send(socket, &logins.answer(&request))?;
+            }
+            Ok(())
+        }
+        Door::Gateway(gateway) => {
+            let heard: Vec<Heard> = nonstop_api::receive(socket)?;
+            if peer != 0 {
+                return Ok(());
+            }
+            // What cannot be recorded is told again until it can.
+            match gateway.take_in(heard) {
+                Ok(()) => (&mut &*socket).write_all(b"1")?,
+                Err(e) => error!("record what sshd said: {}", crate::status::chain(&e)),
             }
             Ok(())
         }

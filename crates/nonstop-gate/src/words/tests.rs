@@ -7,7 +7,8 @@ fn source() -> Ipv4Addr {
 #[test]
 fn what_sshd_says_is_understood() {
     let key = "SHA256:RONkWasqQZIbLsFH2SPpztv3RH+KZZ0SaYIsspPH1LM";
-    let failed = format!("Failed publickey for alice from 198.51.100.7 port 5 ssh2: ED25519 {key}\r\n");
+    let failed =
+        format!("Failed publickey for alice from 198.51.100.7 port 5 ssh2: ED25519 {key}\r\n");
     let told: [(&str, Word<'_>); 19] = [
         (
             "Connection from 198.51.100.7 port 55192 on 192.0.2.1 port 22 rdomain \"\"\r\n",
@@ -103,7 +104,8 @@ fn a_name_that_reads_like_a_message_is_a_name() {
         let message =
             format!("Failed publickey for {name} from 198.51.100.7 port 5 ssh2: RSA {key}\r\n");
         assert_eq!(word(&message), Some(Word::FailedKey { user: name, key: Some(key) }));
-        let message = format!("Connection closed by invalid user {name} 198.51.100.7 port 38154 [preauth]");
+        let message =
+            format!("Connection closed by invalid user {name} 198.51.100.7 port 38154 [preauth]");
         assert_eq!(word(&message), Some(Word::Over(EndedBy::Connection)));
     }
 }

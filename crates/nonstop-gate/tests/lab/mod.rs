@@ -1,6 +1,8 @@
 //! A gateway in namespaces of its own, with a daemon that the test plays.
 
-use nonstop_api::{LoginEvent, LoginReply, LoginRequest};
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use nonstop_api::{LoginEvent, LoginReply, LoginRequest, heard::Heard};
 use nonstop_host::{
     firewall::{Firewall, FirewallConfig},
     gate::{Gate, GateConfig},
@@ -44,7 +46,9 @@ fn build_box() {
         mount -t tmpfs -o mode=0755 tmpfs /run; mkdir /run/pam.d /run/nonstop
         cp -r /etc/pam.d/. /run/pam.d; mount --bind /run/pam.d /etc/pam.d
         sed -E '/^(passwd|group):/ { /systemd/! s/$/ systemd/ }' /etc/nsswitch.conf > /run/nsswitch.conf
-        mount --bind /run/nsswitch.conf /etc/nsswitch.conf");
+        mount --bind /run/nsswitch.conf /etc/nsswitch.conf
+        { cat /etc/passwd; echo nonstop-gate:x:64106:64106::/:/usr/sbin/nologin; } > /run/passwd
+        mount --bind /run/passwd /etc/passwd");
     let service = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../systemd/pam.d/nonstop-sshd");
     let text = fs::read_to_string(service).expect("the PAM service");
     let hook = env!("CARGO_BIN_EXE_nonstop-gate");
@@ -72,6 +76,8 @@ enum Mood {
 struct Daemon {
     mood: Mood,
     told: Vec<(LoginEvent, String)>,
+    heard: Vec<Heard>,
+    deaf: bool,
 }
 
 /// sshd, firewall, a portal that says `portal`, and a daemon.
@@ -117,8 +123,14 @@ impl Lab {
         };
         let gate = Gate::new(config);
         gate.prepare().expect("prepared");
-        let daemon = Arc::new(Mutex::new(Daemon { mood: Mood::Yes, told: Vec::new() }));
+        let daemon = Arc::new(Mutex::new(Daemon {
+            mood: Mood::Yes,
+            told: Vec::new(),
+            heard: Vec::new(),
+            deaf: false,
+        }));
         serve_logins(&daemon);
+        serve_gateway(&daemon);
         serve_portal();
         let dir = tempfile::tempdir_in("/run").expect("a folder");
         sh(&format!("ssh-keygen -q -t ed25519 -N '' -f {}/id", dir.path().display()));
@@ -129,8 +141,8 @@ impl Lab {
 
     fn start_sshd(&mut self, config: &str, port: u16) {
         let log = fs::File::create(self.dir.path().join(format!("sshd-{port}.log")));
-        let sshd = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f", config])
+        let sshd = Command::new(env!("CARGO_BIN_EXE_nonstop-gate"))
+            .args(["watch", "--", "/usr/sbin/sshd", "-D", "-e", "-f", config])
             .stderr(log.expect("a log"))
             .spawn();
         self.servers.push(sshd.expect("sshd runs"));
@@ -170,6 +182,16 @@ impl Lab {
 
     pub(crate) fn forget_told(&self) {
         self.lock().told.clear();
+    }
+
+    /// What was heard of sshd so far.
+    pub(crate) fn heard(&self) -> Vec<Heard> {
+        self.lock().heard.clone()
+    }
+
+    /// Whether the daemon takes nothing of what is heard.
+    pub(crate) fn be_deaf(&self, deaf: bool) {
+        self.lock().deaf = deaf;
     }
 
     pub(crate) fn eventually(&self, what: &str, is: impl Fn() -> bool) {
@@ -338,6 +360,21 @@ fn serve_logins(daemon: &Arc<Mutex<Daemon>>) {
             };
             let reply = LoginReply { allow, reason: "the test says so".into() };
             drop(nonstop_api::send(&socket, &reply));
+        }
+    });
+}
+
+fn serve_gateway(daemon: &Arc<Mutex<Daemon>>) {
+    let listener = UnixListener::bind("/run/nonstop/gateway.sock").expect("a socket");
+    let daemon = Arc::clone(daemon);
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let Ok(heard) = nonstop_api::receive::<Vec<Heard>>(&socket) else { continue };
+            let mut daemon = daemon.lock().unwrap_or_else(PoisonError::into_inner);
+            if !daemon.deaf {
+                daemon.heard.extend(heard);
+                drop(socket.write_all(b"1"));
+            }
         }
     });
 }

@@ -120,8 +120,9 @@ TCPKeepAlive yes
 ClientAliveInterval 5
 ClientAliveCountMax 2
 
+# What nonstop-gate listens for: clients, reasons of refusals, what sessions get and do not get.
 LogLevel VERBOSE
-LogVerbose serverloop.c:server_request_direct_tcpip():*,channels.c:channel_post_connecting():*,channels.c:channel_free():*
+LogVerbose kex.c:kex_exchange_identification():*,*:auth_authorise_keyopts():*,channels.c:channel_post_connecting():*,serverloop.c:server_input_channel_open():*,serverloop.c:server_input_global_request():*
 ";
 
 #[cfg(test)]
