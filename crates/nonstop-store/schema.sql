@@ -187,7 +187,7 @@ CREATE TABLE sessions (
     run TEXT NOT NULL,
     opened_at INTEGER NOT NULL,
     closed_at INTEGER
-, port INTEGER NOT NULL DEFAULT 0 CHECK (port BETWEEN 0 AND 65535), client TEXT NOT NULL DEFAULT '', ended TEXT NOT NULL DEFAULT '', uncounted INTEGER NOT NULL DEFAULT 0 CHECK (uncounted IN (0, 1))) STRICT;
+, port INTEGER NOT NULL DEFAULT 0 CHECK (port BETWEEN 0 AND 65535), client TEXT NOT NULL DEFAULT '', ended TEXT NOT NULL DEFAULT '', ending INTEGER NOT NULL DEFAULT 0 CHECK (ending IN (0, 1)), uncounted INTEGER NOT NULL DEFAULT 0 CHECK (uncounted IN (0, 1))) STRICT;
 
 CREATE INDEX sessions_open ON sessions (account) WHERE closed_at IS NULL;
 

@@ -3,6 +3,8 @@
 ALTER TABLE sessions ADD COLUMN port INTEGER NOT NULL DEFAULT 0 CHECK (port BETWEEN 0 AND 65535);
 ALTER TABLE sessions ADD COLUMN client TEXT NOT NULL DEFAULT '';
 ALTER TABLE sessions ADD COLUMN ended TEXT NOT NULL DEFAULT '';
+-- Whether somebody wants it to end.
+ALTER TABLE sessions ADD COLUMN ending INTEGER NOT NULL DEFAULT 0 CHECK (ending IN (0, 1));
 -- Whether connections may have ended while nobody counted.
 ALTER TABLE sessions ADD COLUMN uncounted INTEGER NOT NULL DEFAULT 0 CHECK (uncounted IN (0, 1));
 
