@@ -73,6 +73,11 @@ impl Reader {
         Reader::start_in(place, testcard, dir, Some(mounts))
     }
 
+    /// A reader in the caller's own namespaces, which nobody else may have: see [`alone`].
+    pub fn here(dir: &Path) -> Result<Reader> {
+        Reader::start_in(Place::here(), built_programs()?.join("nonstop-testcard"), dir, None)
+    }
+
     /// The reader of a lab's host, which is on.
     pub fn of_lab(lab: &Lab) -> Result<Reader> {
         let place = lab.inside()?;
@@ -210,6 +215,41 @@ impl Drop for Inserted {
         let _ended_already = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Runs the test `name` of the running test program in a process with namespaces of its own,
+/// where it finds itself [`Alone`]: a program speaks with one pcscd in its life.
+///
+/// Errors: the test failed there; it was said on stderr.
+pub fn alone(name: &str) -> Result<Alone> {
+    if std::env::var_os(ALONE).is_some() {
+        return Ok(Alone::Here);
+    }
+    let status = Command::new("unshare")
+        .args(["-n", "-m", "--kill-child", "--fork", "--", "sh", "-c"])
+        .arg("mkdir -p /run/pcscd && mount -t tmpfs tmpfs /run/pcscd && ip link set lo up && exec \"$@\"")
+        .arg("sh")
+        .arg(std::env::current_exe().context("find the running program")?)
+        .args(["--exact", name, "--nocapture"])
+        .env(ALONE, "1")
+        .stdin(Stdio::null())
+        .status()
+        .context("run unshare")?;
+    if !status.success() {
+        bail!("{name} ended with {status} in namespaces of its own");
+    }
+    Ok(Alone::Done)
+}
+
+const ALONE: &str = "NONSTOP_TEST_ALONE";
+
+/// Where a test finds itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alone {
+    /// In namespaces of its own: it is to do its work.
+    Here,
+    /// Outside: it has been done.
+    Done,
 }
 
 /// What `opensc-tool -l` tells of our slots.

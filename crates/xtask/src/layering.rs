@@ -74,6 +74,9 @@ fn no_crate_knows_what_it_must_not() -> Result<()> {
         ("nonstop-rdp", &["nonstop-store", "nonstop-host", "nonstop-api", "nonstop-plan", "virt"]),
         // What speaks D-Bus, RDP or SQL, or parses packets, is not linked into the trusted base.
         ("nonstopd", &["nonstop-rdp", "nonstop-data", "zbus", "ironrdp-server"]),
+        // What parses what a card says is linked into the command line alone.
+        ("nonstopd", &["nonstop-card", "pcsc"]),
+        ("nonstop-card", &["nonstop-store", "nonstop-host", "nonstop-api", "tokio"]),
         ("nonstop-data", &["nonstop-store", "nonstop-host", "rusqlite", "tokio"]),
         ("nonstop-gate", &["nonstop-store", "nonstop-host", "tokio"]),
         ("nonstop-cli", &["nonstop-store", "nonstop-host", "virt", "rusqlite"]),
@@ -91,6 +94,10 @@ fn no_crate_knows_what_it_must_not() -> Result<()> {
     }
     for (name, dependencies) in &edges {
         assert!(name == "nonstop-host" || !dependencies.contains("virt"), "{name} links libvirt");
+        let pcsc = dependencies.contains("pcsc");
+        assert!(name == "nonstop-card" || !pcsc, "{name} links PC/SC");
+        let cards = dependencies.contains("nonstop-card");
+        assert!(name == "nonstop-cli" || !cards, "{name} speaks with cards");
         let opens = ["nonstop-store"].contains(&name.as_str());
         assert!(opens || !dependencies.contains("rusqlite"), "{name} opens a database");
     }

@@ -23,7 +23,7 @@ type Answer = std::result::Result<Vec<u8>, u16>;
 
 /// A card with power on.
 #[derive(Debug)]
-pub(super) struct Applet {
+pub struct Applet {
     file: CardFile,
     state: CardState,
     session: Session,
@@ -45,12 +45,12 @@ struct Session {
 
 impl Applet {
     /// The card in `file`.
-    pub(super) fn open(file: &CardFile) -> Result<Applet> {
+    pub fn open(file: &CardFile) -> Result<Applet> {
         Ok(Applet { file: file.clone(), state: file.read()?, session: Session::default() })
     }
 
     /// Power off, on, or a reset.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.session = Session::default();
     }
 
@@ -68,7 +68,7 @@ impl Applet {
     /// Does what `command` says and keeps what it changed.
     ///
     /// Errors: the card's file cannot be written.
-    pub(super) fn execute(&mut self, command: &[u8]) -> Result<Vec<u8>> {
+    pub fn execute(&mut self, command: &[u8]) -> Result<Vec<u8>> {
         let before = self.state.clone();
         let answer = self.command(command);
         if self.state != before {

@@ -21,6 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use applet::Applet;
 pub use keys::SlotKey;
 
 /// The PIN of a card from its maker.
