@@ -10,6 +10,37 @@ CREATE TABLE accounts (
 , edition TEXT
     CHECK (edition IS NULL OR (role = 'researcher' AND edition <> ''))) STRICT;
 
+CREATE TABLE card_keys (
+    fingerprint TEXT PRIMARY KEY,
+    card INTEGER NOT NULL REFERENCES cards (id)
+) STRICT;
+
+CREATE TABLE cards (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL REFERENCES accounts (id),
+    kind TEXT NOT NULL CHECK (kind IN ('piv', 'key_file')),
+    state TEXT NOT NULL CHECK (state IN ('issuing', 'active', 'revoked')),
+    act TEXT CHECK (act IN ('issue', 'enrol')),
+    guid TEXT CHECK (length(guid) = 32),
+    -- What the card has to sign; given once, and taken away with its signature.
+    challenge TEXT CHECK (challenge IS NULL OR (state = 'issuing' AND length(challenge) = 64)),
+    algorithm TEXT,
+    line TEXT CHECK ((line IS NULL) = (algorithm IS NULL)),
+    fingerprint TEXT CHECK ((fingerprint IS NULL) = (line IS NULL)),
+    proven INTEGER NOT NULL DEFAULT 0 CHECK (proven IN (0, 1)),
+    issued_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    activated_at INTEGER CHECK (state <> 'active' OR activated_at IS NOT NULL),
+    revoked_at INTEGER CHECK ((state = 'revoked') = (revoked_at IS NOT NULL)),
+    revoked_by TEXT CHECK ((state = 'revoked') = (revoked_by IS NOT NULL)),
+    reason TEXT CHECK ((state = 'revoked') = (reason IS NOT NULL)),
+    CHECK (state <> 'active' OR line IS NOT NULL)
+) STRICT;
+
+CREATE UNIQUE INDEX cards_in_hand ON cards (guid) WHERE state <> 'revoked';
+
+CREATE INDEX cards_of_account ON cards (account);
+
 CREATE TABLE desktop_sessions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     machine INTEGER NOT NULL REFERENCES machines (id),
@@ -36,14 +67,6 @@ CREATE TABLE environments (
     slot INTEGER NOT NULL CHECK (slot >= 0),
     state TEXT NOT NULL CHECK (state IN ('granted', 'ended', 'gone')),
     destroy_at INTEGER CHECK ((state = 'granted') = (destroy_at IS NULL))
-) STRICT;
-
-CREATE TABLE keys (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    account INTEGER NOT NULL REFERENCES accounts (id),
-    line TEXT NOT NULL,
-    fingerprint TEXT NOT NULL UNIQUE,
-    added_at INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE lab (

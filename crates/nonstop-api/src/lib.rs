@@ -19,12 +19,13 @@ pub use client::{CallError, Client};
 pub use login::{LoginEvent, LoginReply, LoginRequest};
 pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
 pub use views::{
-    AccountView, BegunView, BetweenView, CheckItem, ClosedCellsView, ConnectView, DataDomainView,
-    DayView, DesktopSessionView, DesktopView, DriftView, EnvironmentStateView, EnvironmentView,
-    InboxView, LabView, MachineStateView, MachineView, MeView, OfferView, OfferedDay,
-    OfferedServer, OpenCellView, PassingView, PlanView, ProbeView, ProbedView, Problem,
-    ProgressView, ProofColour, ProofSummary, ProofView, PublicationView, ReachView, RecordingView,
-    RequestView, SessionView, SnapshotMachineView, SnapshotView, StatsView, TemplateView,
-    TraceVerification, TraceView, ViewGrantView,
+    AccountView, BegunView, BetweenView, CardBegunView, CardCertifiedView, CardPukView, CardView,
+    CheckItem, ClosedCellsView, ConnectView, DataDomainView, DayView, DesktopSessionView,
+    DesktopView, DriftView, EnvironmentStateView, EnvironmentView, InboxView, LabView,
+    MachineStateView, MachineView, MeView, OfferView, OfferedDay, OfferedServer, OpenCellView,
+    PassingView, PlanView, ProbeView, ProbedView, Problem, ProgressView, ProofColour, ProofSummary,
+    ProofView, PublicationView, ReachView, RecordingView, RequestView, SessionView,
+    SnapshotMachineView, SnapshotView, StatsView, TemplateView, TraceVerification, TraceView,
+    ViewGrantView,
 };
 pub use wire::{MAX_MESSAGE_BYTES, WireError, receive, receive_with_fd, send, send_with_fd};

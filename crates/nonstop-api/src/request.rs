@@ -4,8 +4,8 @@ use crate::views::*;
 use ipnet::Ipv4Net;
 use jiff::{Timestamp, civil::Date};
 use nonstop_model::{
-    AccountName, EnvironmentId, MachineRole, Period, PublicationId, RequestId, Role, SnapshotName,
-    TemplateName,
+    AccountName, CardAct, CardGuid, CardId, EnvironmentId, MachineRole, Period, PublicationId,
+    RequestId, Role, SnapshotName, TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -61,10 +61,67 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// Say anew which networks a person comes from. Staff, admins; of staff, admins.
+    AccountSources {
+        /// Who.
+        name: AccountName,
+        /// The networks; 0.0.0.0/0 is any.
+        sources: Vec<Ipv4Net>,
+        /// Why.
+        reason: String,
+    },
     /// End an account and everything of it. Admins.
     AccountRemove {
         /// Whose.
         name: AccountName,
+    },
+    /// Cards, newest first: one's own; staff and admins see all, or those of one account.
+    CardList {
+        /// Of this account alone.
+        account: Option<AccountName>,
+    },
+    /// Begin a card at the reader, or go on with one that was left in the middle. Admins.
+    CardBegin {
+        /// For whom.
+        account: AccountName,
+        /// Whether the key is made on it, or there already.
+        act: CardAct,
+        /// What the CHUID of the card in the reader says; None if it has none.
+        guid: Option<CardGuid>,
+    },
+    /// Show that the card has a key, and have its certificate made. It opens nothing yet. Admins.
+    CardCertify {
+        /// Which.
+        card: CardId,
+        /// SubjectPublicKeyInfo in DER, in base64: EC on P-256, or RSA of 2048 bits and more.
+        public_key: String,
+        /// What the key says to the 32 bytes of the challenge: ECDSA with SHA-256 in DER, or RSA
+        /// PKCS #1 v1.5 with SHA-256; in base64.
+        signature: String,
+    },
+    /// Let a card log in: everything is on it. Repeatable. Admins.
+    CardActivate {
+        /// Which.
+        card: CardId,
+    },
+    /// Enter the public key of a card that nobody here has seen. Staff, admins; for staff, admins.
+    CardAdd {
+        /// Whose.
+        account: AccountName,
+        /// One line of OpenSSH.
+        line: String,
+    },
+    /// End a card, or give up one that is being issued. Repeatable. Staff, admins.
+    CardRevoke {
+        /// Which.
+        card: CardId,
+        /// Why.
+        reason: String,
+    },
+    /// The code that unblocks a card of this lab. Admins.
+    CardUnblock {
+        /// What its CHUID says.
+        guid: CardGuid,
     },
     /// Templates that can be applied for. Anybody.
     TemplateList,
@@ -325,6 +382,16 @@ pub enum Reply {
     Account(AccountView),
     /// Accounts by name.
     Accounts(Vec<AccountView>),
+    /// Cards, newest first.
+    Cards(Vec<CardView>),
+    /// One card.
+    Card(CardView),
+    /// To `CardBegin`.
+    CardBegun(CardBegunView),
+    /// To `CardCertify`.
+    CardCertified(CardCertifiedView),
+    /// To `CardUnblock`.
+    CardPuk(CardPukView),
     /// Templates by name.
     Templates(Vec<TemplateView>),
     /// One request.

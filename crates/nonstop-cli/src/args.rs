@@ -88,7 +88,8 @@ pub(crate) enum AccountVerb {
         /// has several.
         #[arg(long)]
         edition: Option<String>,
-        /// A network the person comes from, such as 192.0.2.0/24; may be repeated.
+        /// A network the person comes from, such as 192.0.2.0/24; may be repeated. 0.0.0.0/0 is
+        /// anywhere, and has to be said.
         #[arg(long)]
         source: Vec<Ipv4Net>,
         /// A file with an OpenSSH public key; may be repeated. Only where `software_keys` is on.
@@ -120,6 +121,17 @@ pub(crate) enum AccountVerb {
         name: AccountName,
         /// The data domain, as lab.yaml names it.
         edition: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Say anew which networks a person comes from. Sessions that come from others end.
+    Sources {
+        /// Who.
+        name: AccountName,
+        /// Networks, such as 192.0.2.0/24; 0.0.0.0/0 is anywhere.
+        #[arg(required = true)]
+        sources: Vec<Ipv4Net>,
         /// Why.
         #[arg(long)]
         reason: String,

@@ -118,6 +118,11 @@ fn account(verb: &AccountVerb) -> Result<Request, CliError> {
             edition: edition.clone(),
             reason: reason.clone(),
         },
+        AccountVerb::Sources { name, sources, reason } => Request::AccountSources {
+            name: name.clone(),
+            sources: sources.clone(),
+            reason: reason.clone(),
+        },
         AccountVerb::Remove { name } => Request::AccountRemove { name: name.clone() },
     })
 }

@@ -4,7 +4,9 @@ use crate::{
     desktop,
     table::{Table, cut, plain},
 };
-use nonstop_api::{CheckItem, EnvironmentView, Problem, Reply, RequestView, SnapshotView};
+use nonstop_api::{
+    CardView, CheckItem, EnvironmentView, Problem, Reply, RequestView, SnapshotView,
+};
 use nonstop_model::{Period, RequestState, SegmentKind, SnapshotState};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
@@ -15,6 +17,25 @@ pub(crate) fn word<T: Serialize>(value: &T) -> String {
         Ok(serde_json::Value::String(word)) => word,
         other => format!("{other:?}"),
     }
+}
+
+fn card_table(cards: &[CardView]) -> Table<8> {
+    let columns = ["CARD", "ACCOUNT", "KIND", "STATE", "KEY", "PROVEN", "EXPIRES", "FINGERPRINT"];
+    let mut table = Table::new(columns);
+    for card in cards {
+        let state = if card.expired { "expired".into() } else { word(&card.state) };
+        table.row([
+            card.id.to_string(),
+            card.account.to_string(),
+            word(&card.kind),
+            state,
+            card.algorithm.map_or("-".into(), |algorithm| algorithm.to_string()),
+            if card.proven { "yes" } else { "no" }.into(),
+            card.expires_at.map_or("never".into(), |end| end.strftime("%F").to_string()),
+            card.fingerprint.clone().unwrap_or("-".into()),
+        ]);
+    }
+    table
 }
 
 /// An edition, or a dash.
@@ -67,6 +88,11 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             }
             table.text(width)
         }
+        Reply::Cards(cards) => card_table(cards).text(width),
+        Reply::Card(card) => card_table(std::slice::from_ref(card)).text(width),
+        Reply::CardBegun(begun) => format!("{} begun", begun.card),
+        Reply::CardCertified(certified) => certified.fingerprint.clone(),
+        Reply::CardPuk(puk) => puk.puk.clone(),
         Reply::Templates(templates) => {
             let columns = ["TEMPLATE", "EDITION", "DESKTOP", "MACHINES", "MIB", "TITLE", "PROBLEM"];
             let mut table = Table::new(columns);

@@ -5,13 +5,13 @@
 //! QEMU or a client says but a broker's short reports. One thread holds all children: they end
 //! with it, so that without the daemon nobody looks.
 
-mod authority;
+mod certificates;
 mod keeper;
 mod processes;
 mod recordings;
 
-use crate::HostError;
-use authority::Authority;
+use crate::{HostError, authority::Authority};
+use certificates::Certificates;
 use keeper::{Command, Keeper};
 use nonstop_display::link::Meter;
 use nonstop_model::{Lab, MachineId};
@@ -32,14 +32,12 @@ use std::{
 pub struct DisplayConfig {
     /// The program `nonstop-rdp`.
     pub program: PathBuf,
-    /// Holds the key and the certificate of the lab's authority; root's alone.
+    /// The folder of the lab's authority, which holds the keys of recordings; root's alone.
     pub authority: PathBuf,
     /// Holds the keys and certificates of displays, on a tmpfs; root's alone.
     pub certificates: PathBuf,
     /// Holds recordings; root's alone.
     pub recordings: PathBuf,
-    /// The lab's name, for the authority's certificate.
-    pub lab: String,
     /// Bytes that a session may get in an hour.
     pub budget: Option<u64>,
 }
@@ -52,7 +50,6 @@ impl DisplayConfig {
             authority: lab.authority(),
             certificates: lab.run.join("displays"),
             recordings: lab.recordings(),
-            lab: lab.name.clone(),
             budget: lab.desktop.budget_mib_per_hour.map(|mib| u64::from(mib) << 20),
         }
     }
@@ -92,24 +89,21 @@ pub struct Displays {
     commands: Sender<Command>,
     bell: Arc<OwnedFd>,
     shown: Shown,
-    authority: String,
 }
 
 type Shown = Arc<Mutex<BTreeMap<MachineId, ObservedDisplay>>>;
 
 impl Displays {
     /// Starts the thread that holds the children; none is there yet. `wake` is called from it
-    /// when a display needs the planner.
-    ///
-    /// Errors: the lab's authority can be neither read nor made.
+    /// when a display needs the planner. `authority` signs what they show.
     pub fn start(
         config: DisplayConfig,
+        authority: Arc<Authority>,
         wake: Arc<dyn Fn() + Send + Sync>,
         told: Told,
     ) -> Result<Displays, HostError> {
         let doing = || "make displays ready".to_string();
-        let authority = Authority::open(&config)?;
-        let certificate = authority.certificate_pem();
+        let certificates = Certificates::open(&config.certificates, authority)?;
         recordings::prepare(&config)?;
         let bell = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
             .map_err(|e| HostError::new(doing(), e))?;
@@ -117,7 +111,7 @@ impl Displays {
         let (commands, inbox) = mpsc::channel();
         let keeper = Keeper::new(
             config,
-            authority,
+            certificates,
             inbox,
             Arc::clone(&bell),
             Arc::clone(&shown),
@@ -128,12 +122,7 @@ impl Displays {
             .name("displays".into())
             .spawn(move || keeper.run())
             .map_err(|e| HostError::new(doing(), e))?;
-        Ok(Displays { commands, bell, shown, authority: certificate })
-    }
-
-    /// The certificate of the lab's authority, in PEM.
-    pub fn authority(&self) -> String {
-        self.authority.clone()
+        Ok(Displays { commands, bell, shown })
     }
 
     /// What is served now.

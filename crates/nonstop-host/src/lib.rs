@@ -4,6 +4,7 @@
 pub mod accelerator;
 mod access;
 pub mod agent;
+pub mod authority;
 pub mod disks;
 pub mod displays;
 pub mod domain;

@@ -4,6 +4,7 @@ use crate::{
     Host, HostError, Outcome,
     accelerator::probe_accelerator,
     agent::AgentRunner,
+    authority::Authority,
     disks::Disks,
     displays::{DisplayConfig, Displays, Told},
     domain::{Accelerator, Uefi},
@@ -60,6 +61,7 @@ impl RealHost {
         users: LocalUsers,
         run: String,
         images: Arc<Images>,
+        authority: Arc<Authority>,
         wake: Wake,
         told: Told,
     ) -> Result<RealHost, HostError> {
@@ -79,15 +81,10 @@ impl RealHost {
             firewall: Firewall::new(FirewallConfig::of(lab, users.portal, users.agent)),
             network: Network::of(lab),
             gate,
-            displays: Displays::start(DisplayConfig::of(lab), wake_displays, told)?,
+            displays: Displays::start(DisplayConfig::of(lab), authority, wake_displays, told)?,
             bytes: Mutex::default(),
             agent: AgentRunner::new(&lab.programs, &agent_dir, users.agent, users.agent),
         })
-    }
-
-    /// The certificate of the lab's authority, which signs those of displays, in PEM.
-    pub fn authority(&self) -> String {
-        self.displays.authority()
     }
 
     /// The gateway's public host key, a line of OpenSSH.

@@ -1,6 +1,6 @@
 //! Accounts: researchers and staff. Admins are local users of the host and have none.
 
-use crate::{ids::AccountId, network::ACCOUNT_NET, template::EnvironmentTemplate};
+use crate::{card::CardKey, ids::AccountId, network::ACCOUNT_NET, template::EnvironmentTemplate};
 use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -167,8 +167,8 @@ pub struct Account {
     pub state: AccountState,
     /// Networks the person comes from; empty means any.
     pub sources: Vec<Ipv4Net>,
-    /// Keys that log in.
-    pub keys: Vec<PublicKey>,
+    /// The keys of its active cards, also of those whose time is over: see [`CardKey::opens`].
+    pub keys: Vec<CardKey>,
     /// The uid that its forwarded connections are opened with.
     pub uid: u32,
     /// The loopback address on which the portal knows it.

@@ -62,6 +62,7 @@ id!(EnvironmentId, 'e', "an environment");
 id!(MachineId, 'm', "a machine");
 id!(SnapshotId, 's', "a snapshot");
 id!(PublicationId, 'p', "a publication");
+id!(CardId, 'c', "a card");
 
 #[cfg(test)]
 mod tests {

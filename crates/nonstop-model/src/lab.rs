@@ -65,6 +65,9 @@ pub struct Lab {
     /// How long disks stay after a reservation's end, in seconds. Seven days by default.
     #[serde(default = "default_grace")]
     pub grace_seconds: u32,
+    /// How long a card's certificate is valid, in days. Three years by default.
+    #[serde(default = "default_card_days")]
+    pub card_days: u32,
     /// Allows key files instead of cards, and marks the lab as a demo on every page.
     #[serde(default)]
     pub software_keys: bool,
@@ -201,6 +204,10 @@ fn default_lease() -> u32 {
 
 fn default_grace() -> u32 {
     7 * 24 * 3600
+}
+
+fn default_card_days() -> u32 {
+    1095
 }
 
 /// First uid of accounts; the account `aN` has this plus N. Debian assigns none from 65536 on,
@@ -340,6 +347,9 @@ impl Lab {
         }
         if self.capacity.machines == 0 {
             return Err(("machines", "`machines` must be at least 1".into()));
+        }
+        if !(1..=3650).contains(&self.card_days) {
+            return Err(("card_days", "`card_days` must be 1 to 3650".into()));
         }
         if self.lease_seconds < 2 {
             return Err(("lease_seconds", "`lease_seconds` must be at least 2".into()));

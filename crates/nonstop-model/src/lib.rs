@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod capacity;
+pub mod card;
 pub mod data_domain;
 pub mod environment;
 pub mod ids;
@@ -21,11 +22,12 @@ pub mod time;
 pub mod yaml;
 
 pub use account::{Account, AccountName, AccountState, PublicKey, Role};
+pub use card::{Card, CardAct, CardGuid, CardKey, CardKind, CardState, KeyAlgorithm};
 pub use data_domain::{DataDomain, RdbLimits, Resource, Server};
 pub use environment::{
     Environment, EnvironmentState, Machine, Password, Power, Request, RequestState,
 };
-pub use ids::{AccountId, EnvironmentId, MachineId, PublicationId, RequestId, SnapshotId};
+pub use ids::{AccountId, CardId, EnvironmentId, MachineId, PublicationId, RequestId, SnapshotId};
 pub use image::{ImageManifest, ImageName};
 pub use lab::Lab;
 pub use limits::Limits;

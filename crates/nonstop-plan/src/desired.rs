@@ -37,7 +37,7 @@ pub struct AccountGate {
     /// The loopback address on which the portal knows it.
     pub address: Ipv4Addr,
     /// Keys that log in.
-    pub keys: Vec<PublicKey>,
+    pub keys: Vec<GateKey>,
     /// Where it may come from; empty means anywhere.
     pub sources: Vec<Ipv4Net>,
     /// What its tunnel may reach, sorted.
@@ -53,6 +53,16 @@ impl AccountGate {
             (false, false) => self.sources.iter().map(Ipv4Net::trunc).collect(),
         }
     }
+}
+
+/// A key that logs in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateKey {
+    /// The line of OpenSSH.
+    pub key: PublicKey,
+    /// From when on sshd takes it no more, also without the daemon; None for never.
+    pub until: Option<Timestamp>,
 }
 
 /// Where in its life an environment is, at the time of planning.
@@ -107,6 +117,19 @@ impl Take {
     /// Whether the memory of `machine` belongs to it.
     pub fn saves(&self, machine: MachineId) -> bool {
         self.machines.get(&machine) == Some(&true)
+    }
+}
+
+impl AccountGate {
+    /// Whether somebody may have come in by `self` whom `wanted` keeps out: a key is not in it any
+    /// more, or a network.
+    pub(crate) fn lets_in_more_than(&self, wanted: &AccountGate) -> bool {
+        let key = |key: &GateKey| wanted.keys.iter().any(|other| other.key == key.key);
+        let from_anywhere = |gate: &AccountGate| gate.sources.is_empty();
+        let network = |net: &Ipv4Net| wanted.sources.iter().any(|other| other.contains(net));
+        let sources =
+            from_anywhere(wanted) || (!from_anywhere(self) && self.sources.iter().all(network));
+        !(self.keys.iter().all(key) && sources)
     }
 }
 

@@ -185,7 +185,12 @@ fn plan_cut(
 ) {
     let seen = &observed.gate;
     for account in seen.accounts.keys().chain(&seen.broken) {
-        if !gates.contains_key(account.as_str()) {
+        let closed = match (gates.get(account.as_str()), seen.accounts.get(account)) {
+            (Some(wanted), Some(gate)) => gate.lets_in_more_than(wanted),
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        if closed {
             plan.cut.push(Step::CloseGate { account: account.clone() });
         }
     }
@@ -196,7 +201,10 @@ fn plan_cut(
             plan.cut.push(Step::Revoke { grant: grant.clone() });
         }
     }
-    let may_log_in: BTreeSet<u32> = gates.values().map(|gate| gate.uid).collect();
+    // Of a gate that stands open nobody is left whom it would not let in now. One that a crash
+    // left half closed may have some.
+    let open = |gate: &&AccountGate| seen.accounts.contains_key(&gate.name);
+    let may_log_in: BTreeSet<u32> = gates.values().filter(open).map(|gate| gate.uid).collect();
     for uid in observed.gate.sessions.difference(&may_log_in) {
         plan.cut.push(Step::EndSessions { uid: *uid });
     }
@@ -552,7 +560,11 @@ fn plan_grants(
         }
     }
     for gate in gates.values() {
-        if observed.gate.accounts.get(&gate.name) != Some(gate) {
+        for end in gate.keys.iter().filter_map(|key| key.until) {
+            plan.wake(end);
+        }
+        let seen = observed.gate.accounts.get(&gate.name);
+        if seen != Some(gate) {
             plan.grant.push(Step::OpenGate { gate: gate.clone() });
         }
     }

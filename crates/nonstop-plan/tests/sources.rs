@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use nonstop_model::PublicKey;
 use nonstop_plan::{
-    AccountGate, Desired, FirewallState, Grant, Observed, Step, plan, wanted_grants,
+    AccountGate, Desired, FirewallState, GateKey, Grant, Observed, Step, plan, wanted_grants,
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,7 +15,7 @@ fn account(name: &str, uid: u32, sources: &[&str]) -> AccountGate {
         name: name.parse().expect("a name"),
         uid,
         address: "127.64.0.1".parse().expect("an address"),
-        keys: vec![PublicKey("ssh-ed25519 AAAA".into())],
+        keys: vec![GateKey { key: PublicKey("ssh-ed25519 AAAA".into()), until: None }],
         sources: sources.iter().map(|net| net.parse().expect("a network")).collect(),
         targets: Vec::new(),
     }

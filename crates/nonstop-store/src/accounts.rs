@@ -1,10 +1,10 @@
-//! Accounts and their keys.
+//! Accounts: who may come in, from where, and to what.
 
-use crate::{Read, StoreError, Write, codec};
+use crate::{NewKey, Read, StoreError, Write, codec};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    Account, AccountId, AccountName, AccountState, EnvironmentId, PublicKey, Role, account,
+    Account, AccountId, AccountName, AccountState, CardKind, EnvironmentId, Role, account,
     lab::ACCOUNT_UIDS,
 };
 use rusqlite::{OptionalExtension, Row};
@@ -25,17 +25,8 @@ pub struct NewAccount {
     pub edition: Option<String>,
     /// Networks the person comes from.
     pub sources: Vec<Ipv4Net>,
-    /// Its keys.
+    /// Its key files.
     pub keys: Vec<NewKey>,
-}
-
-/// A key to be entered: checked, without options.
-#[derive(Debug, Clone)]
-pub struct NewKey {
-    /// The line of OpenSSH.
-    pub key: PublicKey,
-    /// `SHA256:…`
-    pub fingerprint: String,
 }
 
 const COLUMNS: &str = "id, name, full_name, affiliation, role, state, sources, edition";
@@ -78,21 +69,9 @@ impl Read<'_> {
         codec::time(self.tx.query_row(sql, [id.0], |row| row.get(0))?)
     }
 
-    /// Fingerprints of the keys of `id`.
-    pub fn key_fingerprints(&self, id: AccountId) -> Result<Vec<String>, StoreError> {
-        let mut statement = self
-            .tx
-            .prepare_cached("SELECT fingerprint FROM keys WHERE account = ?1 ORDER BY id")?;
-        let rows = statement.query_map([id.0], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
     fn account_from(&self, row: &Row<'_>) -> Result<Account, StoreError> {
         let id = AccountId(row.get(0)?);
         let text = |column| row.get::<_, String>(column);
-        let mut keys =
-            self.tx.prepare_cached("SELECT line FROM keys WHERE account = ?1 ORDER BY id")?;
-        let keys = keys.query_map([id.0], |row| row.get(0).map(PublicKey))?;
         Ok(Account {
             id,
             name: codec::parsed("an account's name", &text(1)?)?,
@@ -102,7 +81,7 @@ impl Read<'_> {
             state: codec::parsed("a state", &text(5)?)?,
             sources: codec::json("source networks", &text(6)?)?,
             edition: row.get(7)?,
-            keys: keys.collect::<Result<_, _>>()?,
+            keys: self.card_keys(id)?,
             uid: ACCOUNT_UIDS + id.0,
             address: account::address(id).ok_or(StoreError::NoAccountId)?,
         })
@@ -139,14 +118,7 @@ impl Write<'_> {
             .map(AccountId)
             .ok_or(StoreError::NoAccountId)?;
         for key in &new.keys {
-            let added = self.tx.execute(
-                "INSERT INTO keys (account, line, fingerprint, added_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (fingerprint) DO NOTHING",
-                (id.0, &key.key.0, &key.fingerprint, codec::micros(self.now())),
-            )?;
-            if added == 0 {
-                return Err(StoreError::KeyTaken { fingerprint: key.fingerprint.clone() });
-            }
+            self.enter_key(id, CardKind::KeyFile, key, None)?;
         }
         let keys: Vec<_> = new.keys.iter().map(|key| &key.fingerprint).collect();
         let detail = json!({
@@ -181,8 +153,24 @@ impl Write<'_> {
         self.trace("account.edition", name, detail)
     }
 
-    /// Sets whether an account may log in. Removal also ends its environments and forgets its
-    /// keys; its name, uid and address stay taken.
+    /// Sets the networks that the person comes from.
+    pub fn set_sources(
+        &mut self,
+        name: &AccountName,
+        sources: &[Ipv4Net],
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let account = self.account(name)?;
+        self.tx.execute(
+            "UPDATE accounts SET sources = ?2 WHERE id = ?1",
+            (account.id.0, codec::to_json(&sources)),
+        )?;
+        let detail = json!({ "before": account.sources, "sources": sources, "reason": reason });
+        self.trace("account.sources", name, detail)
+    }
+
+    /// Sets whether an account may log in. Removal also revokes its
+    /// cards; its name, keys, uid and address stay taken.
     pub fn set_account_state(
         &mut self,
         name: &AccountName,
@@ -195,7 +183,9 @@ impl Write<'_> {
             (account.id.0, state.as_str()),
         )?;
         if state == AccountState::Removed {
-            self.tx.execute("DELETE FROM keys WHERE account = ?1", [account.id.0])?;
+            for card in self.cards(Some(name))? {
+                self.revoke_card(card.id, reason)?;
+            }
         }
         self.trace("account.state", name, json!({ "state": state, "reason": reason }))
     }

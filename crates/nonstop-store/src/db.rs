@@ -19,6 +19,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../migrations/0004_snapshots.sql")),
         M::up(include_str!("../migrations/0005_publications.sql")),
         M::up(include_str!("../migrations/0006_editions.sql")),
+        M::up(include_str!("../migrations/0007_cards.sql")),
         M::up(include_str!("../migrations/0008_sessions.sql")),
     ])
 }

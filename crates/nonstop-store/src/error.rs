@@ -1,8 +1,8 @@
 //! What can go wrong with the database.
 
 use nonstop_model::{
-    AccountName, EnvironmentId, MachineId, MachineRole, PublicationId, RequestId, SnapshotName,
-    TemplateName, capacity::Full,
+    AccountName, CardGuid, CardId, EnvironmentId, MachineId, MachineRole, PublicationId, RequestId,
+    SnapshotName, TemplateName, capacity::Full,
 };
 use std::path::PathBuf;
 
@@ -37,8 +37,43 @@ pub enum StoreError {
     /// The name is taken, perhaps by a removed account.
     #[error("the name `{0}` is taken; a name is never given twice")]
     NameTaken(AccountName),
-    /// A key belongs to one account.
-    #[error("the key {fingerprint} already belongs to an account")]
+    /// What an account had is gone with it.
+    #[error("the account `{0}` was removed")]
+    AccountRemoved(AccountName),
+    /// There is no such card.
+    #[error("there is no card {0}")]
+    NoCard(CardId),
+    /// A card in a reader is one card of the lab's at a time.
+    #[error("the card in the reader is {id} of `{account}`, which is {is}")]
+    CardInHand {
+        /// Which.
+        id: CardId,
+        /// Whose.
+        account: AccountName,
+        /// How far it is.
+        is: &'static str,
+    },
+    /// A card goes one way.
+    #[error("card {id} is {is}: it cannot be {to}")]
+    CardNotThatFar {
+        /// Which.
+        id: CardId,
+        /// How far it is.
+        is: &'static str,
+        /// What was wanted.
+        to: &'static str,
+    },
+    /// A challenge is good for one signature.
+    #[error("card {0} was asked to sign something else meanwhile, or has signed")]
+    ChallengeUsed(CardId),
+    /// A card becomes active with the key that it has shown to have.
+    #[error("card {0} has not shown its key yet")]
+    NotCertified(CardId),
+    /// Secrets derive for cards that were issued here.
+    #[error("no card that this lab has issued is called {0}")]
+    NotOurCard(CardGuid),
+    /// A key is one card's, for ever.
+    #[error("the key {fingerprint} is or was another card's")]
     KeyTaken {
         /// Which key.
         fingerprint: String,

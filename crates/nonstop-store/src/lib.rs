@@ -4,6 +4,7 @@
 //! to disk before the caller hears of it; a power cut leaves all of it or nothing.
 
 mod accounts;
+mod cards;
 mod codec;
 mod db;
 mod desktops;
@@ -18,7 +19,8 @@ mod sessions;
 mod snapshots;
 mod trace;
 
-pub use accounts::{NewAccount, NewKey};
+pub use accounts::NewAccount;
+pub use cards::{BeginCard, NewKey};
 pub use db::{Db, Read, Write};
 pub use desktops::{DesktopSession, DesktopSessionId, LookerKind, MOST_VIEWERS, ViewGrant};
 pub use environments::{Grant, GrantedMachine, of_one_edition};

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    Environment, EnvironmentId, EnvironmentTemplate, Machine, MachineRole, Memory, Password,
-    Period, Power, PublicKey, Role, SnapshotId, SnapshotName, SnapshotState, capacity::Room,
+    Environment, EnvironmentId, EnvironmentTemplate, KeyAlgorithm, Machine, MachineRole, Memory,
+    Password, Period, Power, PublicKey, Role, SnapshotId, SnapshotName, SnapshotState,
+    capacity::Room,
 };
 use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, StoreError, Write};
 
@@ -56,7 +57,11 @@ impl Place {
             role: Role::Researcher,
             edition: None,
             sources: Vec::new(),
-            keys: vec![NewKey { key: PublicKey("k".into()), fingerprint: "f".into() }],
+            keys: vec![NewKey {
+                key: PublicKey("k".into()),
+                fingerprint: "f".into(),
+                algorithm: KeyAlgorithm::Ed25519,
+            }],
         };
         place.want(|w| w.add_account(&alice).map(drop));
         place.want(|w| w.grant_environment(&grant).map(drop));

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, AccountState, EnvironmentId, EnvironmentTemplate, Password, Period, PublicKey,
-    RequestId, RequestState, Role, capacity::Room,
+    AccountName, AccountState, EnvironmentId, EnvironmentTemplate, KeyAlgorithm, Password, Period,
+    PublicKey, RequestId, RequestState, Role, capacity::Room,
 };
 use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, NewRequest, StoreError};
 use std::path::Path;
@@ -31,6 +31,7 @@ fn person(text: &str) -> NewAccount {
         keys: vec![NewKey {
             key: PublicKey(format!("ssh-ed25519 {text}")),
             fingerprint: format!("SHA256:{text}"),
+            algorithm: KeyAlgorithm::Ed25519,
         }],
     }
 }

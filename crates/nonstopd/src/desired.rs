@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountState, Environment, EnvironmentId, EnvironmentState, Lab, Limits, Machine, MachineId,
-    MachineProfile, RdpPolicy, ReachTarget, Segment, Snapshot, SnapshotState,
+    Account, AccountState, Environment, EnvironmentId, EnvironmentState, Lab, Limits, Machine,
+    MachineId, MachineProfile, RdpPolicy, ReachTarget, Segment, Snapshot, SnapshotState,
     network::display_address, snapshot::frozen, template::MachineTemplate,
 };
 use nonstop_plan::{
-    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, Phase, Take, Viewer,
-    ViewerKind,
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, GateKey, Phase, Take,
+    Viewer, ViewerKind,
 };
 use nonstop_store::{Read, StoreError};
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
             name: account.name.clone(),
             uid: account.uid,
             address: account.address,
-            keys: account.keys,
+            keys: keys(&account, lab, now),
             sources: account.sources,
             targets: Vec::new(),
         };
@@ -43,6 +43,12 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
         lease: lab.lease(),
         portal_port: lab.portal.port,
     })
+}
+
+/// The keys that log in to `account` at `now`.
+fn keys(account: &Account, lab: &Lab, now: Timestamp) -> Vec<GateKey> {
+    let opening = account.keys.iter().filter(|key| key.opens(now, lab.software_keys));
+    opening.map(|key| GateKey { key: key.key.clone(), until: key.expires_at }).collect()
 }
 
 /// Snapshots by environment.

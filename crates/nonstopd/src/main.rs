@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use nonstop_host::{
     Host, LocalUsers, RealHost,
+    authority::{Authority, CardSecret},
     firewall::{Firewall, FirewallConfig},
     images::Images,
 };
@@ -82,16 +83,19 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let wake = Arc::new(Wake::default());
     let images = Arc::new(Images::new(lab.images()));
     let on_event = Arc::clone(&wake);
+    let authority = Arc::new(Authority::open(&lab.authority(), &lab.name)?);
+    let card_secret = CardSecret::open(&lab.authority())?;
     let host = RealHost::start(
         &lab,
         db.lab_uuid(),
         users,
         run_id.clone(),
         Arc::clone(&images),
+        Arc::clone(&authority),
         Box::new(move || on_event.wake()),
         displays::recorder(Arc::clone(&db), Arc::clone(&clock), lab.recordings())?,
     )?;
-    let (host_key, authority) = (host.host_key()?, host.authority());
+    let host_key = host.host_key()?;
     let host: Arc<dyn Host> = Arc::new(host);
     let status = Arc::new(Status::default());
     let rules = Firewall::new(FirewallConfig::of(&lab, users.portal, users.agent));
@@ -138,6 +142,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         publisher: Arc::clone(&publisher),
         host_key,
         authority,
+        card_secret,
     });
     let logins = Logins::new(Arc::clone(&db), Arc::clone(&clock), run_id, Arc::clone(&gateway));
     let logins = Arc::new(logins);

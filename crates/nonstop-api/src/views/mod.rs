@@ -1,8 +1,10 @@
 //! What callers see of the lab. Times are UTC instants in RFC 3339.
 
+mod card;
 mod data;
 mod reach;
 
+pub use card::{CardBegunView, CardCertifiedView, CardPukView, CardView};
 pub use data::{
     BegunView, DataDomainView, DayView, InboxView, OfferView, OfferedDay, OfferedServer,
     ProgressView, PublicationView,
@@ -37,6 +39,10 @@ pub struct LabView {
     /// The certificate of the lab's authority, which signs those of displays, in PEM.
     #[serde(default)]
     pub authority: String,
+    /// `SHA256:…` over the authority's public key (SubjectPublicKeyInfo), as letters of PINs and
+    /// nonstop-connect show it.
+    #[serde(default)]
+    pub authority_fingerprint: String,
 }
 
 /// How to reach the gateway.
@@ -81,9 +87,9 @@ pub struct AccountView {
     pub edition: Option<String>,
     /// Whether it may log in.
     pub state: AccountState,
-    /// Networks the person comes from; empty means any.
+    /// Networks the person comes from; empty, as in accounts of earlier versions, means any.
     pub sources: Vec<Ipv4Net>,
-    /// Fingerprints of its keys.
+    /// Fingerprints of the keys that log in now; none for an account without a card.
     pub keys: Vec<String>,
     /// The uid of its tunnels.
     pub uid: u32,

@@ -2,7 +2,7 @@
 
 use super::{
     DisplayConfig, DisplayEvent, DisplayHappening, Shown, Told,
-    authority::Authority,
+    certificates::Certificates,
     processes::{Descriptors, Process, Users, link, listener},
     recordings::{self, Players},
 };
@@ -91,7 +91,7 @@ struct Looker {
 
 pub(super) struct Keeper {
     config: DisplayConfig,
-    authority: Authority,
+    certificates: Certificates,
     inbox: Receiver<Command>,
     bell: Arc<OwnedFd>,
     shown: Shown,
@@ -106,7 +106,7 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(
         config: DisplayConfig,
-        authority: Authority,
+        certificates: Certificates,
         inbox: Receiver<Command>,
         bell: Arc<OwnedFd>,
         shown: Shown,
@@ -115,7 +115,19 @@ impl Keeper {
     ) -> Keeper {
         let (users, served) = (Users::new(), BTreeMap::new());
         let (players, began) = (Players::default(), Instant::now());
-        Keeper { config, authority, inbox, bell, shown, wake, told, users, served, players, began }
+        Keeper {
+            config,
+            certificates,
+            inbox,
+            bell,
+            shown,
+            wake,
+            told,
+            users,
+            served,
+            players,
+            began,
+        }
     }
 
     /// Works until nobody can ask any more, and ends every child then.
@@ -165,7 +177,7 @@ impl Keeper {
             }
             Command::Close { machine, reply } => {
                 self.end(machine);
-                self.authority.forget(machine);
+                self.certificates.forget(machine);
                 (Ok(()), reply)
             }
             Command::OpenViewer { machine, viewer, reply } => {
@@ -191,7 +203,7 @@ impl Keeper {
             return Ok(());
         }
         let doing = || format!("serve the display of {machine}");
-        let certificate = self.authority.of(machine)?;
+        let certificate = self.certificates.of(machine)?;
         let (ours, theirs) = link().map_err(|e| HostError::new(doing(), e))?;
         let descriptors = Descriptors { stdin: theirs, stdout: None, setup: None };
         let broker = Process::start(&self.config.program, "broker", &mut self.users, descriptors)
@@ -430,9 +442,9 @@ impl Keeper {
             }
         }
         if self.began.elapsed() > KEYS_KEPT {
-            for machine in self.authority.kept() {
+            for machine in self.certificates.kept() {
                 if !self.served.contains_key(&machine) {
-                    self.authority.forget(machine);
+                    self.certificates.forget(machine);
                 }
             }
         }

@@ -38,9 +38,9 @@ pub(super) fn prepare(config: &DisplayConfig) -> Result<(), HostError> {
         };
     }
     let identity = age::x25519::Identity::generate();
-    super::authority::write_whole(&key, identity.to_string().expose_secret().as_bytes())
+    crate::authority::write_whole(&key, identity.to_string().expose_secret().as_bytes())
         .and_then(|()| {
-            super::authority::write_whole(&public, identity.to_public().to_string().as_bytes())
+            crate::authority::write_whole(&public, identity.to_public().to_string().as_bytes())
         })
         .map_err(|e| HostError::new(doing(), e))
 }

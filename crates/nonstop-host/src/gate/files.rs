@@ -1,8 +1,9 @@
 //! An account as files: two records with links, and a key file that says whose it is.
 
 use super::{link_whole, remove, write_whole};
+use jiff::Timestamp;
 use nonstop_model::AccountName;
-use nonstop_plan::AccountGate;
+use nonstop_plan::{AccountGate, GateKey};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -30,10 +31,17 @@ pub(super) fn key_file(gate: &AccountGate) -> String {
     }
     let options = options.join(",");
     let mut text = format!("{MARK}{json}\n");
-    for key in &gate.keys {
-        text += &format!("{options} {}\n", key.0);
+    for GateKey { key, until } in &gate.keys {
+        let until = until.map_or_else(String::new, |until| format!(",{}", expiry(until)));
+        text += &format!("{options}{until} {}\n", key.0);
     }
     text
+}
+
+/// The option by which sshd refuses a key from `until` on, the daemon being there or not. It counts
+/// whole seconds.
+fn expiry(until: Timestamp) -> String {
+    format!("expiry-time=\"{}\"", until.strftime("%Y%m%d%H%M%SZ"))
 }
 
 /// What a key file was made from; None if it is not just as [`key_file`] makes it.
@@ -190,7 +198,13 @@ mod tests {
             name: "alice".parse().expect("a name"),
             uid: 70_001,
             address: "127.64.0.1".parse().expect("an address"),
-            keys: vec![PublicKey("ssh-ed25519 AAAA".into()), PublicKey("ssh-rsa BBBB".into())],
+            keys: vec![
+                GateKey { key: PublicKey("ssh-ed25519 AAAA".into()), until: None },
+                GateKey {
+                    key: PublicKey("ssh-rsa BBBB".into()),
+                    until: Some("2030-01-02T03:04:05.6Z".parse().expect("a time")),
+                },
+            ],
             sources: vec!["192.0.2.0/24".parse().expect("a network")],
             targets: vec![
                 ("10.77.0.2".parse().expect("an address"), 3389),
@@ -207,7 +221,10 @@ mod tests {
                        permitopen=\"127.64.0.1:8080\",from=\"192.0.2.0/24\"";
         assert_eq!(
             lines,
-            [format!("{options} ssh-ed25519 AAAA"), format!("{options} ssh-rsa BBBB")]
+            [
+                format!("{options} ssh-ed25519 AAAA"),
+                format!("{options},expiry-time=\"20300102030405Z\" ssh-rsa BBBB"),
+            ]
         );
         assert_eq!(parse_key_file(&text), Some(gate()));
         assert_eq!(parse_key_file(&text.replace("8080\",", "8081\",")), None);

@@ -1,13 +1,12 @@
 //! Accounts: entering, listing, suspending; and sessions at the gateway.
 
-use super::{Service, one_line, refusal};
+use super::{Service, cards::key, one_line, refusal};
 use crate::caller::Caller;
 use ipnet::Ipv4Net;
 use nonstop_api::{AccountView, ApiError, ErrorCode, Reply, SessionView};
-use nonstop_model::{Account, AccountName, AccountState, EnvironmentState, PublicKey, Role};
+use nonstop_model::{Account, AccountName, AccountState, EnvironmentState, Role};
 use nonstop_plan::Step;
-use nonstop_store::{NewAccount, NewKey, Session};
-use openssh_keys::Data;
+use nonstop_store::{NewAccount, Session};
 
 /// An account as somebody entered it.
 pub(super) struct Entry {
@@ -30,13 +29,8 @@ impl Service {
             return Err(ApiError::new(ErrorCode::Forbidden, "this lab takes cards, not key files")
                 .help("issue a card, or set `software_keys: true` in lab.yaml for a demo"));
         }
-        if let Some(net) = entry.sources.iter().find(|net| net.trunc() != **net) {
-            let message = format!("the source network {net} has bits behind its prefix");
-            return Err(ApiError::new(ErrorCode::Invalid, message).help(format!(
-                "use {} or {}/32",
-                net.trunc(),
-                net.addr()
-            )));
+        if !entry.sources.is_empty() {
+            networks(&entry.sources)?;
         }
         let new = NewAccount {
             name: entry.name,
@@ -108,6 +102,26 @@ impl Service {
         Ok(Reply::Done)
     }
 
+    pub(super) fn account_sources(
+        &self,
+        caller: &Caller,
+        name: &AccountName,
+        sources: &[Ipv4Net],
+        reason: &str,
+    ) -> Result<Reply, ApiError> {
+        caller.must_be_staff()?;
+        let reason = one_line("reason", reason, 500)?;
+        networks(sources)?;
+        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
+        if account.role == Role::Staff {
+            caller.must_be_admin()?;
+        }
+        if account.sources != sources {
+            self.commit(caller, |w| w.set_sources(name, sources, &reason))?;
+        }
+        Ok(Reply::Done)
+    }
+
     pub(super) fn account_list(&self, caller: &Caller) -> Result<Reply, ApiError> {
         caller.must_be_staff()?;
         let accounts = self.db.read(|read| read.accounts()).map_err(refusal)?;
@@ -162,12 +176,9 @@ impl Service {
     }
 
     pub(super) fn account_view(&self, account: &Account) -> Result<AccountView, ApiError> {
-        let (added_at, keys) = self
-            .db
-            .read(|read| {
-                Ok((read.account_added_at(account.id)?, read.key_fingerprints(account.id)?))
-            })
-            .map_err(refusal)?;
+        let added_at = self.db.read(|read| read.account_added_at(account.id)).map_err(refusal)?;
+        let (now, files) = (self.now(), self.lab.software_keys);
+        let keys = account.keys.iter().filter(|key| key.opens(now, files));
         Ok(AccountView {
             name: account.name.clone(),
             full_name: account.full_name.clone(),
@@ -176,7 +187,7 @@ impl Service {
             edition: account.edition.clone(),
             state: account.state,
             sources: account.sources.clone(),
-            keys,
+            keys: keys.map(|key| key.fingerprint.clone()).collect(),
             uid: account.uid,
             address: account.address,
             added_at,
@@ -226,59 +237,16 @@ fn session_view(session: Session) -> SessionView {
     }
 }
 
-/// Checks one line of an OpenSSH public key: a type that the gateway takes, no options.
-fn key(line: &str) -> Result<NewKey, ApiError> {
-    let bad = |why: String| {
-        ApiError::new(ErrorCode::Invalid, format!("a key cannot be used: {why}"))
-            .help("give the one line of a file like ~/.ssh/id_ed25519.pub")
-    };
-    let line = line.trim();
-    if line.contains(char::is_control) || line.len() > 16_384 {
-        return Err(bad("it is not one line".into()));
+/// Goes on with networks that a person can come from: some, each without bits behind its prefix.
+fn networks(sources: &[Ipv4Net]) -> Result<(), ApiError> {
+    let invalid = |message: String| ApiError::new(ErrorCode::Invalid, message);
+    if sources.is_empty() {
+        return Err(invalid("from which networks does the person come?".into())
+            .help("name each, such as 192.0.2.0/24; 0.0.0.0/0 is anywhere"));
     }
-    let key = openssh_keys::PublicKey::parse(line).map_err(|e| bad(e.to_string()))?;
-    if key.options.as_ref().is_some_and(|options| !options.is_empty()) {
-        return Err(bad("it has options in front".into()));
-    }
-    match &key.data {
-        Data::Ed25519 { .. } | Data::Ecdsa { .. } => {}
-        Data::Rsa { modulus, .. } => {
-            let bytes = modulus.iter().skip_while(|byte| **byte == 0).count();
-            if bytes < 256 {
-                return Err(bad(format!("it is RSA of {} bits, less than 2048", bytes * 8)));
-            }
-        }
-        _ => return Err(bad("use ed25519, ECDSA, or RSA of 2048 bits and more".into())),
-    }
-    let fingerprint = format!("SHA256:{}", key.fingerprint());
-    // Written anew without the comment: what sshd reads is ours, not the caller's.
-    let key = openssh_keys::PublicKey { options: None, comment: None, ..key };
-    Ok(NewKey { key: PublicKey(key.to_string().trim_end().into()), fingerprint })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str =
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4mgl+VnJWxyUMGJvGdmoIPRBbKzQm5k2cRP+k9HTkU";
-
-    #[test]
-    fn a_key_with_options_a_newline_or_no_sense_is_refused() {
-        for bad in [
-            "",
-            "hello",
-            &format!("command=\"sh\" {GOOD}"),
-            &format!("{GOOD}\n{GOOD}"),
-            "ssh-dss AAAAB3NzaC1kc3M=",
-        ] {
-            assert!(key(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_comment_does_not_reach_sshd() {
-        let new = key(&format!("{GOOD} permitopen=\"any\"")).expect("a good key");
-        assert_eq!(new.key.0, GOOD);
+    match sources.iter().find(|net| net.trunc() != **net) {
+        Some(net) => Err(invalid(format!("the source network {net} has bits behind its prefix"))
+            .help(format!("use {} or {}/32", net.trunc(), net.addr()))),
+        None => Ok(()),
     }
 }

@@ -27,7 +27,8 @@ impl Service {
                 fingerprint,
                 portal_port: self.lab.portal.port,
             },
-            authority: self.authority.clone(),
+            authority: self.authority.certificate_pem().into(),
+            authority_fingerprint: self.authority.fingerprint(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! reconciler. Nothing here touches the host.
 
 mod accounts;
+mod cards;
 mod data;
 mod desktops;
 mod environments;
@@ -19,7 +20,11 @@ use crate::{
 };
 use jiff::Timestamp;
 use nonstop_api::{ApiError, ErrorCode, MeView, Reply, Request};
-use nonstop_host::{Host, images::Images};
+use nonstop_host::{
+    Host,
+    authority::{Authority, CardSecret},
+    images::Images,
+};
 use nonstop_model::{Account, AccountId, AccountState, Lab, capacity::Room};
 use nonstop_store::{Db, StoreError, Write};
 use std::{os::fd::OwnedFd, sync::Arc};
@@ -50,8 +55,10 @@ pub struct Service {
     pub publisher: Arc<Publisher>,
     /// The gateway's public host key, a line of OpenSSH.
     pub host_key: String,
-    /// The certificate of the lab's authority, in PEM.
-    pub authority: String,
+    /// The lab's authority, which signs certificates of cards.
+    pub authority: Arc<Authority>,
+    /// What manages the lab's cards derives from it.
+    pub card_secret: CardSecret,
 }
 
 impl Service {
@@ -105,6 +112,20 @@ impl Service {
                 let state = if suspend { AccountState::Suspended } else { AccountState::Active };
                 self.account_state(caller, &name, state, &reason)
             }
+            Request::AccountSources { name, sources, reason } => {
+                self.account_sources(caller, &name, &sources, &reason)
+            }
+            Request::CardList { account } => self.card_list(caller, account.as_ref()),
+            Request::CardBegin { account, act, guid } => {
+                self.card_begin(caller, &account, act, guid)
+            }
+            Request::CardCertify { card, public_key, signature } => {
+                self.card_certify(caller, card, &public_key, &signature)
+            }
+            Request::CardActivate { card } => self.card_activate(caller, card),
+            Request::CardAdd { account, line } => self.card_add(caller, &account, &line),
+            Request::CardRevoke { card, reason } => self.card_revoke(caller, card, &reason),
+            Request::CardUnblock { guid } => self.card_unblock(caller, guid),
             Request::AccountRemove { name } => {
                 caller.must_be_admin()?;
                 self.account_state(caller, &name, AccountState::Removed, "removed")
@@ -201,11 +222,17 @@ fn refusal(error: StoreError) -> ApiError {
     use StoreError::*;
     let code = match &error {
         NoAccount(_) | NoRequest(_) | NoEnvironment(_) | NoMachine(_) | NoSession(_)
-        | NoView(_) | NoRecording(_) | NoSnapshot(..) | NoPublication(_) => ErrorCode::NotFound,
+        | NoView(_) | NoRecording(_) | NoSnapshot(..) | NoPublication(_) | NoCard(_)
+        | NotOurCard(_) => ErrorCode::NotFound,
         OtherEdition { .. } => ErrorCode::Forbidden,
         NameTaken(_)
         | OfOtherEdition(_)
         | KeyTaken { .. }
+        | AccountRemoved(_)
+        | CardInHand { .. }
+        | CardNotThatFar { .. }
+        | ChallengeUsed(_)
+        | NotCertified(_)
         | Decided(_)
         | Ended(_)
         | Recorded(_)
@@ -233,6 +260,16 @@ fn refusal(error: StoreError) -> ApiError {
             "staff give the account its edition: `nonstop account edition NAME EDITION`"
         }
         OfOtherEdition(_) => "end it, and wait until its grace time is over",
+        KeyTaken { .. } => "a key is one card's for ever: make another on the card",
+        CardInHand { .. } => {
+            "take another card, or end that one first: `nonstop card revoke CARD --reason WHY`"
+        }
+        CardNotThatFar { is: "active", .. } => "it needs nothing more",
+        CardNotThatFar { .. } | ChallengeUsed(_) | NotCertified(_) => {
+            "begin anew with the same command: nothing is lost"
+        }
+        NotOurCard(_) => "whoever made the card has its PUK",
+        AccountRemoved(_) => "enter an account of another name",
         SnapshotNameTaken(_) => "choose another name, or delete that one",
         BeingTaken(_) => "wait until it is taken, or delete it",
         TooManySnapshots { .. } => "delete one that is not needed any more",

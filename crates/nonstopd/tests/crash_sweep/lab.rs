@@ -6,8 +6,8 @@ use nonstop_host::{
     sim::{Cut, SimHost},
 };
 use nonstop_model::{
-    AccountName, EnvironmentId, EnvironmentState, EnvironmentTemplate, Lab, MachineId, Memory,
-    Password, Period, Power, PublicKey, Role, capacity::Room,
+    AccountName, EnvironmentId, EnvironmentState, EnvironmentTemplate, KeyAlgorithm, Lab,
+    MachineId, Memory, Password, Period, Power, PublicKey, Role, capacity::Room,
 };
 use nonstop_plan::{Disk, Phase, Saved, plan};
 use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, StoreError, Write};
@@ -66,7 +66,8 @@ impl TestLab {
     pub(crate) fn new(cut: Option<(Cut, Kind)>) -> TestLab {
         // Thousands of durable commits are made here; what they survive is not what is tried.
         let dir = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
-        let mut lab = Lab::parse("lab", "version: 1\nname: sweep\n").expect("valid");
+        let mut lab =
+            Lab::parse("lab", "version: 1\nname: sweep\nsoftware_keys: true\n").expect("valid");
         lab.state = dir.path().into();
         lab.grace_seconds = 100;
         let clock = Arc::new(StillClock(AtomicI64::new(1_000_000)));
@@ -90,7 +91,11 @@ impl TestLab {
             role: Role::Researcher,
             edition: None,
             sources: Vec::new(),
-            keys: vec![NewKey { key: PublicKey(name.into()), fingerprint: name.into() }],
+            keys: vec![NewKey {
+                key: PublicKey(name.into()),
+                fingerprint: name.into(),
+                algorithm: KeyAlgorithm::Ed25519,
+            }],
         };
         self.want(|w| w.add_account(&new).map(drop));
     }
