@@ -187,7 +187,7 @@ mod tests {
         let at = tempfile::tempdir().expect("a folder");
         Authority::open(at.path(), "test").expect("made");
         fs::remove_file(at.path().join("ca.key")).expect("removed");
-        let error = Authority::open(at.path(), "test").err().expect("refused");
+        let error = Authority::open(at.path(), "test").expect_err("refused");
         assert!(error.help.contains("from a backup"), "{error}: {}", error.help);
     }
 }

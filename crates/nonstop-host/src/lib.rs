@@ -21,7 +21,7 @@ mod socket;
 pub mod tpm;
 mod xml;
 
-pub use real::{LocalUsers, RealHost};
+pub use real::{Bells, LocalUsers, RealHost};
 
 use nonstop_plan::{Observed, Step};
 use std::os::fd::OwnedFd;

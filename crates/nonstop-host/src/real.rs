@@ -50,9 +50,22 @@ pub struct LocalUsers {
     pub agent: u32,
 }
 
+/// What is called when something happens; neither waits.
+pub struct Bells {
+    /// Something happened to a guest.
+    pub wake: Wake,
+    /// Something happened at a display.
+    pub told: Told,
+}
+
+impl std::fmt::Debug for Bells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bells")
+    }
+}
+
 impl RealHost {
-    /// Makes the parts ready for the lab marked `lab_uuid`, in the host's run `run`; `wake` is
-    /// called when something happens to a guest, `told` when something happens at a display.
+    /// Makes the parts ready for the lab marked `lab_uuid`, in the host's run `run`.
     ///
     /// Errors: the gateway's files cannot be made, or its PAM service is missing.
     pub fn start(
@@ -62,8 +75,7 @@ impl RealHost {
         run: String,
         images: Arc<Images>,
         authority: Arc<Authority>,
-        wake: Wake,
-        told: Told,
+        Bells { wake, told }: Bells,
     ) -> Result<RealHost, HostError> {
         let accelerator = accelerator(&images);
         let wake = Arc::new(wake);

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use nonstop_host::{
-    Host, LocalUsers, RealHost,
+    Bells, Host, LocalUsers, RealHost,
     authority::{Authority, CardSecret},
     firewall::{Firewall, FirewallConfig},
     images::Images,
@@ -92,8 +92,10 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         run_id.clone(),
         Arc::clone(&images),
         Arc::clone(&authority),
-        Box::new(move || on_event.wake()),
-        displays::recorder(Arc::clone(&db), Arc::clone(&clock), lab.recordings())?,
+        Bells {
+            wake: Box::new(move || on_event.wake()),
+            told: displays::recorder(Arc::clone(&db), Arc::clone(&clock), lab.recordings())?,
+        },
     )?;
     let host_key = host.host_key()?;
     let host: Arc<dyn Host> = Arc::new(host);

@@ -8,7 +8,7 @@ use nonstop_host::{
     gate::{Gate, GateConfig},
 };
 use nonstop_model::PublicKey;
-use nonstop_plan::{AccountGate, Grant};
+use nonstop_plan::{AccountGate, GateKey, Grant};
 use std::{
     fs,
     io::{Read, Write},
@@ -219,7 +219,7 @@ impl Lab {
             name: name.parse().expect("a name"),
             uid,
             address: address(uid),
-            keys: vec![PublicKey(key)],
+            keys: vec![GateKey { key: PublicKey(key), until: None }],
             sources: vec!["127.0.0.0/8".parse().expect("a network")],
             targets: vec![(address(uid), 8080)],
         };

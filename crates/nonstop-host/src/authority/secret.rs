@@ -114,7 +114,7 @@ mod tests {
         let mode = fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(&path, [7; 31]).expect("written");
-        let error = CardSecret::open(at.path()).err().expect("refused");
+        let error = CardSecret::open(at.path()).expect_err("refused");
         assert!(error.help.contains("backup"), "{error}");
     }
 }
