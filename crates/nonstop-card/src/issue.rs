@@ -93,7 +93,7 @@ pub fn issue<L: Link, O: Office>(
     office.step("making it this lab's own");
     piv.set_chuid(&begun.guid, &begun.expires)?;
     let pin = Pin::random();
-    set_secrets(piv, &begun, known == Some(begun.guid), &pin)?;
+    set_secrets(piv, &begun, which == 0, known == Some(begun.guid), &pin)?;
     let own_management = which == 0 || piv.set_management(management, &begun.management)?;
     office.step("the card makes its key");
     let key = piv.generate(algorithm)?;
@@ -112,23 +112,24 @@ pub fn issue<L: Link, O: Office>(
     Ok(issued)
 }
 
-/// Sets PUK and PIN. A wrong PUK costs one of few tries; a right one gives them all back, so the
-/// likelier one goes first.
+/// Sets PUK and PIN. A card that has the lab's management key has its PUK: that one comes first. Of
+/// another, the factory's is tried, and the lab's where it was cut in between; a wrong PUK costs one
+/// of few tries, and the right one gives them all back.
 fn set_secrets<L: Link>(
     piv: &mut Piv<L>,
     begun: &Begun,
+    ours: bool,
     known: bool,
     pin: &Pin,
 ) -> Result<(), CardError> {
-    if known {
-        match piv.set_pin(&begun.puk, pin) {
-            // It was cut between its CHUID and its PUK.
-            Err(CardError::WrongPuk { .. }) => {}
-            other => return other,
-        }
+    if ours {
+        return piv.set_pin(&begun.puk, pin);
     }
-    piv.change_puk(&Pin::factory_puk(), &begun.puk)?;
-    piv.set_pin(&begun.puk, pin)
+    match piv.change_puk(&Pin::factory_puk(), &begun.puk) {
+        Ok(()) => piv.set_pin(&begun.puk, pin),
+        Err(CardError::WrongPuk { .. }) if known => piv.set_pin(&begun.puk, pin),
+        Err(other) => Err(other),
+    }
 }
 
 /// Takes a card that has a key with a certificate in slot 9A; nothing is written on it.

@@ -28,6 +28,9 @@ pub(crate) enum Noun {
     /// Researchers and staff.
     #[command(subcommand)]
     Account(AccountVerb),
+    /// IC cards: readers, and whose cards there are.
+    #[command(subcommand)]
+    Card(crate::card::CardVerb),
     /// Environment templates.
     #[command(subcommand)]
     Template(TemplateVerb),

@@ -87,6 +87,7 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         Noun::Image(_)
         | Noun::Lab(_)
         | Noun::Check
+        | Noun::Card(_)
         | Noun::Desktop(_)
         | Noun::Data(_)
         | Noun::Reach(ReachVerb::Prove { .. }) => {

@@ -91,3 +91,9 @@ impl From<CallError> for CliError {
         }
     }
 }
+
+impl From<nonstop_card::CardError> for CliError {
+    fn from(error: nonstop_card::CardError) -> CliError {
+        CliError::Refused { message: error.to_string(), help: Some(error.help().into()) }
+    }
+}

@@ -4,6 +4,7 @@
 
 mod args;
 mod ask;
+mod card;
 mod check;
 mod data;
 mod desktop;
@@ -49,6 +50,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
             reach::run(&lab, *local, *probe, cli.json)
         }
         Noun::Data(verb) => data::run(&lab, verb, cli.json),
+        Noun::Card(verb) => card::run(&lab, verb, cli.json),
         Noun::Check => check::run(&lab, cli.json),
         noun => ask::run(&lab, noun, cli.json),
     }
