@@ -48,10 +48,17 @@ const LOGIN_KEY: u8 = 1;
 pub fn module(os: Os, named: Option<&Path>) -> Result<PathBuf, Trouble> {
     if let Some(named) = named {
         // A module by a bare name would be looked for wherever the loader likes.
-        return named.canonicalize().map_err(|e| Trouble::file(named, &e));
+        return whole(named);
     }
     let found = os.modules().iter().map(PathBuf::from).find(|path| path.is_file());
     found.ok_or_else(|| Trouble::NoModule(os.modules().iter().map(ToString::to_string).collect()))
+}
+
+/// The whole path of a file that is there, without the `\\?\` that `canonicalize` puts before it on
+/// Windows and `ssh` does not understand.
+pub(crate) fn whole(path: &Path) -> Result<PathBuf, Trouble> {
+    let found = path.metadata().and_then(|_| std::path::absolute(path));
+    found.map_err(|e| Trouble::file(path, &e))
 }
 
 /// The card in a reader of this PC; with `serial`, that one.

@@ -65,7 +65,7 @@ pub(crate) fn connect(request: &Request, store: &Store, lab: Kept) -> Result<(),
     let program = os.program("ssh", &variable).ok_or(Trouble::NoSsh)?;
     ssh::version(&program)?;
     let login = match &request.key {
-        Some(key) => Login::File(key.canonicalize().map_err(|e| Trouble::file(key, &e))?),
+        Some(key) => Login::File(card::whole(key)?),
         None => Login::Card(card::module(os, request.pkcs11.as_deref())?),
     };
     let client = Client::find(os, &variable, &|path| path.exists());

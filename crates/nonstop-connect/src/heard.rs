@@ -138,7 +138,9 @@ impl Heard {
             Phase::LoggedIn if any(&["Address already in use", "cannot listen to port"]) => {
                 Trouble::PortTaken(self.taken().unwrap_or_default())
             }
-            Phase::LoggedIn | Phase::Open if any(&["closed by remote host", "disconnect"]) => {
+            Phase::LoggedIn | Phase::Open
+                if any(&["closed by remote host", "Received disconnect"]) =>
+            {
                 Trouble::Ended(host())
             }
             Phase::LoggedIn | Phase::Open => Trouble::Lost,
