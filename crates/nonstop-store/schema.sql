@@ -10,6 +10,11 @@ CREATE TABLE accounts (
 , edition TEXT
     CHECK (edition IS NULL OR (role = 'researcher' AND edition <> ''))) STRICT;
 
+CREATE TABLE bandwidth (
+    account INTEGER PRIMARY KEY REFERENCES accounts (id),
+    kbit INTEGER NOT NULL CHECK (kbit = 0 OR kbit BETWEEN 64 AND 10000000)
+) STRICT;
+
 CREATE TABLE card_keys (
     fingerprint TEXT PRIMARY KEY,
     card INTEGER NOT NULL REFERENCES cards (id)

@@ -4,8 +4,8 @@ use crate::views::*;
 use ipnet::Ipv4Net;
 use jiff::{Timestamp, civil::Date};
 use nonstop_model::{
-    AccountName, CardAct, CardGuid, CardId, EnvironmentId, MachineRole, Period, PublicationId,
-    RequestId, Role, SnapshotName, TemplateName,
+    AccountName, Bandwidth, CardAct, CardGuid, CardId, EnvironmentId, MachineRole, Period,
+    PublicationId, RequestId, Role, SnapshotName, TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -58,6 +58,15 @@ pub enum Request {
         name: AccountName,
         /// Its name.
         edition: String,
+        /// Why.
+        reason: String,
+    },
+    /// Limit what an account moves through the gateway, or lift that. Staff.
+    AccountBandwidth {
+        /// Whose.
+        name: AccountName,
+        /// The limit, each way.
+        bandwidth: Bandwidth,
         /// Why.
         reason: String,
     },

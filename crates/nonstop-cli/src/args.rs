@@ -5,7 +5,8 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_api::PowerAction;
 use nonstop_model::{
-    AccountName, EnvironmentId, ImageName, MachineRole, RequestId, Role, SnapshotName, TemplateName,
+    AccountName, Bandwidth, EnvironmentId, ImageName, MachineRole, RequestId, Role, SnapshotName,
+    TemplateName,
 };
 use std::path::PathBuf;
 
@@ -124,6 +125,17 @@ pub(crate) enum AccountVerb {
         name: AccountName,
         /// The data domain, as lab.yaml names it.
         edition: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Limit what an account moves through the gateway; open connections too.
+    Bandwidth {
+        /// Whose.
+        name: AccountName,
+        /// In kbit/s each way, shared by all its sessions; `none` for no limit, `default` for the
+        /// lab's.
+        bandwidth: Bandwidth,
         /// Why.
         #[arg(long)]
         reason: String,

@@ -119,6 +119,11 @@ fn account(verb: &AccountVerb) -> Result<Request, CliError> {
             edition: edition.clone(),
             reason: reason.clone(),
         },
+        AccountVerb::Bandwidth { name, bandwidth, reason } => Request::AccountBandwidth {
+            name: name.clone(),
+            bandwidth: *bandwidth,
+            reason: reason.clone(),
+        },
         AccountVerb::Sources { name, sources, reason } => Request::AccountSources {
             name: name.clone(),
             sources: sources.clone(),

@@ -5,9 +5,9 @@ use crate::{
     table::{Table, cut, plain},
 };
 use nonstop_api::{
-    CardView, CheckItem, EnvironmentView, Problem, Reply, RequestView, SnapshotView,
+    AccountView, CardView, CheckItem, EnvironmentView, Problem, Reply, RequestView, SnapshotView,
 };
-use nonstop_model::{Period, RequestState, SegmentKind, SnapshotState};
+use nonstop_model::{Bandwidth, Period, RequestState, SegmentKind, SnapshotState};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -43,6 +43,18 @@ fn or_none(edition: &Option<String>) -> String {
     edition.as_deref().map_or("-".into(), plain)
 }
 
+/// What somebody may move through the gateway.
+fn bandwidth(account: &AccountView) -> String {
+    let whose = match account.bandwidth {
+        Bandwidth::Default => "the default",
+        Bandwidth::Unlimited | Bandwidth::Kbit(_) => "set for this account",
+    };
+    match account.bandwidth_kbit {
+        Some(kbit) => format!("{kbit} kbit/s each way, {whose}"),
+        None => format!("no limit, {whose}"),
+    }
+}
+
 /// `reply` as text; tables at most `width` columns wide.
 pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
     match reply {
@@ -68,6 +80,7 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
                 format!("edition      {}", or_none(&a.edition)),
                 format!("state        {}", word(&a.state)),
                 format!("comes from   {from}"),
+                format!("bandwidth    {}", bandwidth(a)),
                 format!("address      {} (uid {})", a.address, a.uid),
                 format!("keys         {}", a.keys.join("\n             ")),
             ]
@@ -353,6 +366,7 @@ mod tests {
             "role": "researcher", "edition": "intermediate", "state": "active",
             "sources": ["192.0.2.0/24"],
             "keys": ["SHA256:abc", "SHA256:def"], "uid": 70001, "address": "127.64.0.1",
+            "bandwidth": "default", "bandwidth_kbit": 10000,
             "added_at": "2030-01-01T00:00:00Z",
         })
     }

@@ -16,6 +16,7 @@ pub mod libvirt;
 pub mod network;
 mod real;
 pub mod sessions;
+pub mod shaping;
 pub mod sim;
 mod socket;
 pub mod tpm;

@@ -14,6 +14,7 @@ use crate::{
     images::Images,
     libvirt::{Kept, LabMark, Libvirt, Wake},
     network::{Beside, Network},
+    shaping::Shaper,
     tpm::Tpms,
 };
 use nonstop_model::{ImageName, Lab, MachineId, Memory};
@@ -35,6 +36,7 @@ pub struct RealHost {
     firewall: Firewall,
     network: Network,
     gate: Gate,
+    shaper: Shaper,
     agent: AgentRunner,
     displays: Displays,
     /// What each generation took on the disk at the last observation.
@@ -93,6 +95,7 @@ impl RealHost {
             firewall: Firewall::new(FirewallConfig::of(lab, users.portal, users.agent)),
             network: Network::of(lab),
             gate,
+            shaper: Shaper::default(),
             displays: Displays::start(DisplayConfig::of(lab), authority, wake_displays, told)?,
             bytes: Mutex::default(),
             agent: AgentRunner::new(&lab.programs, &agent_dir, users.agent, users.agent),
@@ -224,12 +227,14 @@ impl Host for RealHost {
         let disks = self.disks.observe()?;
         let kept = self.disks.kept()?;
         let listing = self.libvirt.observe()?;
-        let drift = self.network.look(Beside {
+        let mut drift = self.network.look(Beside {
             segments: &listing.segments.keys().cloned().collect(),
             machines: &listing.machines,
             firewall: &firewall,
         })?;
         let writing = self.writing(&listing.machines, &kept.bytes);
+        let shaper = self.shaper.observe()?;
+        drift.extend(shaper.drift);
         Ok(Observed {
             drift,
             room: self.disks.room()?,
@@ -244,6 +249,7 @@ impl Host for RealHost {
             memory: kept.memory,
             bytes: kept.bytes,
             firewall,
+            shaping: shaper.shaping,
             gate,
         })
     }
@@ -309,6 +315,7 @@ impl Host for RealHost {
             Step::CloseViewer { machine, viewer } => {
                 self.displays.close_viewer(*machine, *viewer)?;
             }
+            Step::Shape { shaping } => self.shaper.apply(shaping)?,
             Step::OpenGate { gate } => self.gate.open(gate)?,
             Step::Grant { grant, lease } => self.firewall.grant(grant, *lease)?,
         }

@@ -8,7 +8,7 @@ use crate::{Host, HostError, Outcome};
 use nonstop_model::{MachineId, Memory, Segment, SegmentName};
 use nonstop_plan::{
     Disk, DiskRoom, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay,
-    ObservedMachine, ObservedSegment, Saved, Step,
+    ObservedMachine, ObservedSegment, Saved, Shaping, Step,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,6 +71,7 @@ struct Volatile {
     answering: BTreeSet<MachineId>,
     ended: BTreeMap<MachineId, EndReason>,
     firewall: FirewallState,
+    shaping: Shaping,
     gate: GateState,
     displays: BTreeMap<MachineId, ObservedDisplay>,
 }
@@ -195,6 +196,16 @@ impl SimHost {
         self.world().volatile.firewall = FirewallState::default();
     }
 
+    /// Somebody takes away what limits the bandwidth of accounts.
+    pub fn limits_are_flushed(&self) {
+        self.world().volatile.shaping = Shaping::default();
+    }
+
+    /// The limits of accounts' bandwidth in kbit/s, by uid.
+    pub fn limits(&self) -> BTreeMap<u32, u32> {
+        self.world().volatile.shaping.limited().collect()
+    }
+
     /// A person opens a session at the gateway.
     pub fn logs_in(&self, uid: u32) {
         self.world().volatile.gate.sessions.insert(uid);
@@ -252,6 +263,7 @@ impl Host for SimHost {
             writing: BTreeSet::new(),
             bytes: world.disks.keys().map(|key| (*key, 1 << 20)).collect(),
             firewall: world.volatile.firewall.clone(),
+            shaping: world.volatile.shaping.clone(),
             gate: world.volatile.gate.clone(),
         })
     }
@@ -449,7 +461,10 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
                 display.viewers.remove(viewer);
             });
         })?,
+        Step::Shape { shaping } => world.effect(|w| w.volatile.shaping = shaping.clone())?,
         Step::OpenGate { gate } => world.effect(|w| {
+            let limits = &w.volatile.shaping.limits;
+            assert!(limits.contains_key(&gate.uid), "{} gets in without its limit", gate.name);
             w.volatile.gate.accounts.insert(gate.name.clone(), gate.clone());
         })?,
         Step::Grant { grant, lease } => {

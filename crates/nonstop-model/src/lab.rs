@@ -1,6 +1,7 @@
 //! `lab.yaml`: the one file that describes a lab.
 
 use crate::{
+    bandwidth::{LEAST_KBIT, MOST_KBIT},
     data_domain::{self, DataDomain},
     network::{ACCOUNT_NET, Segment, slots},
     reach::{AIRLOCK, Protocol, ReachTarget},
@@ -89,6 +90,9 @@ pub struct Gateway {
     /// How many connections one source address may open to the gateway in a minute, and as many
     /// of them at once.
     pub new_per_minute: u32,
+    /// What a researcher may move through it, in kbit/s each way, by all sessions together; null for
+    /// no limit. `nonstop account bandwidth` gives somebody another.
+    pub bandwidth_kbit: Option<u32>,
 }
 
 /// The portal.
@@ -154,6 +158,7 @@ impl Default for Gateway {
             public_name: None,
             connections_per_source: 64,
             new_per_minute: 60,
+            bandwidth_kbit: None,
         }
     }
 }
@@ -334,6 +339,13 @@ impl Lab {
             if !(1..=100_000).contains(&number) {
                 return Err((key, format!("the gateway's `{key}` must be 1 to 100000")));
             }
+        }
+        let kbit = self.gateway.bandwidth_kbit;
+        if kbit.is_some_and(|kbit| !(LEAST_KBIT..=MOST_KBIT).contains(&kbit)) {
+            let message = format!(
+                "`bandwidth_kbit` must be from {LEAST_KBIT} to {MOST_KBIT} kbit/s, such as 10000 for 10 Mbit/s, or null"
+            );
+            return Err(("bandwidth_kbit", message));
         }
         if self.portal.port < 1024 {
             return Err((

@@ -4,6 +4,7 @@
 //! What enters from outside is parsed once, at the edge, into these types.
 
 pub mod account;
+pub mod bandwidth;
 pub mod capacity;
 pub mod card;
 pub mod data_domain;
@@ -22,6 +23,7 @@ pub mod time;
 pub mod yaml;
 
 pub use account::{Account, AccountName, AccountState, PublicKey, Role};
+pub use bandwidth::Bandwidth;
 pub use card::{Card, CardAct, CardGuid, CardKey, CardKind, CardState, KeyAlgorithm};
 pub use data_domain::{DataDomain, RdbLimits, Resource, Server};
 pub use environment::{

@@ -22,6 +22,9 @@ pub struct Desired {
     pub environments: BTreeMap<EnvironmentId, DesiredEnvironment>,
     /// How long a right in the kernel outlives a dead daemon.
     pub lease: Duration,
+    /// Limits of what accounts move through the gateway, each way, in kbit/s by uid; who is not in it
+    /// has none.
+    pub bandwidth_kbit: BTreeMap<u32, u32>,
     /// The portal's port on each account's address.
     pub portal_port: u16,
 }

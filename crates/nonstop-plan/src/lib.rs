@@ -7,6 +7,7 @@ mod absorb;
 mod desired;
 mod observed;
 mod planner;
+mod shaping;
 mod snapshots;
 mod step;
 
@@ -20,4 +21,5 @@ pub use observed::{
     ObservedMachine, ObservedSegment, Saved,
 };
 pub use planner::{Grants, Plan, link_grant, names, plan, port_grant, reach_grant, wanted_grants};
+pub use shaping::{Desk, Shaping, wanted_shaping};
 pub use step::{Grant, SegmentHost, Step};

@@ -2,6 +2,7 @@
 
 use crate::{
     desired::{AccountGate, ViewerKind},
+    shaping::Shaping,
     step::Grant,
 };
 use nonstop_model::{AccountName, EnvironmentId, MachineId, Memory, SegmentName};
@@ -39,6 +40,8 @@ pub struct Observed {
     pub bytes: BTreeMap<(MachineId, u32), u64>,
     /// nft tables and what they let through.
     pub firewall: FirewallState,
+    /// The limits of accounts' bandwidth; empty where what the kernel holds is not known to be whole.
+    pub shaping: Shaping,
     /// What sshd sees.
     pub gate: GateState,
     /// What somebody had changed by hand, each in a sentence; it is put right already.

@@ -9,6 +9,7 @@ use crate::{
         AccountGate, Desired, DesiredEnvironment, DesiredMachine, Phase, Viewer, ViewerKind,
     },
     observed::{Disk, DiskRoom, Observed},
+    shaping::wanted_shaping,
     snapshots,
     step::{Grant, SegmentHost, Step},
 };
@@ -558,6 +559,12 @@ fn plan_grants(
         if let Ok(half) = jiff::SignedDuration::try_from(desired.lease / 3) {
             plan.wake(now.checked_add(half).unwrap_or(Timestamp::MAX));
         }
+    }
+    // Nobody gets in, or to another desktop, before the limit holds. Leases that are renewed do not
+    // wait for it.
+    let shaping = wanted_shaping(desired, granted);
+    if observed.shaping != shaping {
+        plan.grant.push(Step::Shape { shaping });
     }
     for gate in gates.values() {
         for end in gate.keys.iter().filter_map(|key| key.until) {

@@ -1,6 +1,9 @@
 //! One effect on the host. Each can be repeated, and says what it does in one line.
 
-use crate::desired::{AccountGate, DesiredMachine, Viewer};
+use crate::{
+    desired::{AccountGate, DesiredMachine, Viewer},
+    shaping::Shaping,
+};
 use ipnet::Ipv4Net;
 use nonstop_model::{
     AccountName, EnvironmentId, MachineId, Memory, NetworkLimits, Protocol, Segment, SegmentName,
@@ -274,6 +277,11 @@ pub enum Step {
         /// Which.
         viewer: u8,
     },
+    /// Limit what each account moves through the gateway.
+    Shape {
+        /// All limits; what is not in it goes.
+        shaping: Shaping,
+    },
     /// Write an account's user record and keys.
     OpenGate {
         /// What the files say.
@@ -347,6 +355,7 @@ impl fmt::Display for Step {
                 write!(f, "open viewer {} of {machine}", viewer.id)
             }
             Step::CloseViewer { machine, viewer } => write!(f, "end viewer {viewer} of {machine}"),
+            Step::Shape { shaping } => shaping.fmt(f),
             Step::OpenGate { gate } => {
                 write!(f, "open the gate to {} ({} targets)", gate.name, gate.targets.len())
             }

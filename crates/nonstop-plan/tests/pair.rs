@@ -6,8 +6,9 @@ use nonstop_model::{
     Power, Protocol, ReachTarget, Segment, SegmentKind, SegmentName, Slot, SnapshotId,
 };
 use nonstop_plan::{
-    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Disk, DiskRoom, FirewallState, Grant,
-    Observed, ObservedMachine, ObservedSegment, Phase, Plan, Saved, Step, Take, plan,
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desk, Desktop, Disk, DiskRoom,
+    FirewallState, Grant, Observed, ObservedMachine, ObservedSegment, Phase, Plan, Saved, Shaping,
+    Step, Take, plan,
 };
 use std::time::Duration;
 
@@ -88,6 +89,7 @@ fn wanted() -> Desired {
         accounts: [(alice, gate)].into(),
         environments: [(E1, environment)].into(),
         lease: Duration::from_secs(3600),
+        bandwidth_kbit: Default::default(),
         portal_port: 8080,
     }
 }
@@ -117,8 +119,14 @@ fn running(grants: impl IntoIterator<Item = Grant>) -> Observed {
             current: true,
             grants: grants.into_iter().map(lasting).collect(),
         },
+        shaping: unlimited(),
         ..Observed::default()
     }
+}
+
+/// Alice is known to the limits of bandwidth, and has none.
+fn unlimited() -> Shaping {
+    Shaping { limits: [(70_001, None)].into(), ..Shaping::default() }
 }
 
 fn granted(plan: &Plan) -> Vec<Grant> {
@@ -144,6 +152,7 @@ fn bridges_come_before_guests_and_rights_after_both() {
     start m1 on nsb00001, nsl00001
     start m2 on nsl00001
     grant uid 70001 to the portal at 127.64.0.1:8080
+    limit the bandwidth of 0 of 1 accounts
     ");
     insta::assert_snapshot!(told(&plan(&wanted(), &running([]), at(10))), @r"
     grant uid 70001 to the portal at 127.64.0.1:8080
@@ -186,7 +195,9 @@ fn reach_is_a_lease_that_ends_with_the_period_and_with_the_account() {
     insta::assert_snapshot!(told(&plan(&wanted, &settled, at(10))), @r"
     revoke uid 70001 to the portal at 127.64.0.1:8080
     revoke m1 at 10.77.0.2 to 10.80.0.2:80/tcp
+    limit the bandwidth of 0 of 0 accounts
     ");
+    settled.shaping = Shaping::default();
 
     // A server that the lab has no longer is cut, also while the guest runs.
     let machines = &mut wanted.environments.get_mut(&E1).expect("there").machines;
@@ -344,4 +355,37 @@ fn a_right_that_somebody_made_longer_is_given_anew() {
     grant uid 70001 to the portal at 127.64.0.1:8080
     grant m1 at 10.77.0.2 to 10.80.0.2:80/tcp
     ");
+}
+
+#[test]
+fn nobody_gets_in_before_their_limit_holds_and_a_new_limit_is_one_step() {
+    let mut wanted = wanted();
+    wanted.bandwidth_kbit.insert(70_001, 10_000);
+    let steps = told(&plan(&wanted, &Observed::default(), at(10)));
+    let line = |text: &str| steps.find(text).unwrap_or_else(|| panic!("{text} in {steps}"));
+    assert!(line("limit the bandwidth of 1 of 1 accounts") > line("grant uid 70001"));
+    let gate = steps.find("open the gate").unwrap_or(usize::MAX);
+    assert!(line("limit the bandwidth") < gate, "{steps}");
+
+    let settled = running(granted(&plan(&wanted, &running([]), at(10))));
+    insta::assert_snapshot!(told(&plan(&wanted, &settled, at(10))), @"limit the bandwidth of 1 of 1 accounts");
+}
+
+#[test]
+fn a_desktop_that_a_guest_serves_is_limited_as_soon_as_it_may_be_reached() {
+    let mut wanted = wanted();
+    let address = "10.77.0.2".parse().expect("an address");
+    let desktop = Desktop { console: false, address, port: 3389 };
+    wanted.environments.get_mut(&E1).expect("there").machines[0].desktop = Some(desktop);
+    let desks = |wanted: &Desired| {
+        let steps = plan(wanted, &running([]), at(10)).grant;
+        steps.into_iter().find_map(|step| match step {
+            Step::Shape { shaping } => Some(shaping.desks),
+            _ => None,
+        })
+    };
+    assert_eq!(desks(&wanted), None, "nothing to be done for who has no limit");
+    wanted.bandwidth_kbit.insert(70_001, 10_000);
+    let desk = Desk { segment: segment().name, address, port: 3389, uid: 70_001 };
+    assert_eq!(desks(&wanted), Some([desk].into()));
 }

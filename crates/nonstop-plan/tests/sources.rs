@@ -26,6 +26,7 @@ fn desired(accounts: impl IntoIterator<Item = AccountGate>) -> Desired {
         accounts: accounts.into_iter().map(|gate| (gate.name.clone(), gate)).collect(),
         environments: BTreeMap::new(),
         lease: Duration::from_secs(60),
+        bandwidth_kbit: BTreeMap::new(),
         portal_port: 8080,
     }
 }

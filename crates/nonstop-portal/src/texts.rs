@@ -387,6 +387,9 @@ texts! {
     edition_hint: "The data domain that the person works on. Data of the others stay out of reach.",
         "利用するデータドメイン。ほかのデータドメインのデータには届きません。";
     edition_none: "None", "なし";
+    bandwidth: "Bandwidth", "通信帯域";
+    bandwidth_unit: "kbit/s each way, all sessions together", "kbit/s(上り下りそれぞれ、全セッション合計)";
+    bandwidth_none: "No limit", "制限なし";
     edition_change: "Another edition", "エディションの変更";
     edition_change_lead: "Only once every environment of the present edition is gone, its grace time over.",
         "現在のエディションの環境がすべてなくなり、猶予期間が過ぎてから変更できます。";

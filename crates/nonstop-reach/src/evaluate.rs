@@ -188,7 +188,7 @@ impl<'a> Evaluator<'a> {
                             matched = no;
                         }
                     }
-                    Statement::Unknown(what) => {
+                    Statement::Detour(_, what) | Statement::Unknown(what) => {
                         let why: Arc<str> = format!("not known here: {what}").into();
                         for one in &mut matched {
                             let packets = one.packets.clone();

@@ -60,8 +60,10 @@ impl LocalTypes for Host<'_> {
 impl<'a> Host<'a> {
     /// Makes `kernel` ready.
     pub fn new(kernel: &'a Kernel) -> Result<Host<'a>, NoListing> {
-        let rules = listing::read(&kernel.rules)?;
+        let mut rules = listing::read(&kernel.rules)?;
         let links: HashMap<&str, &Link> = kernel.links.iter().map(|l| (&*l.name, l)).collect();
+        // An IFB sends what leaves it where it was on its way to.
+        rules.settle(|device| links.get(device).is_some_and(|link| link.kind == "ifb"));
         let mut ports: HashMap<&str, Vec<&Link>> = HashMap::new();
         for link in &kernel.links {
             if let Some(master) = &link.master {

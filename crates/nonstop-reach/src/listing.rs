@@ -154,13 +154,8 @@ impl<'a> Reader<'a> {
                 statements.push(Statement::Perhaps);
             }
         }
-        let decides = statements.iter().any(|statement| match statement {
-            Statement::Verdict(Verdict::Continue) | Statement::Test(_) | Statement::Perhaps => {
-                false
-            }
-            Statement::Verdict(_) | Statement::Choose(_) | Statement::Unknown(_) => true,
-        });
-        let rule = Rule { statements, text: text::rule(&body["expr"]), decides };
+        // Until it is known what is around it.
+        let rule = Rule { statements, text: text::rule(&body["expr"]), decides: true };
         self.ruleset.chains[chain].rules.push(rule);
     }
 
@@ -204,11 +199,23 @@ impl<'a> Reader<'a> {
             },
             "mangle" => {
                 let key = body["key"]["meta"]["key"].as_str().or(body["key"]["ct"]["key"].as_str());
+                // A size that a TCP connection is told changes nothing about where it goes.
+                let option = &body["key"]["tcp option"];
+                if option["name"] == "maxseg" && option["field"] == "size" {
+                    return None;
+                }
                 match key {
                     Some("mark" | "priority" | "nftrace" | "label") => None,
                     _ => unknown(),
                 }
             }
+            "fwd" => match body["dev"].as_str() {
+                Some(device) if body.get("addr").is_none() => {
+                    let text = text::rule(&Value::from(vec![statement.clone()]));
+                    Some(Statement::Detour(device.into(), text))
+                }
+                _ => unknown(),
+            },
             "vmap" => {
                 let data = match &body["data"] {
                     Value::String(of) => self

@@ -139,8 +139,25 @@ pub enum Statement {
     Verdict(Verdict),
     /// A verdict by the first test that is passed.
     Choose(Vec<(Test, Verdict)>),
+    /// Leads over another device, as text says. [`Ruleset::settle`] knows whether it comes back.
+    Detour(String, String),
     /// Could do anything.
     Unknown(String),
+}
+
+impl Statement {
+    /// Whether it can decide what becomes of a packet; counters cannot.
+    fn decides(&self) -> bool {
+        match self {
+            Statement::Verdict(Verdict::Continue) | Statement::Test(_) | Statement::Perhaps => {
+                false
+            }
+            Statement::Verdict(_)
+            | Statement::Choose(_)
+            | Statement::Detour(..)
+            | Statement::Unknown(_) => true,
+        }
+    }
 }
 
 /// What happens to a packet.
@@ -210,6 +227,29 @@ pub struct Place {
 }
 
 impl Ruleset {
+    /// Takes detours over a device that gives back what it is given, where it was given, for what
+    /// they are; others could do anything. Then says which rules can decide anything.
+    pub fn settle(&mut self, gives_back: impl Fn(&str) -> bool) {
+        for rule in self.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
+            rule.statements.retain_mut(|statement| {
+                let Statement::Detour(device, text) = statement else { return true };
+                let back = gives_back(device);
+                *statement = Statement::Unknown(std::mem::take(text));
+                !back
+            });
+            rule.decides = rule.statements.iter().any(Statement::decides);
+        }
+        let idle = |chain: &Chain| chain.rules.iter().all(|rule| !rule.decides);
+        let idle: Vec<bool> = self.chains.iter().map(idle).collect();
+        for rule in self.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
+            // To jump to where nothing is decided, and back, decides nothing.
+            rule.decides = rule.statements.iter().any(|statement| match statement {
+                Statement::Verdict(Verdict::Jump(to)) => !idle[*to],
+                other => other.decides(),
+            });
+        }
+    }
+
     /// `place` as a person reads it.
     pub fn describe(&self, place: Place) -> String {
         let chain = &self.chains[place.chain as usize];

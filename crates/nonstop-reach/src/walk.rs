@@ -325,7 +325,8 @@ impl<'a> Walk<'a> {
         let mut start = start;
         for chain in &self.host.rules.chains {
             let Some(base) = &chain.base else { continue };
-            if base.hook == Hook::Egress {
+            let decides = !base.accepts || chain.rules.iter().any(|rule| rule.decides);
+            if base.hook == Hook::Egress && decides {
                 start = doubted(start, "a chain at the hook egress");
             }
         }

@@ -21,6 +21,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../migrations/0006_editions.sql")),
         M::up(include_str!("../migrations/0007_cards.sql")),
         M::up(include_str!("../migrations/0008_sessions.sql")),
+        M::up(include_str!("../migrations/0009_bandwidth.sql")),
     ])
 }
 

@@ -4,6 +4,7 @@
 //! to disk before the caller hears of it; a power cut leaves all of it or nothing.
 
 mod accounts;
+mod bandwidth;
 mod cards;
 mod codec;
 mod db;

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 /// Everything that `lab` wants at `now`.
 pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, StoreError> {
     let accounts = read.accounts()?.into_iter().filter(|a| a.state == AccountState::Active);
-    let accounts = accounts.map(|account| {
+    let accounts: Vec<_> = accounts.collect();
+    let bandwidth_kbit = bandwidth(read, lab, &accounts)?;
+    let accounts = accounts.into_iter().map(|account| {
         let gate = AccountGate {
             name: account.name.clone(),
             uid: account.uid,
@@ -41,6 +43,7 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
             })
             .collect(),
         lease: lab.lease(),
+        bandwidth_kbit,
         portal_port: lab.portal.port,
     })
 }
@@ -49,6 +52,20 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
 fn keys(account: &Account, lab: &Lab, now: Timestamp) -> Vec<GateKey> {
     let opening = account.keys.iter().filter(|key| key.opens(now, lab.software_keys));
     opening.map(|key| GateKey { key: key.key.clone(), until: key.expires_at }).collect()
+}
+
+/// The limits of `accounts` in kbit/s, by uid.
+fn bandwidth(
+    read: &Read<'_>,
+    lab: &Lab,
+    accounts: &[Account],
+) -> Result<BTreeMap<u32, u32>, StoreError> {
+    let own = read.bandwidths()?;
+    let limit = |account: &Account| {
+        let own = own.get(&account.id).copied().unwrap_or_default();
+        Some((account.uid, own.kbit(account.role, lab.gateway.bandwidth_kbit)?))
+    };
+    Ok(accounts.iter().filter_map(limit).collect())
 }
 
 /// Snapshots by environment.

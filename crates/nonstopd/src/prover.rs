@@ -418,6 +418,7 @@ mod tests {
                 accounts: Default::default(),
                 environments: Default::default(),
                 lease: Duration::from_secs(60),
+                bandwidth_kbit: Default::default(),
                 portal_port: 8080,
             },
             observed: Observed::default(),

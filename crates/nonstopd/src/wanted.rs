@@ -326,6 +326,7 @@ mod tests {
             accounts: [(alice, gate)].into(),
             environments: [(E3, environment)].into(),
             lease: Duration::from_secs(60),
+            bandwidth_kbit: Default::default(),
             portal_port: 8080,
         };
         let mut observed = Observed {

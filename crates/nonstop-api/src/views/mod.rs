@@ -17,8 +17,8 @@ pub use reach::{
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, AccountState, EnvironmentId, MachineId, MachineRole, Period, Power, RdpPolicy,
-    RequestId, RequestState, RevertPolicy, Role, SegmentKind, SnapshotId, SnapshotName,
+    AccountName, AccountState, Bandwidth, EnvironmentId, MachineId, MachineRole, Period, Power,
+    RdpPolicy, RequestId, RequestState, RevertPolicy, Role, SegmentKind, SnapshotId, SnapshotName,
     SnapshotState, TemplateName,
 };
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,12 @@ pub struct AccountView {
     pub uid: u32,
     /// The address on which the portal knows it.
     pub address: Ipv4Addr,
+    /// The limit of what it moves through the gateway that was set for it.
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
+    /// The limit that holds for it, in kbit/s each way; None for none.
+    #[serde(default)]
+    pub bandwidth_kbit: Option<u32>,
     /// When it was entered.
     pub added_at: Timestamp,
 }

@@ -4,7 +4,7 @@ use super::{Service, cards::key, one_line, refusal};
 use crate::caller::Caller;
 use ipnet::Ipv4Net;
 use nonstop_api::{AccountView, ApiError, ErrorCode, Reply, SessionView};
-use nonstop_model::{Account, AccountName, AccountState, EnvironmentState, Role};
+use nonstop_model::{Account, AccountName, AccountState, Bandwidth, EnvironmentState, Role};
 use nonstop_plan::Step;
 use nonstop_store::{NewAccount, Session};
 
@@ -102,6 +102,29 @@ impl Service {
         Ok(Reply::Done)
     }
 
+    pub(super) fn account_bandwidth(
+        &self,
+        caller: &Caller,
+        name: &AccountName,
+        bandwidth: Bandwidth,
+        reason: &str,
+    ) -> Result<Reply, ApiError> {
+        caller.must_be_staff()?;
+        let reason = one_line("reason", reason, 500)?;
+        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
+        if account.role == Role::Staff {
+            caller.must_be_admin()?;
+        }
+        if account.state == AccountState::Removed {
+            return Err(ApiError::new(ErrorCode::Conflict, format!("`{name}` was removed")));
+        }
+        let before = self.db.read(|read| read.bandwidth(account.id)).map_err(refusal)?;
+        if before != bandwidth {
+            self.commit(caller, |w| w.set_bandwidth(name, bandwidth, &reason))?;
+        }
+        Ok(Reply::Done)
+    }
+
     pub(super) fn account_sources(
         &self,
         caller: &Caller,
@@ -176,7 +199,10 @@ impl Service {
     }
 
     pub(super) fn account_view(&self, account: &Account) -> Result<AccountView, ApiError> {
-        let added_at = self.db.read(|read| read.account_added_at(account.id)).map_err(refusal)?;
+        let (added_at, bandwidth) = self
+            .db
+            .read(|read| Ok((read.account_added_at(account.id)?, read.bandwidth(account.id)?)))
+            .map_err(refusal)?;
         let (now, files) = (self.now(), self.lab.software_keys);
         let keys = account.keys.iter().filter(|key| key.opens(now, files));
         Ok(AccountView {
@@ -190,6 +216,8 @@ impl Service {
             keys: keys.map(|key| key.fingerprint.clone()).collect(),
             uid: account.uid,
             address: account.address,
+            bandwidth,
+            bandwidth_kbit: bandwidth.kbit(account.role, self.lab.gateway.bandwidth_kbit),
             added_at,
         })
     }

@@ -106,6 +106,9 @@ impl Service {
             Request::AccountEdition { name, edition, reason } => {
                 self.account_edition(caller, &name, &edition, &reason)
             }
+            Request::AccountBandwidth { name, bandwidth, reason } => {
+                self.account_bandwidth(caller, &name, bandwidth, &reason)
+            }
             Request::AccountList => self.account_list(caller),
             Request::AccountShow { name } => self.account_show(caller, &name),
             Request::AccountSuspend { name, suspend, reason } => {

@@ -117,6 +117,31 @@ fn a_bridge_deleted_and_rules_flushed_by_hand_are_put_right() {
     }));
 }
 
+#[test]
+fn limits_of_bandwidth_hold_before_anybody_gets_in_and_are_put_right() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        lab.account("alice");
+        lab.account("bob");
+        let set = |lab: &TestLab, name: &str, bandwidth: &str| {
+            let (name, bandwidth) = (name.parse().expect("a name"), bandwidth.parse());
+            let bandwidth = bandwidth.expect("a bandwidth");
+            lab.want(|w| w.set_bandwidth(&name, bandwidth, "a test"));
+        };
+        set(lab, "alice", "10000");
+        lab.settle();
+        assert_eq!(lab.host.limits(), [(70_001, 10_000)].into());
+        set(lab, "bob", "500");
+        lab.settle();
+        lab.host.limits_are_flushed();
+        lab.settle();
+        assert_eq!(lab.host.limits(), [(70_001, 10_000), (70_002, 500)].into());
+        set(lab, "alice", "none");
+        set(lab, "bob", "default");
+        lab.settle();
+        assert!(lab.host.limits().is_empty());
+    }));
+}
+
 fn bob_is_ready(lab: &mut TestLab) {
     lab.account("bob");
     lab.grant("bob", 1000);
