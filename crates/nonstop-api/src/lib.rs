@@ -21,11 +21,11 @@ pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
 pub use views::{
     AccountView, BegunView, BetweenView, CardBegunView, CardCertifiedView, CardPukView, CardView,
     CheckItem, ClosedCellsView, ConnectView, DataDomainView, DayView, DesktopSessionView,
-    DesktopView, DriftView, EnvironmentStateView, EnvironmentView, InboxView, LabView,
-    MachineStateView, MachineView, MeView, OfferView, OfferedDay, OfferedServer, OpenCellView,
-    PassingView, PlanView, ProbeView, ProbedView, Problem, ProgressView, ProofColour, ProofSummary,
-    ProofView, PublicationView, ReachView, RecordingView, RequestView, SessionView,
-    SnapshotMachineView, SnapshotView, StatsView, TemplateView, TraceVerification, TraceView,
-    ViewGrantView,
+    DesktopView, DriftView, EnvironmentStateView, EnvironmentView, HostKeyView, HostKeysView,
+    InboxView, LabView, MachineStateView, MachineView, MeView, NextHostKeyView, OfferView,
+    OfferedDay, OfferedServer, OpenCellView, PassingView, PlanView, ProbeView, ProbedView, Problem,
+    ProgressView, ProofColour, ProofSummary, ProofView, PublicationView, ReachView, RecordingView,
+    RefusedSourceView, RequestView, SessionView, SnapshotMachineView, SnapshotView, SourceRefusal,
+    StatsView, TemplateView, TraceVerification, TraceView, ViewGrantView,
 };
 pub use wire::{MAX_MESSAGE_BYTES, WireError, receive, receive_with_fd, send, send_with_fd};

@@ -343,6 +343,14 @@ pub enum Request {
     /// How far that is, and how the last one went, whose whole report comes as a file of JSON beside
     /// the answer. Staff, admins.
     ReachProbed,
+    /// The gateway's host keys. Anybody.
+    LabHostKeys,
+    /// Make the next host key, and tell clients of it. Repeatable. Admins.
+    LabHostKeyRotate,
+    /// Put the next host key in the place of the current one. Admins.
+    LabHostKeyFinish,
+    /// Sources that the kernel refused at the gateway in the last hour. Staff, admins.
+    SourcesRefused,
     /// What is missing on this host. Admins.
     Check,
     /// Figures. Staff, admins.
@@ -443,6 +451,10 @@ pub enum Reply {
     Proof(Option<ProofView>),
     /// To `ReachProbe` and `ReachProbed`.
     Probe(ProbeView),
+    /// To `LabHostKeys` and whatever changes them.
+    HostKeys(HostKeysView),
+    /// To `SourcesRefused`.
+    SourcesRefused(Vec<RefusedSourceView>),
     /// To `Check`.
     Check(Vec<CheckItem>),
     /// To `Stats`.

@@ -59,7 +59,7 @@ pub(crate) enum Noun {
     /// What may reach what.
     #[command(subcommand)]
     Reach(ReachVerb),
-    /// The lab file itself; works without the daemon.
+    /// The lab file itself, which works without the daemon, and the gateway's host key.
     #[command(subcommand)]
     Lab(LabVerb),
     /// What would change on the host, and what stands in the way.
@@ -342,6 +342,8 @@ pub(crate) enum SessionVerb {
         #[arg(long)]
         all: bool,
     },
+    /// List sources that the kernel refused before SSH in the last hour.
+    Refused,
     /// End the sessions of the person whose session this is.
     End {
         /// Which.
@@ -408,6 +410,19 @@ pub(crate) enum LabVerb {
         #[arg(long)]
         template: bool,
     },
+    /// The gateway's host key, which clients know the lab by.
+    #[command(subcommand)]
+    HostKey(HostKeyVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostKeyVerb {
+    /// Show it, and the next one while it is being changed.
+    Show,
+    /// Begin to change it: make the next one, and tell clients of it as they log in.
+    Rotate,
+    /// Put the next one in its place, once everybody knows it.
+    Finish,
 }
 
 #[cfg(test)]

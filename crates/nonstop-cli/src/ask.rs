@@ -2,8 +2,8 @@
 
 use crate::{
     args::{
-        AccountVerb, EnvironmentVerb, Noun, ReachVerb, RequestVerb, SessionVerb, SnapshotVerb,
-        TemplateVerb, TraceVerb, Wait,
+        AccountVerb, EnvironmentVerb, HostKeyVerb, LabVerb, Noun, ReachVerb, RequestVerb,
+        SessionVerb, SnapshotVerb, TemplateVerb, TraceVerb, Wait,
     },
     error::CliError,
     print, print_json,
@@ -77,6 +77,10 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         Noun::Request(verb) => request_verb(verb)?,
         Noun::Environment(verb) => environment(verb),
         Noun::Session(SessionVerb::List { all }) => Request::SessionList { all: *all },
+        Noun::Session(SessionVerb::Refused) => Request::SourcesRefused,
+        Noun::Lab(LabVerb::HostKey(HostKeyVerb::Show)) => Request::LabHostKeys,
+        Noun::Lab(LabVerb::HostKey(HostKeyVerb::Rotate)) => Request::LabHostKeyRotate,
+        Noun::Lab(LabVerb::HostKey(HostKeyVerb::Finish)) => Request::LabHostKeyFinish,
         Noun::Session(SessionVerb::End { id }) => Request::SessionEnd { id: *id },
         Noun::Trace(TraceVerb::List { limit }) => Request::TraceList { limit: *limit },
         Noun::Trace(TraceVerb::Verify) => Request::TraceVerify,

@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-/// `nonstop lab ...`.
+/// `nonstop lab ...`, but for the host key, which is the daemon's.
 pub(crate) fn lab(cli: &Cli, verb: &LabVerb) -> Result<(), CliError> {
     match verb {
         LabVerb::Check => {
@@ -26,6 +26,9 @@ pub(crate) fn lab(cli: &Cli, verb: &LabVerb) -> Result<(), CliError> {
         LabVerb::Schema { template: false } => print_json(&schemars::schema_for!(Lab)),
         LabVerb::Schema { template: true } => {
             print_json(&schemars::schema_for!(EnvironmentTemplate));
+        }
+        LabVerb::HostKey(_) => {
+            return Err(CliError::Misused("that is answered elsewhere".into()));
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ mod check;
 mod data;
 mod desktop;
 mod error;
+mod gateway;
 mod image;
 mod local;
 mod play;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), CliError> {
     match &cli.noun {
+        Noun::Lab(args::LabVerb::HostKey(_)) => {}
         Noun::Lab(verb) => return local::lab(cli, verb),
         Noun::Template(args::TemplateVerb::Check { files, xml }) => {
             return local::check_templates(cli, files, *xml);

@@ -1,7 +1,7 @@
 //! Replies as text for people. Pure: what it says is reviewed as snapshots.
 
 use crate::{
-    desktop,
+    desktop, gateway,
     table::{Table, cut, plain},
 };
 use nonstop_api::{
@@ -155,6 +155,8 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             }
             table.text(width)
         }
+        Reply::HostKeys(keys) => gateway::host_keys(keys, width),
+        Reply::SourcesRefused(all) => gateway::refused(all, width),
         Reply::Snapshots(all) => snapshots(all, width),
         Reply::DesktopSessions(all) => desktop::sessions(all, width),
         Reply::Views(all) => desktop::views(all, width),

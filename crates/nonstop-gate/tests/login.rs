@@ -1,6 +1,7 @@
 //! The whole login path: stock sshd with our configuration, PAM with our hook, accounts through
 //! NSS, the firewall, and the stock ssh client; in namespaces of the test's own. Needs root.
 
+mod host_key;
 mod lab;
 
 use lab::{Lab, in_a_box};
@@ -214,13 +215,9 @@ fn what_was_tampered_with_is_seen_and_written_anew() {
 }
 
 #[test]
-fn the_host_key_stays_and_a_missing_hook_is_refused() {
-    in_a_box("the_host_key_stays_and_a_missing_hook_is_refused", || {
+fn a_missing_hook_is_refused() {
+    in_a_box("a_missing_hook_is_refused", || {
         let lab = Lab::new();
-        let key = lab.gate().host_key().expect("there");
-        assert!(key.starts_with("ssh-ed25519 AAAA") && key.split(' ').count() == 2, "{key}");
-        lab.gate().prepare().expect("again");
-        assert_eq!(lab.gate().host_key().expect("there"), key);
         let pam = "/etc/pam.d/nonstop-sshd";
         let good = std::fs::read_to_string(pam).expect("there");
         for bad in [

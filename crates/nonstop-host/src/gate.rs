@@ -8,6 +8,8 @@ mod config;
 mod files;
 mod host_key;
 
+pub use host_key::{HostKeys, PublicHostKeys};
+
 use crate::{HostError, sessions::Sessions};
 use files::{key_file, parse_key_file, records};
 use nonstop_model::{
@@ -94,15 +96,7 @@ impl Gate {
         }
         self.sweep().map_err(doing("clear away old files in", &self.keys()))?;
         host_key::ensure(&config.state)?;
-        let path = config.run.join("sshd_config");
-        let text = config::render(config.listen, &host_key::path(&config.state), &config.run);
-        write_whole(&path, &text, 0o644, 0).map_err(doing("write", &path))?;
-        config::check_sshd(&path)
-    }
-
-    /// The public host key: type and key, as in `known_hosts`.
-    pub fn host_key(&self) -> Result<String, HostError> {
-        host_key::public(&self.config.state)
+        config::write(config)
     }
 
     /// Lists the accounts that sshd sees, and who has an open session.

@@ -102,11 +102,6 @@ impl RealHost {
         })
     }
 
-    /// The gateway's public host key, a line of OpenSSH.
-    pub fn host_key(&self) -> Result<String, HostError> {
-        self.gate.host_key()
-    }
-
     fn create_disk(&self, machine: &DesiredMachine) -> Result<(), HostError> {
         let (folder, manifest) = self.images.verified(&machine.image, &machine.image_digest)?;
         self.disks.create(machine, &manifest, &folder)

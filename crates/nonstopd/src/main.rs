@@ -6,6 +6,7 @@ use nonstop_host::{
     Bells, Host, LocalUsers, RealHost,
     authority::{Authority, CardSecret},
     firewall::{Firewall, FirewallConfig},
+    gate::{GateConfig, HostKeys},
     images::Images,
 };
 use nonstop_model::{Lab, capacity::Room};
@@ -97,10 +98,10 @@ fn run(lab: Lab) -> anyhow::Result<()> {
             told: displays::recorder(Arc::clone(&db), Arc::clone(&clock), lab.recordings())?,
         },
     )?;
-    let host_key = host.host_key()?;
     let host: Arc<dyn Host> = Arc::new(host);
     let status = Arc::new(Status::default());
-    let rules = Firewall::new(FirewallConfig::of(&lab, users.portal, users.agent));
+    let firewall = Arc::new(Firewall::new(FirewallConfig::of(&lab, users.portal, users.agent)));
+    let rules = Arc::clone(&firewall);
     let prover = Arc::new(Prover::new(
         Ground::new(lab.clone(), Box::new(move || rules.expected())),
         Box::new(|| observe::kernel(observe::Network::Ours).map_err(|e| chain(&e))),
@@ -142,7 +143,8 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         prover: Arc::clone(&prover),
         canaries,
         publisher: Arc::clone(&publisher),
-        host_key,
+        host_keys: HostKeys::new(GateConfig::of(&lab)),
+        firewall: Arc::clone(&firewall),
         authority,
         card_secret,
     });

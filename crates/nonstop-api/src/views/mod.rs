@@ -56,8 +56,65 @@ pub struct ConnectView {
     pub host_key: String,
     /// Its fingerprint, `SHA256:…`.
     pub fingerprint: String,
+    /// The host key that takes its place, while that is being changed: clients are to know both.
+    #[serde(default)]
+    pub next_host_key: Option<NextHostKeyView>,
     /// The portal's port on the account's address.
     pub portal_port: u16,
+}
+
+/// The gateway's host keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostKeysView {
+    /// The one that every client is shown.
+    pub current: HostKeyView,
+    /// The one that takes its place, while that is being changed.
+    pub next: Option<NextHostKeyView>,
+}
+
+/// A host key.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostKeyView {
+    /// In OpenSSH's form, for `known_hosts`.
+    pub key: String,
+    /// Its fingerprint, `SHA256:…`.
+    pub fingerprint: String,
+}
+
+/// A host key that takes the place of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHostKeyView {
+    /// In OpenSSH's form, for `known_hosts`.
+    pub key: String,
+    /// Its fingerprint, `SHA256:…`.
+    pub fingerprint: String,
+    /// Since when clients are told of it.
+    pub since: Timestamp,
+}
+
+/// A source address that was refused at the gateway before SSH in the last hour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedSourceView {
+    /// Where the packets came from, or pretended to.
+    pub source: Ipv4Addr,
+    /// Why: nobody is registered there, or it opened or held too many connections.
+    pub why: SourceRefusal,
+    /// How many packets were dropped since the first of them.
+    pub packets: u64,
+    /// The last of them.
+    pub last_at: Timestamp,
+    /// Accounts that are registered to come from there, also suspended ones; at most ten.
+    pub accounts: Vec<AccountName>,
+}
+
+/// Why a source was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceRefusal {
+    /// Nobody who may log in is registered to come from there.
+    NotRegistered,
+    /// It opened connections too fast, or held too many.
+    TooMany,
 }
 
 /// Answer to `WhoAmI`.

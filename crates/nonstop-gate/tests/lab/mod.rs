@@ -5,7 +5,7 @@
 use nonstop_api::{LoginEvent, LoginReply, LoginRequest, heard::Heard};
 use nonstop_host::{
     firewall::{Firewall, FirewallConfig},
-    gate::{Gate, GateConfig},
+    gate::{Gate, GateConfig, HostKeys},
 };
 use nonstop_model::PublicKey;
 use nonstop_plan::{AccountGate, GateKey, Grant};
@@ -83,6 +83,7 @@ struct Daemon {
 /// sshd, firewall, a portal that says `portal`, and a daemon.
 pub(crate) struct Lab {
     gate: Gate,
+    host_keys: HostKeys,
     daemon: Arc<Mutex<Daemon>>,
     dir: tempfile::TempDir,
     servers: Vec<Child>,
@@ -121,6 +122,7 @@ impl Lab {
             pam: "/etc/pam.d/nonstop-sshd".into(),
             account_uids: 70_000..=79_999,
         };
+        let host_keys = HostKeys::new(config.clone());
         let gate = Gate::new(config);
         gate.prepare().expect("prepared");
         let daemon = Arc::new(Mutex::new(Daemon {
@@ -134,7 +136,7 @@ impl Lab {
         serve_portal();
         let dir = tempfile::tempdir_in("/run").expect("a folder");
         sh(&format!("ssh-keygen -q -t ed25519 -N '' -f {}/id", dir.path().display()));
-        let mut lab = Lab { gate, daemon, dir, servers: Vec::new() };
+        let mut lab = Lab { gate, host_keys, daemon, dir, servers: Vec::new() };
         lab.start_sshd("/run/nonstop/gate/sshd_config", PORT);
         lab
     }
@@ -154,6 +156,41 @@ impl Lab {
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    pub(crate) fn host_keys(&self) -> &HostKeys {
+        &self.host_keys
+    }
+
+    /// A file of known hosts that knows the gateway by `key`.
+    pub(crate) fn known_hosts(&self, name: &str, key: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, format!("[127.0.0.1]:{PORT} {key}\n")).expect("written");
+        path
+    }
+
+    /// Whether a client that knows the gateway by `known_hosts`, and by nothing else, logs in. It
+    /// learns what it is told.
+    pub(crate) fn logs_in_knowing(&self, user: &str, known_hosts: &Path) -> bool {
+        let file = format!("UserKnownHostsFile={}", known_hosts.display());
+        let options = ["-o", &file, "-o", "StrictHostKeyChecking=yes", "-o", "UpdateHostKeys=yes"];
+        // The first to name an option wins.
+        let mut command = Command::new("ssh");
+        command.args(["-F", "none"]).args(options);
+        let rest = self.client(user, PORT, &["-N", "-L", "9099:127.64.0.1:8080"]);
+        command.args(rest.get_args().skip(2)).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut tunnel = Tunnel { client: command.spawn().expect("ssh runs") };
+        let in_it = tunnel.ask(9099).is_some();
+        // What it is told of keys it writes down right after it has logged in.
+        thread::sleep(Duration::from_millis(300));
+        in_it
+    }
+
+    /// The host key that is shown to whoever connects.
+    pub(crate) fn shown_host_key(&self) -> String {
+        let shown =
+            sh(&format!("ssh-keyscan -q -t ed25519 -p {PORT} 127.0.0.1 2>/dev/null || true"));
+        shown.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ")
     }
 
     fn lock(&self) -> MutexGuard<'_, Daemon> {

@@ -1,13 +1,47 @@
 //! `sshd_config`: forwarding to what a key line permits, and nothing else.
 
+use super::{GateConfig, doing, host_key, write_whole};
 use crate::HostError;
-use std::{fs, net::SocketAddrV4, path::Path, process::Command};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs,
+    net::SocketAddrV4,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Writes the configuration with the host keys that are there, has sshd check it, and has one that
+/// runs read it, if it says something else than before. Repeatable.
+pub(super) fn write(config: &GateConfig) -> Result<(), HostError> {
+    let path = config.run.join("sshd_config");
+    let text = render(config.listen, &host_key::paths(&config.state), &config.run);
+    let known = fs::read_to_string(&path).is_ok_and(|before| before == text);
+    write_whole(&path, &text, 0o644, 0).map_err(doing("write", &path))?;
+    check_sshd(&path)?;
+    if !known && let Some(sshd) = listener(config, &path) {
+        // What it has let in goes on; it listens anew within milliseconds.
+        kill_process(sshd, Signal::HUP)
+            .map_err(|e| HostError::new("have sshd read its configuration", e))?;
+    }
+    Ok(())
+}
+
+/// The sshd that runs with the configuration at `path`.
+fn listener(config: &GateConfig, path: &Path) -> Option<Pid> {
+    let pid = fs::read_to_string(config.run.join("sshd.pid")).ok()?.trim().parse().ok()?;
+    // One that has ended may have left its number to another.
+    let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    let ours = title.contains("sshd") && title.contains(path.to_str()?);
+    Pid::from_raw(pid).filter(|_| ours)
+}
 
 /// The configuration of an sshd that listens at `listen`.
-pub(super) fn render(listen: SocketAddrV4, host_key: &Path, run: &Path) -> String {
+fn render(listen: SocketAddrV4, host_keys: &[PathBuf], run: &Path) -> String {
+    let host_keys: Vec<String> =
+        host_keys.iter().map(|key| format!("HostKey {}", key.display())).collect();
     SSHD_CONFIG
         .replace("@LISTEN@", &listen.to_string())
-        .replace("@HOST_KEY@", &host_key.display().to_string())
+        .replace("@HOST_KEYS@", &host_keys.join("\n"))
         .replace("@RUN@", &run.display().to_string())
 }
 
@@ -33,7 +67,7 @@ pub(super) fn check_pam(path: &Path) -> Result<(), HostError> {
 }
 
 /// Has sshd read its configuration.
-pub(super) fn check_sshd(path: &Path) -> Result<(), HostError> {
+fn check_sshd(path: &Path) -> Result<(), HostError> {
     let refuse = |why: String| {
         HostError::new(format!("have sshd check {}", path.display()), why)
             .help("install openssh-server 10 or later (on Debian 12 from bookworm-backports)")
@@ -58,7 +92,7 @@ const SSHD_CONFIG: &str = "\
 # Written by nonstopd at each start; changes are lost.
 AddressFamily inet
 ListenAddress @LISTEN@
-HostKey @HOST_KEY@
+@HOST_KEYS@
 PidFile @RUN@/sshd.pid
 
 # Who: an account whose key file the daemon wrote, and PAM's hook lets in.
@@ -132,8 +166,8 @@ mod tests {
     #[test]
     fn the_configuration_is_this() {
         let listen = "192.0.2.1:22".parse().expect("an address");
-        let text =
-            render(listen, Path::new("/var/lib/nonstop/key"), Path::new("/run/nonstop/gate"));
+        let keys = [PathBuf::from("/var/lib/nonstop/key")];
+        let text = render(listen, &keys, Path::new("/run/nonstop/gate"));
         insta::assert_snapshot!("sshd_config", text);
     }
 }

@@ -13,9 +13,8 @@ impl Service {
     pub(super) fn lab_view(&self, caller: &Caller) -> LabView {
         let gateway = &self.lab.gateway;
         let host = gateway.public_name.clone().unwrap_or_else(|| gateway.address.to_string());
-        let fingerprint = openssh_keys::PublicKey::parse(&self.host_key)
-            .map(|key| format!("SHA256:{}", key.fingerprint()))
-            .unwrap_or_default();
+        // They are there since before anybody could ask.
+        let host_keys = self.host_keys().unwrap_or_default();
         LabView {
             name: self.lab.name.clone(),
             software_keys: self.lab.software_keys,
@@ -23,8 +22,9 @@ impl Service {
             connect: ConnectView {
                 host,
                 port: gateway.port,
-                host_key: self.host_key.clone(),
-                fingerprint,
+                host_key: host_keys.current.key,
+                fingerprint: host_keys.current.fingerprint,
+                next_host_key: host_keys.next,
                 portal_port: self.lab.portal.port,
             },
             authority: self.authority.certificate_pem().into(),

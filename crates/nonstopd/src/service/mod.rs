@@ -6,6 +6,7 @@ mod cards;
 mod data;
 mod desktops;
 mod environments;
+mod gateway;
 mod lab;
 mod probe;
 mod reach;
@@ -23,6 +24,8 @@ use nonstop_api::{ApiError, ErrorCode, MeView, Reply, Request};
 use nonstop_host::{
     Host,
     authority::{Authority, CardSecret},
+    firewall::Firewall,
+    gate::HostKeys,
     images::Images,
 };
 use nonstop_model::{Account, AccountId, AccountState, Lab, capacity::Room};
@@ -53,8 +56,10 @@ pub struct Service {
     pub canaries: Arc<Canaries>,
     /// Publishes what arrives for data domains.
     pub publisher: Arc<Publisher>,
-    /// The gateway's public host key, a line of OpenSSH.
-    pub host_key: String,
+    /// The gateway's host keys.
+    pub host_keys: HostKeys,
+    /// For asking the kernel whom it refused.
+    pub firewall: Arc<Firewall>,
     /// The lab's authority, which signs certificates of cards.
     pub authority: Arc<Authority>,
     /// What manages the lab's cards derives from it.
@@ -186,6 +191,10 @@ impl Service {
             Request::ReachProof => self.reach_proof(caller),
             Request::ReachProbe => self.reach_probe(caller),
             Request::ReachProbed => self.reach_probed(caller).map(|(reply, _whole)| reply),
+            Request::LabHostKeys => self.host_keys_shown(),
+            Request::LabHostKeyRotate => self.host_key_rotate(caller),
+            Request::LabHostKeyFinish => self.host_key_finish(caller),
+            Request::SourcesRefused => self.sources_refused(caller),
             Request::Check => self.check(caller),
             Request::Stats => self.stats(caller),
         }
