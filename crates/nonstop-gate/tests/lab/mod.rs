@@ -93,11 +93,17 @@ const PORT: u16 = 2222;
 const ACCOUNTS: [(&str, u32); 2] = [("alice", 70_001), ("bob", 70_002)];
 
 impl Lab {
+    /// One whose firewall lets one source open as much as a test likes.
     pub(crate) fn new() -> Lab {
+        Lab::with_share(10_000, 100_000)
+    }
+
+    /// One whose firewall gives each source this share of the gateway.
+    pub(crate) fn with_share(connections_per_source: u32, new_per_minute: u32) -> Lab {
         let firewall = Firewall::new(FirewallConfig {
             gateway: SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT),
-            connections_per_source: 64,
-            new_per_minute: 60,
+            connections_per_source,
+            new_per_minute,
             pool: "10.77.0.0/16".parse().expect("a network"),
             domains: Default::default(),
             portal_uid: 64_101,
