@@ -1,8 +1,10 @@
 //! The whole login path: stock sshd with our configuration, PAM with our hook, accounts through
 //! NSS, the firewall, and the stock ssh client; in namespaces of the test's own. Needs root.
 
+mod crowds;
 mod host_key;
 mod lab;
+mod refusals;
 
 use lab::{Lab, in_a_box};
 use nonstop_api::LoginEvent;

@@ -82,6 +82,7 @@ struct Daemon {
 
 /// sshd, firewall, a portal that says `portal`, and a daemon.
 pub(crate) struct Lab {
+    firewall: Firewall,
     gate: Gate,
     host_keys: HostKeys,
     daemon: Arc<Mutex<Daemon>>,
@@ -142,7 +143,7 @@ impl Lab {
         serve_portal();
         let dir = tempfile::tempdir_in("/run").expect("a folder");
         sh(&format!("ssh-keygen -q -t ed25519 -N '' -f {}/id", dir.path().display()));
-        let mut lab = Lab { gate, host_keys, daemon, dir, servers: Vec::new() };
+        let mut lab = Lab { firewall, gate, host_keys, daemon, dir, servers: Vec::new() };
         lab.start_sshd("/run/nonstop/gate/sshd_config", PORT);
         lab
     }
@@ -162,6 +163,27 @@ impl Lab {
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    pub(crate) fn firewall(&self) -> &Firewall {
+        &self.firewall
+    }
+
+    /// Where the test's keys lie.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Whether it comes to be so in time.
+    pub(crate) fn within(&self, time: Duration, is: impl Fn() -> bool) -> bool {
+        let begun = Instant::now();
+        while !is() {
+            if begun.elapsed() > time {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        true
     }
 
     pub(crate) fn host_keys(&self) -> &HostKeys {
