@@ -237,6 +237,11 @@ pub enum Request {
         /// Which.
         id: u64,
     },
+    /// Logins at the gateway that were refused in the last hours, and why. Staff, admins.
+    RefusedLogins {
+        /// How many hours.
+        hours: u32,
+    },
     /// Sessions at displays: of one's own environments; staff and admins see all.
     DesktopSessions {
         /// Of this environment alone.
@@ -423,6 +428,8 @@ pub enum Reply {
     Snapshots(Vec<SnapshotView>),
     /// Sessions, newest first.
     Sessions(Vec<SessionView>),
+    /// To `RefusedLogins`.
+    RefusedLogins(RefusedLoginsView),
     /// Sessions at displays, newest first.
     DesktopSessions(Vec<DesktopSessionView>),
     /// Permissions to see displays.

@@ -341,10 +341,14 @@ pub(crate) enum SessionVerb {
         /// Also closed ones.
         #[arg(long)]
         all: bool,
+        /// Instead, the logins of so many last hours that were refused, and why.
+        #[arg(long, value_name = "HOURS", num_args = 0..=1, default_missing_value = "24",
+              conflicts_with = "all", value_parser = clap::value_parser!(u32).range(1..))]
+        failures: Option<u32>,
     },
     /// List sources that the kernel refused before SSH in the last hour.
     Refused,
-    /// End the sessions of the person whose session this is.
+    /// End one session, and none of the person's others.
     End {
         /// Which.
         id: u64,

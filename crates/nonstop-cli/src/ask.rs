@@ -76,7 +76,12 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         Noun::Template(_) => Request::TemplateList,
         Noun::Request(verb) => request_verb(verb)?,
         Noun::Environment(verb) => environment(verb),
-        Noun::Session(SessionVerb::List { all }) => Request::SessionList { all: *all },
+        Noun::Session(SessionVerb::List { failures: Some(hours), .. }) => {
+            Request::RefusedLogins { hours: *hours }
+        }
+        Noun::Session(SessionVerb::List { all, failures: None }) => {
+            Request::SessionList { all: *all }
+        }
         Noun::Session(SessionVerb::Refused) => Request::SourcesRefused,
         Noun::Lab(LabVerb::HostKey(HostKeyVerb::Show)) => Request::LabHostKeys,
         Noun::Lab(LabVerb::HostKey(HostKeyVerb::Rotate)) => Request::LabHostKeyRotate,

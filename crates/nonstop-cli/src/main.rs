@@ -15,6 +15,7 @@ mod local;
 mod play;
 mod reach;
 mod render;
+mod sessions;
 mod table;
 
 use args::{Cli, Noun};

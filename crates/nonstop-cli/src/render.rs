@@ -1,7 +1,7 @@
 //! Replies as text for people. Pure: what it says is reviewed as snapshots.
 
 use crate::{
-    desktop, gateway,
+    desktop, gateway, sessions,
     table::{Table, cut, plain},
 };
 use nonstop_api::{
@@ -141,22 +141,10 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             }
             table.text(width)
         }
-        Reply::Sessions(sessions) => {
-            let mut table = Table::new(["SESSION", "ACCOUNT", "FROM", "OPENED", "CLOSED", "KEY"]);
-            for s in sessions {
-                table.row([
-                    s.id.to_string(),
-                    s.account.to_string(),
-                    s.source.clone(),
-                    time(s.opened_at),
-                    s.closed_at.map_or("open".into(), time),
-                    s.key.clone(),
-                ]);
-            }
-            table.text(width)
-        }
         Reply::HostKeys(keys) => gateway::host_keys(keys, width),
         Reply::SourcesRefused(all) => gateway::refused(all, width),
+        Reply::Sessions(all) => sessions::listed(all, width),
+        Reply::RefusedLogins(refused) => sessions::refused(refused, width),
         Reply::Snapshots(all) => snapshots(all, width),
         Reply::DesktopSessions(all) => desktop::sessions(all, width),
         Reply::Views(all) => desktop::views(all, width),
@@ -211,6 +199,11 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             format!("memory granted      {} of {} MiB", s.memory_mib, s.capacity_memory_mib),
             format!("quarantined         {}", s.quarantined),
             format!("rows of trace       {}", s.trace_rows),
+            format!(
+                "refused logins      {} in a day, repeated by {}",
+                s.refused_logins, s.repeated_refusals
+            ),
+            sessions::logins(&s.logins),
         ]
         .join("\n"),
     }

@@ -98,8 +98,12 @@ impl Ear<'_> {
             let mut fds = vec![PollFd::new(&self.messages, PollFlags::IN)];
             let wanted = if self.telling.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::new(&self.daemon, wanted));
-            let wait = Timespec::try_from(wait.saturating_sub(self.told.elapsed()))
-                .unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+            // While a frame waits to be taken, only that or a message is worth waking for.
+            let wait = match self.telling.is_empty() {
+                true => wait.saturating_sub(self.told.elapsed()),
+                false => ALIVE_EVERY,
+            };
+            let wait = Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
             match poll(&mut fds, Some(&wait)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return ExitCode::FAILURE,

@@ -142,6 +142,27 @@ fn closing_ends_what_is_open_and_leaves_other_sessions_alone() {
 }
 
 #[test]
+fn one_session_ends_and_others_of_the_same_person_go_on() {
+    in_a_box("one_session_ends_and_others_of_the_same_person_go_on", || {
+        let lab = Lab::new();
+        lab.open("alice");
+        let mut first = lab.ssh("alice", &["-N", "-L", "9000:127.64.0.1:8080"]);
+        let mut held = first.hold(9000);
+        let leader = lab.leaders(70_001)[0];
+        let mut second = lab.ssh("alice", &["-N", "-L", "9001:127.64.0.1:8080"]);
+        assert!(second.ask(9001).is_some());
+        let begun = Instant::now();
+        lab.gate().end_session(leader, 70_001).expect("ended");
+        println!("ending one of two: {:?}", begun.elapsed());
+        assert!(held.is_cut(), "its forwarded connection");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(second.ask(9001).is_some(), "the other goes on");
+        assert_eq!(lab.leaders(70_001).len(), 1);
+        lab.gate().end_session(leader, 70_001).expect("it can be repeated");
+    });
+}
+
+#[test]
 fn a_login_inside_its_hook_is_ended_too() {
     in_a_box("a_login_inside_its_hook_is_ended_too", || {
         let lab = Lab::new();

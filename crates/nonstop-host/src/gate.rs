@@ -163,6 +163,11 @@ impl Gate {
         self.sessions.end(uid)
     }
 
+    /// Ends the session of `uid` that sshd's process `leader` leads, and none of the others.
+    pub fn end_session(&self, leader: u32, uid: u32) -> Result<(), HostError> {
+        self.sessions.end_one(leader, uid)
+    }
+
     fn keys(&self) -> PathBuf {
         self.config.run.join("keys")
     }

@@ -260,6 +260,7 @@ impl Host for RealHost {
             }
             Step::CloseGate { account } => self.gate.close(account)?,
             Step::EndSessions { uid } => self.gate.end_sessions(*uid)?,
+            Step::EndSession { session } => self.gate.end_session(session.pid, session.uid)?,
             Step::ShutdownMachine { machine } => {
                 self.libvirt.shutdown_machine(*machine)?;
                 return Ok(Outcome::NotYet);

@@ -10,7 +10,7 @@ use crate::HostError;
 use procfs::process::{Process, all_processes};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -36,6 +36,8 @@ struct Part {
     started: u64,
     uid: u32,
     kind: Kind,
+    /// The process that leads its session: the monitor.
+    leader: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,25 +67,37 @@ impl Sessions {
         fs::read_to_string(self.uids.join(name.as_str())).ok()?.parse().ok()
     }
 
-    /// The uids that have a session or a login in progress.
-    pub(crate) fn open(&self) -> Result<BTreeSet<u32>, HostError> {
-        Ok(self.parts()?.into_iter().map(|part| part.uid).collect())
+    /// Sessions and logins in progress: the uid, by the process that leads each.
+    pub(crate) fn open(&self) -> Result<BTreeMap<u32, u32>, HostError> {
+        Ok(self.parts()?.into_iter().map(|part| (part.leader, part.uid)).collect())
     }
 
     /// Ends all sessions and logins of `uid`, and returns when none is left.
     pub(crate) fn end(&self, uid: u32) -> Result<(), HostError> {
+        self.end_those(&format!("the sessions of uid {uid}"), |part| part.uid == uid)
+    }
+
+    /// Ends the session of `uid` that the process `leader` leads, and returns when nothing of it is
+    /// left. Other sessions of `uid` go on.
+    pub(crate) fn end_one(&self, leader: u32, uid: u32) -> Result<(), HostError> {
+        self.end_those(&format!("the session of process {leader}"), |part| {
+            part.uid == uid && part.leader == leader
+        })
+    }
+
+    fn end_those(&self, what: &str, which: impl Fn(&Part) -> bool) -> Result<(), HostError> {
         let begun = Instant::now();
         let mut asked = BTreeSet::new();
         loop {
             let mut parts = self.parts()?;
-            parts.retain(|part| part.uid == uid);
+            parts.retain(&which);
             if parts.is_empty() {
                 return Ok(());
             }
             if begun.elapsed() > PATIENCE {
                 let left: Vec<String> = parts.iter().map(|part| part.pid.to_string()).collect();
                 return Err(HostError::new(
-                    format!("end the sessions of uid {uid}"),
+                    format!("end {what}"),
                     format!("processes {} do not end", left.join(", ")),
                 )
                 .help("look at them with `ps`; the firewall has cut their connections already"));
@@ -143,15 +157,21 @@ impl Sessions {
         if fs::read_link(format!("/proc/{}/ns/net", stat.pid)).ok()? != here {
             return None;
         }
-        let part = |uid, kind| Part { pid: stat.pid, started: stat.starttime, uid, kind };
+        let part = |uid, kind, leader: i32| Part {
+            pid: stat.pid,
+            started: stat.starttime,
+            uid,
+            kind,
+            leader: leader.unsigned_abs(),
+        };
         let uid = process.status().ok()?.euid;
         if self.account_uids.contains(&uid) {
-            return Some(part(uid, Kind::Worker));
+            return Some(part(uid, Kind::Worker, stat.ppid));
         }
         let name = monitored_name(process.cmdline().ok()?.first()?)?.to_owned();
         let account = self.uid_of(&name)?;
         let ours = uid == 0 && self.is_ours(stat.ppid);
-        ours.then(|| part(account, Kind::Monitor))
+        ours.then(|| part(account, Kind::Monitor, stat.pid))
     }
 
     /// Whether a monitor whose parent is `parent` belongs to our sshd. One that outlived its

@@ -206,9 +206,9 @@ impl SimHost {
         self.world().volatile.shaping.limited().collect()
     }
 
-    /// A person opens a session at the gateway.
-    pub fn logs_in(&self, uid: u32) {
-        self.world().volatile.gate.sessions.insert(uid);
+    /// A person opens a session at the gateway, led by the process `pid`.
+    pub fn logs_in(&self, uid: u32, pid: u32) {
+        self.world().volatile.gate.sessions.insert(pid, uid);
     }
 
     /// What is in the memory of `machine`'s guest while it runs on: another number for each boot.
@@ -289,7 +289,7 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
             })?;
             if let Some(uid) = grant.uid().filter(|_| grant.ends_sessions()) {
                 world.effect(|w| {
-                    w.volatile.gate.sessions.remove(&uid);
+                    w.volatile.gate.sessions.retain(|_, of| *of != uid);
                 })?;
             }
         }
@@ -300,13 +300,18 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
             })?;
             if let Some(uid) = uid {
                 world.effect(|w| {
-                    w.volatile.gate.sessions.remove(&uid);
+                    w.volatile.gate.sessions.retain(|_, of| *of != uid);
                 })?;
             }
         }
         Step::EndSessions { uid } => {
             world.effect(|w| {
-                w.volatile.gate.sessions.remove(uid);
+                w.volatile.gate.sessions.retain(|_, of| of != uid);
+            })?;
+        }
+        Step::EndSession { session } => {
+            world.effect(|w| {
+                w.volatile.gate.sessions.remove(&session.pid);
             })?;
         }
         Step::ShutdownMachine { machine } => {

@@ -27,6 +27,23 @@ pub struct Desired {
     pub bandwidth_kbit: BTreeMap<u32, u32>,
     /// The portal's port on each account's address.
     pub portal_port: u16,
+    /// Sessions whose right has ended while their account's has not.
+    pub sessions_to_end: Vec<SessionToEnd>,
+}
+
+/// A session that has to end by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionToEnd {
+    /// Its number.
+    pub id: u64,
+    /// sshd's process that leads it.
+    pub pid: u32,
+    /// The uid of its account.
+    pub uid: u32,
+    /// The host's run that it belongs to.
+    pub run: String,
+    /// Why.
+    pub why: String,
 }
 
 /// What the gateway holds about one account.

@@ -13,8 +13,8 @@ mod step;
 
 pub use absorb::{ASKED_OFF, Fact, absorb};
 pub use desired::{
-    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, GateKey, Phase, Take,
-    Viewer, ViewerKind,
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, GateKey, Phase,
+    SessionToEnd, Take, Viewer, ViewerKind,
 };
 pub use observed::{
     Disk, DiskRoom, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay,

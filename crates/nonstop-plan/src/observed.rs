@@ -143,6 +143,6 @@ pub struct GateState {
     pub accounts: BTreeMap<AccountName, AccountGate>,
     /// Files of ours there that could not be read as one.
     pub broken: BTreeSet<AccountName>,
-    /// Uids that have an open session.
-    pub sessions: BTreeSet<u32>,
+    /// Open sessions and logins in progress: the uid, by the process of sshd that leads each.
+    pub sessions: BTreeMap<u32, u32>,
 }

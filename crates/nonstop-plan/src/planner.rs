@@ -56,13 +56,16 @@ impl Plan {
 /// The steps that bring what was observed to what is desired at `now`.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
+    for until in desired.accounts.values().flat_map(|gate| &gate.keys).filter_map(|key| key.until) {
+        plan.wake(until);
+    }
     let granted = wanted_grants(desired, observed, now);
     let gates = wanted_gates(desired, &granted);
     let (displays, viewers) = ended_displays(desired, observed, now);
     // Viewers before their rights: the kernel lets through how their connections end, so that
     // clients are told. An owner's session is ended with sshd's, and says its last figures.
     plan.cut.extend(viewers);
-    plan_cut(&mut plan, observed, &granted, &gates);
+    plan_cut(&mut plan, desired, observed, &granted, &gates);
     plan.cut.extend(displays);
     plan_orphans(&mut plan, desired, observed);
     for environment in desired.environments.values() {
@@ -180,19 +183,23 @@ fn wanted_gates(desired: &Desired, grants: &Grants) -> BTreeMap<String, AccountG
 
 fn plan_cut(
     plan: &mut Plan,
+    desired: &Desired,
     observed: &Observed,
     granted: &Grants,
     gates: &BTreeMap<String, AccountGate>,
 ) {
     let seen = &observed.gate;
     for account in seen.accounts.keys().chain(&seen.broken) {
-        let closed = match (gates.get(account.as_str()), seen.accounts.get(account)) {
-            (Some(wanted), Some(gate)) => gate.lets_in_more_than(wanted),
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
-        if closed {
-            plan.cut.push(Step::CloseGate { account: account.clone() });
+        match (gates.get(account.as_str()), seen.accounts.get(account)) {
+            // Nobody more comes in by what was taken away; sessions that did end one by one below,
+            // and those of the person's other cards and places go on.
+            (Some(wanted), Some(gate)) if gate.lets_in_more_than(wanted) => {
+                let mut narrower = wanted.clone();
+                narrower.targets.retain(|target| gate.targets.contains(target));
+                plan.cut.push(Step::OpenGate { gate: narrower });
+            }
+            (Some(_), _) => {}
+            (None, _) => plan.cut.push(Step::CloseGate { account: account.clone() }),
         }
     }
     if !observed.firewall.current {
@@ -202,12 +209,16 @@ fn plan_cut(
             plan.cut.push(Step::Revoke { grant: grant.clone() });
         }
     }
-    // Of a gate that stands open nobody is left whom it would not let in now. One that a crash
-    // left half closed may have some.
-    let open = |gate: &&AccountGate| seen.accounts.contains_key(&gate.name);
-    let may_log_in: BTreeSet<u32> = gates.values().filter(open).map(|gate| gate.uid).collect();
-    for uid in observed.gate.sessions.difference(&may_log_in) {
+    let may_log_in: BTreeSet<u32> = gates.values().map(|gate| gate.uid).collect();
+    let open: BTreeSet<u32> = observed.gate.sessions.values().copied().collect();
+    for uid in open.difference(&may_log_in) {
         plan.cut.push(Step::EndSessions { uid: *uid });
+    }
+    for session in desired.sessions_to_end.iter().filter(|s| may_log_in.contains(&s.uid)) {
+        let there = observed.gate.sessions.get(&session.pid) == Some(&session.uid);
+        if there && session.run == observed.run.0 {
+            plan.cut.push(Step::EndSession { session: session.clone() });
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One effect on the host. Each can be repeated, and says what it does in one line.
 
 use crate::{
-    desired::{AccountGate, DesiredMachine, Viewer},
+    desired::{AccountGate, DesiredMachine, SessionToEnd, Viewer},
     shaping::Shaping,
 };
 use ipnet::Ipv4Net;
@@ -143,6 +143,11 @@ pub enum Step {
     EndSessions {
         /// Whose.
         uid: u32,
+    },
+    /// End one session, and none of the same person's others.
+    EndSession {
+        /// Which.
+        session: SessionToEnd,
     },
     /// Ask the guest to power off.
     ShutdownMachine {
@@ -303,6 +308,9 @@ impl fmt::Display for Step {
             Step::Revoke { grant } => write!(f, "revoke {grant}"),
             Step::CloseGate { account } => write!(f, "close the gate to {account}"),
             Step::EndSessions { uid } => write!(f, "end the sessions of uid {uid}"),
+            Step::EndSession { session } => {
+                write!(f, "end session {} of uid {}: {}", session.id, session.uid, session.why)
+            }
             Step::ShutdownMachine { machine } => write!(f, "ask {machine} to power off"),
             Step::StopMachine { machine } => write!(f, "stop {machine}"),
             Step::RemoveSegment { segment } => write!(f, "remove segment {segment}"),

@@ -91,6 +91,7 @@ fn wanted() -> Desired {
         lease: Duration::from_secs(3600),
         bandwidth_kbit: Default::default(),
         portal_port: 8080,
+        sessions_to_end: Vec::new(),
     }
 }
 

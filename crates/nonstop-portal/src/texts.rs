@@ -425,9 +425,21 @@ texts! {
     col_opened: "Opened", "開始";
     col_closed: "Closed", "終了";
     still_open: "Open", "接続中";
-    session_end: "End sessions of {}", "{} の接続を切断";
-    session_end_lead: "Ending a session ends all sessions of that person at once.",
-        "1 つを切断すると、その利用者のすべての接続が直ちに切断されます。";
+    session_end: "End session {}", "接続 {} を切断";
+    session_end_lead: "Ending a session cuts its forwarded connections at once; other sessions of the same person go on.",
+        "切断すると、その接続で転送中の通信は直ちに切れます。同じ利用者の他の接続は続きます。";
+    col_client: "Client", "クライアント";
+    col_targets: "Bytes in / out by target", "宛先ごとの送信 / 受信";
+    col_ended: "Why it ended", "終了の理由";
+    not_all_counted: "not all bytes were counted", "一部の通信量は数えられていません";
+    refused_title: "Refused logins of the last day", "直近 1 日に拒否されたログイン";
+    refused_lead: "The reason is known here and was not told to whoever tried.",
+        "理由はここにだけ示され、試みた側には伝えられていません。";
+    no_refused: "No login was refused.", "拒否されたログインはありません。";
+    refused_often: "Refused again and again", "繰り返し拒否されたもの";
+    col_tries: "Tries", "回数";
+    col_last: "Last", "最後";
+    col_why: "Why", "理由";
     show_closed: "Show closed ones too", "終了したものも表示";
     show_open: "Show open ones only", "接続中のみ表示";
     trace_title: "Trace", "証跡";
@@ -555,7 +567,7 @@ texts! {
     notice_suspended: "The account was suspended.", "アカウントの利用を停止しました。";
     notice_edition: "The account is of another edition now.", "アカウントのエディションを変更しました。";
     notice_resumed: "The account is active again.", "アカウントの利用を再開しました。";
-    notice_session: "The sessions were ended.", "接続を切断しました。";
+    notice_session: "The session is being ended.", "接続を切断しています。";
 
     // Errors beside a field.
     field_required: "Fill this in.", "入力してください。";

@@ -54,6 +54,8 @@ pub struct Session {
     pub ended: String,
     /// Whether connections may have ended while nobody counted.
     pub uncounted: bool,
+    /// Whether somebody wants it to end.
+    pub ending: bool,
 }
 
 /// What a session exchanged with one target.
@@ -71,7 +73,7 @@ pub struct Flow {
 pub type Flows = BTreeMap<String, Flow>;
 
 const SELECT: &str = "SELECT s.id, a.name, s.source, s.fingerprint, s.pid, s.run, s.opened_at,
-    s.closed_at, s.port, s.client, s.ended, s.uncounted
+    s.closed_at, s.port, s.client, s.ended, s.uncounted, s.ending
     FROM sessions s JOIN accounts a ON a.id = s.account";
 
 impl Read<'_> {
@@ -151,6 +153,7 @@ fn session_from(row: &Row<'_>) -> Result<Session, StoreError> {
         client: row.get(9)?,
         ended: row.get(10)?,
         uncounted: row.get(11)?,
+        ending: row.get(12)?,
     })
 }
 
@@ -199,6 +202,16 @@ impl Write<'_> {
         }
         self.tx.execute("UPDATE sessions SET ended = ?2 WHERE id = ?1", (signed(id), why))?;
         self.trace("session.ends", &session.account, json!({ "session": id, "why": why }))
+    }
+
+    /// Wants the session `id` to end.
+    pub fn end_session(&mut self, id: u64, why: &str) -> Result<(), StoreError> {
+        let session = self.session(id)?;
+        self.tx.execute(
+            "UPDATE sessions SET ending = 1, ended = ?2 WHERE id = ?1 AND closed_at IS NULL",
+            (signed(id), why),
+        )?;
+        self.trace("session.end", &session.account, json!({ "session": id, "why": why }))
     }
 
     /// Records what sessions have exchanged so far.

@@ -7,8 +7,8 @@ use nonstop_model::{
     network::display_address, snapshot::frozen, template::MachineTemplate,
 };
 use nonstop_plan::{
-    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, GateKey, Phase, Take,
-    Viewer, ViewerKind,
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, GateKey, Phase,
+    SessionToEnd, Take, Viewer, ViewerKind,
 };
 use nonstop_store::{Read, StoreError};
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
         lease: lab.lease(),
         bandwidth_kbit,
         portal_port: lab.portal.port,
+        sessions_to_end: sessions_to_end(read, lab, now)?,
     })
 }
 
@@ -66,6 +67,49 @@ fn bandwidth(
         Some((account.uid, own.kbit(account.role, lab.gateway.bandwidth_kbit)?))
     };
     Ok(accounts.iter().filter_map(limit).collect())
+}
+
+/// Open sessions of active accounts that have lost what let them in: their card, or the address that
+/// they come from; or that somebody wants to end.
+fn sessions_to_end(
+    read: &Read<'_>,
+    lab: &Lab,
+    now: Timestamp,
+) -> Result<Vec<SessionToEnd>, StoreError> {
+    let mut ending = Vec::new();
+    for session in read.sessions(false)? {
+        let account = read.account(&session.account)?;
+        let why = if session.ending {
+            session.ended.clone()
+        } else if !holds(&account, &session.fingerprint, now, lab.software_keys) {
+            "its card is not valid any more".into()
+        } else if !may_come_from(&account, &session.source) {
+            "its source address is not registered any more".into()
+        } else {
+            continue;
+        };
+        let (id, pid, run) = (session.id, session.pid, session.run);
+        ending.push(SessionToEnd { id, pid, uid: account.uid, run, why });
+    }
+    Ok(ending)
+}
+
+/// Whether the key with this fingerprint logs in to `account` at `now`.
+pub(crate) fn holds(
+    account: &Account,
+    fingerprint: &str,
+    now: Timestamp,
+    software_keys: bool,
+) -> bool {
+    let mut keys = account.keys.iter();
+    keys.any(|key| key.fingerprint == fingerprint && key.opens(now, software_keys))
+}
+
+/// Whether `account` may come from `source`.
+pub(crate) fn may_come_from(account: &Account, source: &str) -> bool {
+    let from = source.parse::<std::net::Ipv4Addr>();
+    account.sources.is_empty()
+        || from.is_ok_and(|from| account.sources.iter().any(|net| net.contains(&from)))
 }
 
 /// Snapshots by environment.

@@ -3,13 +3,14 @@
 
 use crate::{
     Clock,
+    desired::{holds, may_come_from},
     gateway::{Alike, Gateway},
 };
 use jiff::Timestamp;
 use nonstop_api::{LoginEvent, LoginReply, LoginRequest, heard::RefusedFor};
 use nonstop_model::{AccountName, AccountState};
 use nonstop_store::{Db, Flows, NewSession, StoreError};
-use std::{net::Ipv4Addr, sync::Arc};
+use std::sync::Arc;
 
 /// Answers the hook.
 pub struct Logins {
@@ -67,11 +68,16 @@ impl Logins {
             let reason = format!("the account is {}", account.state.as_str());
             return Ok(Some((RefusedFor::Daemon, reason)));
         }
-        let from = source(request).parse::<Ipv4Addr>();
-        let registered = account.sources.is_empty()
-            || from.is_ok_and(|from| account.sources.iter().any(|net| net.contains(&from)));
-        let reason = "the source address is not registered";
-        Ok((!registered).then(|| (RefusedFor::Source, reason.into())))
+        if !may_come_from(&account, &source(request)) {
+            let reason = "the source address is not registered";
+            return Ok(Some((RefusedFor::Source, reason.into())));
+        }
+        // Its key line may be older than what is wanted now.
+        let key = fingerprint(&request.auth_info);
+        if !key.is_empty() && !holds(&account, &key) {
+            return Ok(Some((RefusedFor::UnknownKey, "the card is not valid any more".into())));
+        }
+        Ok(None)
     }
 
     fn opened(&self, request: &LoginRequest, now: Timestamp) -> Result<Option<WhyNot>, StoreError> {
@@ -89,6 +95,11 @@ impl Logins {
             pid: request.pid,
             run: self.run.clone(),
         };
+        let open = self.db.read(|read| read.sessions(false))?;
+        // The process number is used again: what had it before is over.
+        for before in open.iter().filter(|s| s.pid == new.pid && s.run == new.run) {
+            self.close("nonstopd", before.id, now)?;
+        }
         self.db.write("sshd", now, |w| w.open_session(&new))?;
         Ok(None)
     }

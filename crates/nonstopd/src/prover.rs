@@ -420,6 +420,7 @@ mod tests {
                 lease: Duration::from_secs(60),
                 bandwidth_kbit: Default::default(),
                 portal_port: 8080,
+                sessions_to_end: Vec::new(),
             },
             observed: Observed::default(),
             grants: BTreeSet::new(),

@@ -11,7 +11,9 @@ use crate::{
 };
 use jiff::Timestamp;
 use nonstop_host::{Host, HostError, Outcome};
-use nonstop_model::{EnvironmentId, EnvironmentState, Lab, MachineId, Memory, SnapshotId};
+use nonstop_model::{
+    AccountState, EnvironmentId, EnvironmentState, Lab, MachineId, Memory, SnapshotId,
+};
 use nonstop_plan::{EndReason, Fact, Grant, Observed, Plan, Step, absorb, plan, wanted_grants};
 use nonstop_store::{Db, StoreError};
 use std::{
@@ -150,6 +152,10 @@ impl Reconciler {
         let mut failed = None;
         for step in &plan.cut {
             info!("{step}");
+            // Access is taken away whether or not that can be written down.
+            if let Err(e) = self.tell_sessions(step, now) {
+                error!("record why sessions end: {}", chain(&e));
+            }
             if let Err(e) = self.host.apply(step) {
                 failed.get_or_insert(e);
             }
@@ -182,6 +188,41 @@ impl Reconciler {
         let changing = working.chain(lock(&self.busy).iter().copied()).collect();
         self.status.applied(Pass { began, desired, observed, grants, changing });
         Ok(plan)
+    }
+
+    /// Records why sessions end that `step` is going to end.
+    fn tell_sessions(&self, step: &Step, now: Timestamp) -> Result<(), StoreError> {
+        let (uid, name, why) = match step {
+            Step::EndSession { session } => {
+                return self
+                    .db
+                    .write("nonstopd", now, |w| w.session_ends(session.id, &session.why));
+            }
+            Step::CloseGate { account } => (None, Some(account), "the account may not log in"),
+            Step::EndSessions { uid } => (Some(*uid), None, "the account may not log in"),
+            Step::Revoke { grant } if grant.ends_sessions() => {
+                let portal = matches!(grant, Grant::Portal { .. });
+                let why =
+                    if portal { "the account may not log in" } else { "a reservation is over" };
+                (grant.uid(), None, why)
+            }
+            _ => return Ok(()),
+        };
+        let open = self.db.read(|read| read.sessions(false))?;
+        for session in open.iter().filter(|session| session.ended.is_empty()) {
+            let account = self.db.read(|read| read.account(&session.account))?;
+            if uid == Some(account.uid) || name == Some(&account.name) {
+                let why = match account.state {
+                    AccountState::Active if account.keys.is_empty() => {
+                        "its card is not valid any more".to_string()
+                    }
+                    AccountState::Active => why.to_string(),
+                    state => format!("the account is {}", state.as_str()),
+                };
+                self.db.write("nonstopd", now, |w| w.session_ends(session.id, &why))?;
+            }
+        }
+        Ok(())
     }
 
     /// What somebody changed by hand: interfaces and switches, rules, and rights that are not as

@@ -328,6 +328,7 @@ mod tests {
             lease: Duration::from_secs(60),
             bandwidth_kbit: Default::default(),
             portal_port: 8080,
+            sessions_to_end: Vec::new(),
         };
         let mut observed = Observed {
             segments: [(segment.name.clone(), ObservedSegment { whole: true })].into(),

@@ -3,6 +3,7 @@
 mod card;
 mod data;
 mod reach;
+mod sessions;
 
 pub use card::{CardBegunView, CardCertifiedView, CardPukView, CardView};
 pub use data::{
@@ -12,6 +13,10 @@ pub use data::{
 pub use reach::{
     BetweenView, ClosedCellsView, DriftView, OpenCellView, PassingView, ProbeView, ProbedView,
     ProofColour, ProofSummary, ProofView, ReachView,
+};
+
+pub use sessions::{
+    DayOfLoginsView, FlowView, RefusedLoginsView, RefusedView, RepeatedView, SessionView,
 };
 
 use ipnet::Ipv4Net;
@@ -363,23 +368,6 @@ pub struct SnapshotMachineView {
     pub bytes: u64,
 }
 
-/// A session at the gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionView {
-    /// Which.
-    pub id: u64,
-    /// Whose.
-    pub account: AccountName,
-    /// From where.
-    pub source: String,
-    /// Fingerprint of the key.
-    pub key: String,
-    /// When it began.
-    pub opened_at: Timestamp,
-    /// When it ended; None while it is open.
-    pub closed_at: Option<Timestamp>,
-}
-
 /// A row of the trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceView {
@@ -433,7 +421,7 @@ pub struct CheckItem {
 }
 
 /// Figures of the lab.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatsView {
     /// Active accounts.
     pub accounts: u64,
@@ -443,6 +431,15 @@ pub struct StatsView {
     pub machines: u64,
     /// Open sessions.
     pub sessions: u64,
+    /// Logins a day, the last thirty days.
+    #[serde(default)]
+    pub logins: Vec<DayOfLoginsView>,
+    /// Logins that were refused in the last day.
+    #[serde(default)]
+    pub refused_logins: u64,
+    /// Login names and addresses that were refused again and again in the last day.
+    #[serde(default)]
+    pub repeated_refusals: u64,
     /// Memory granted now, in MiB.
     pub memory_mib: u64,
     /// Memory that may be granted, in MiB.

@@ -316,7 +316,15 @@ impl Lab {
 
     /// Uids with a session.
     pub(crate) fn sessions(&self) -> Vec<u32> {
-        self.gate.observe().expect("observed").sessions.into_iter().collect()
+        let open = self.gate.observe().expect("observed").sessions;
+        let uids: std::collections::BTreeSet<u32> = open.into_values().collect();
+        uids.into_iter().collect()
+    }
+
+    /// The processes that lead sessions of `uid`.
+    pub(crate) fn leaders(&self, uid: u32) -> Vec<u32> {
+        let open = self.gate.observe().expect("observed").sessions;
+        open.into_iter().filter(|(_, of)| *of == uid).map(|(pid, _)| pid).collect()
     }
 
     fn client(&self, user: &str, port: u16, args: &[&str]) -> Command {

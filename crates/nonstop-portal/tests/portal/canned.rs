@@ -483,11 +483,31 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
             json!([
                 { "id": 8, "account": "alice", "source": "192.0.2.17",
                   "key": "SHA256:u9cVnQ3Pb0dYkZC2dK6mTzV1vC3m2zqD2m3j8b3m1aE",
-                  "opened_at": "2030-01-01T03:00:00Z", "closed_at": null },
+                  "opened_at": "2030-01-01T03:00:00Z", "closed_at": null,
+                  "client": "OpenSSH_10.0", "flows": [
+                    { "target": "127.64.0.1:8080", "bytes_in": 5321, "bytes_out": 1234567, "connections": 4 },
+                    { "target": "10.77.0.2:3389", "bytes_in": 88123, "bytes_out": 55123456, "connections": 1 } ] },
                 { "id": 7, "account": "alice", "source": "192.0.2.17",
                   "key": "SHA256:u9cVnQ3Pb0dYkZC2dK6mTzV1vC3m2zqD2m3j8b3m1aE",
-                  "opened_at": "2029-12-31T08:00:00Z", "closed_at": "2029-12-31T09:45:10Z" },
+                  "opened_at": "2029-12-31T08:00:00Z", "closed_at": "2029-12-31T09:45:10Z",
+                  "ended": "the client did not answer any more", "uncounted": true },
             ]),
+        ),
+        Request::RefusedLogins { .. } => reply(
+            "refused_logins",
+            json!({
+                "since": "2029-12-31T03:00:00Z", "all": 6,
+                "by_user": [{ "what": "root", "tries": 5, "last_at": "2030-01-01T02:00:00Z" }],
+                "by_source": [{ "what": "192.0.2.99", "tries": 5, "last_at": "2030-01-01T02:00:00Z" }],
+                "rows": [
+                    { "first_at": "2030-01-01T02:00:00Z", "last_at": "2030-01-01T02:00:40Z",
+                      "user": "root", "source": "192.0.2.99", "why": "unknown_account",
+                      "reason": "no such account", "key": "", "client": "libssh2_1.10", "tries": 5 },
+                    { "first_at": "2029-12-31T22:00:00Z", "last_at": "2029-12-31T22:00:00Z",
+                      "user": "alice", "source": "192.0.2.17", "why": "expired",
+                      "reason": "the key is right, its time is over", "key": "SHA256:abc",
+                      "client": "OpenSSH_10.0", "tries": 1 } ],
+            }),
         ),
         Request::DesktopSessions { over_budget: true, .. } => {
             reply("desktop_sessions", json!([desktop_session(5, true, None)]))

@@ -1,12 +1,11 @@
-//! Accounts: entering, listing, suspending; and sessions at the gateway.
+//! Accounts: entering, listing, suspending.
 
 use super::{Service, cards::key, one_line, refusal};
 use crate::caller::Caller;
 use ipnet::Ipv4Net;
-use nonstop_api::{AccountView, ApiError, ErrorCode, Reply, SessionView};
+use nonstop_api::{AccountView, ApiError, ErrorCode, Reply};
 use nonstop_model::{Account, AccountName, AccountState, Bandwidth, EnvironmentState, Role};
-use nonstop_plan::Step;
-use nonstop_store::{NewAccount, Session};
+use nonstop_store::{NewAccount};
 
 /// An account as somebody entered it.
 pub(super) struct Entry {
@@ -227,41 +226,6 @@ impl Service {
         let accounts = self.db.read(|read| read.accounts()).map_err(refusal)?;
         let active = accounts.into_iter().filter(|a| a.state == AccountState::Active);
         Ok(Reply::Addresses(active.map(|account| account.address).collect()))
-    }
-
-    pub(super) fn session_list(&self, caller: &Caller, all: bool) -> Result<Reply, ApiError> {
-        let mut sessions = self.db.read(|read| read.sessions(all)).map_err(refusal)?;
-        if !caller.is_staff() {
-            let own = caller.account().map(|account| &account.name);
-            sessions.retain(|session| Some(&session.account) == own);
-        }
-        Ok(Reply::Sessions(sessions.into_iter().map(session_view).collect()))
-    }
-
-    pub(super) fn session_end(&self, caller: &Caller, id: u64) -> Result<Reply, ApiError> {
-        let session = self.db.read(|read| read.session(id)).map_err(refusal)?;
-        caller.must_own(&session.account, &format!("session {id}"))?;
-        let account = self.db.read(|read| read.account(&session.account)).map_err(refusal)?;
-        self.commit(caller, |w| {
-            w.trace("session.end", &session.account, serde_json::json!({ "session": id }))
-        })?;
-        // sshd gives no handle on one session of several, so all of the person's end.
-        let step = Step::EndSessions { uid: account.uid };
-        self.host.apply(&step).map_err(|e| {
-            ApiError::new(ErrorCode::Internal, crate::status::chain(&e)).help(e.help.clone())
-        })?;
-        Ok(Reply::Done)
-    }
-}
-
-fn session_view(session: Session) -> SessionView {
-    SessionView {
-        id: session.id,
-        account: session.account,
-        source: session.source,
-        key: session.fingerprint,
-        opened_at: session.opened_at,
-        closed_at: session.closed_at,
     }
 }
 

@@ -150,6 +150,7 @@ impl Service {
                 ))
             })
             .map_err(refusal)?;
+        let (logins, refused_logins, repeated_refusals) = self.logins().map_err(refusal)?;
         let live = |e: &&nonstop_model::Environment| {
             e.state == EnvironmentState::Granted && e.period.contains(now)
         };
@@ -160,6 +161,9 @@ impl Service {
             environments: live.len() as u64,
             machines: self.status.observed().machines.len() as u64,
             sessions: sessions.len() as u64,
+            logins,
+            refused_logins,
+            repeated_refusals,
             memory_mib: live.iter().map(|e| e.template.memory_mib()).sum(),
             capacity_memory_mib: self.room.memory_mib,
             quarantined: quarantined as u64,

@@ -13,6 +13,7 @@ mod reach;
 mod recordings;
 pub(crate) mod requests;
 mod serving;
+mod sessions;
 mod snapshots;
 
 use crate::{
@@ -161,6 +162,7 @@ impl Service {
             Request::EnvironmentExtend { id, until } => self.environment_extend(caller, id, until),
             Request::SessionList { all } => self.session_list(caller, all),
             Request::SessionEnd { id } => self.session_end(caller, id),
+            Request::RefusedLogins { hours } => self.refused_logins(caller, hours),
             Request::DesktopSessions { environment, all, over_budget } => {
                 self.desktop_sessions(caller, environment, all, over_budget)
             }

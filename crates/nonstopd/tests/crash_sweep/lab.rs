@@ -10,7 +10,7 @@ use nonstop_model::{
     MachineId, Memory, Password, Period, Power, PublicKey, Role, capacity::Room,
 };
 use nonstop_plan::{Disk, Phase, Saved, plan};
-use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, StoreError, Write};
+use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, NewSession, StoreError, Write};
 use nonstopd::{
     Clock,
     desired::desired,
@@ -98,6 +98,36 @@ impl TestLab {
             }],
         };
         self.want(|w| w.add_account(&new).map(drop));
+    }
+
+    /// A session of `account` with this key, led by the process `pid`.
+    pub(crate) fn session(&self, account: &str, key: &str, source: &str, pid: u32) -> u64 {
+        let run = self.host.observe().map_or_else(|_| String::new(), |seen| seen.run.0);
+        let new = NewSession {
+            account: account.parse().expect("a name"),
+            source: source.into(),
+            port: 40_000,
+            fingerprint: key.into(),
+            client: String::new(),
+            pid,
+            run,
+        };
+        self.db.write("sshd", self.clock.now(), |w| w.open_session(&new)).expect("committed")
+    }
+
+    /// Why the session `id` ended.
+    pub(crate) fn ended(&self, id: u64) -> String {
+        self.db.read(|read| read.session(id)).expect("read").ended
+    }
+
+    /// The processes that lead sessions.
+    pub(crate) fn leaders(&self) -> Vec<u32> {
+        self.host.observe().expect("light").gate.sessions.into_keys().collect()
+    }
+
+    /// Whether the host's power was cut: no session outlives that.
+    pub(crate) fn host_was_cut(&self) -> bool {
+        self.host_was_cut
     }
 
     pub(crate) fn grant(&self, account: &str, seconds: i64) {
@@ -260,7 +290,8 @@ impl TestLab {
         let seen = self.host.observe().expect("light");
         lines.push(format!("grants: {:?}", seen.firewall.grants.keys().collect::<Vec<_>>()));
         lines.push(format!("quarantine: {:?}", self.host.quarantined()));
-        lines.push(format!("sessions: {:?}", seen.gate.sessions));
+        let uids: std::collections::BTreeSet<_> = seen.gate.sessions.values().collect();
+        lines.push(format!("sessions: {uids:?}"));
         let verified = self.db.read(|r| r.verify_trace()).expect("read");
         assert_eq!(verified.broken_at, None, "the trace verifies");
         lines.join("\n")

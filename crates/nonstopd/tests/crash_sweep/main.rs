@@ -45,6 +45,30 @@ fn an_ended_environment_keeps_its_disks_for_the_grace_time_and_is_then_gone() {
 }
 
 #[test]
+fn a_session_that_loses_its_card_or_address_ends_and_others_of_the_person_go_on() {
+    insta::assert_snapshot!(crash_sweep(|lab| {
+        ready(lab);
+        lab.account("bob");
+        lab.settle();
+        let ids = [("alice", 11), ("alice", 12), ("alice", 13), ("bob", 14)].map(|(who, pid)| {
+            let (uid, source) = (if who == "alice" { 70_001 } else { 70_002 }, "192.0.2.7");
+            lab.host.logs_in(uid, pid);
+            lab.session(who, if pid == 12 { "a card of before" } else { who }, source, pid)
+        });
+        lab.settle();
+        assert!(lab.leaders().iter().eq(&[11, 13, 14]) || lab.host_was_cut(), "{ids:?}");
+        lab.want(|w| w.end_session(ids[0], "ended by sato"));
+        lab.settle();
+        assert!(lab.leaders().iter().eq(&[13, 14]) || lab.host_was_cut());
+        lab.settle();
+        let why: Vec<_> = ids.iter().map(|id| lab.ended(*id)).collect();
+        if !lab.host_was_cut() {
+            assert_eq!(why, ["ended by sato", "its card is not valid any more", "", ""]);
+        }
+    }));
+}
+
+#[test]
 fn a_guest_that_shuts_down_stays_off_and_can_be_switched_on() {
     insta::assert_snapshot!(crash_sweep(|lab| {
         ready(lab);
@@ -97,7 +121,7 @@ fn a_debuggee_put_back_to_clean_never_touches_its_debugger() {
 fn a_suspended_account_is_cut_and_its_machines_go_on() {
     insta::assert_snapshot!(crash_sweep(|lab| {
         ready(lab);
-        lab.host.logs_in(70_001);
+        lab.host.logs_in(70_001, 11);
         let alice: AccountName = "alice".parse().expect("a name");
         lab.want(|w| w.set_account_state(&alice, AccountState::Suspended, "lost card"));
         lab.settle();
