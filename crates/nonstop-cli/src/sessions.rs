@@ -6,7 +6,7 @@ use nonstop_api::{DayOfLoginsView, RefusedLoginsView, RepeatedView, SessionView}
 /// Sessions as a table.
 pub(crate) fn listed(sessions: &[SessionView], width: Option<usize>) -> String {
     let mut table = Table::new([
-        "SESSION", "ACCOUNT", "FROM", "SINCE", "CLOSED", "IN", "OUT", "CLIENT", "KEY", "REMARK",
+        "SESSION", "ACCOUNT", "FROM", "SINCE", "CLOSED", "IN", "OUT", "CLIENT", "CARD", "REMARK",
     ]);
     for s in sessions {
         let (bytes_in, bytes_out) = s.bytes();
@@ -21,7 +21,7 @@ pub(crate) fn listed(sessions: &[SessionView], width: Option<usize>) -> String {
             size(bytes_in),
             size(bytes_out),
             s.client.clone(),
-            s.key.clone(),
+            s.card.map_or_else(|| s.key.clone(), |card| card.to_string()),
             remark.into_iter().filter(|r| !r.is_empty()).collect::<Vec<_>>().join("; "),
         ]);
         for flow in &s.flows {

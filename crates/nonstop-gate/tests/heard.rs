@@ -45,7 +45,7 @@ fn connect_from(source: Ipv4Addr) {
     use std::net::SocketAddrV4;
     let stranger = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
     bind(&stranger, &SocketAddrV4::new(source, 0)).expect("an address of loopback");
-    drop(connect(&stranger, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2222)));
+    connect(&stranger, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2222)).expect("connected");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Logins {
     clock: Arc<dyn Clock>,
     run: String,
     gateway: Arc<Gateway>,
+    /// Whether the lab takes key files.
+    software_keys: bool,
 }
 
 /// Why not: what kind of reason, and its sentence.
@@ -25,8 +27,14 @@ type WhyNot = (RefusedFor, String);
 
 impl Logins {
     /// Logins of the host's run `run`; what is refused is counted with what `gateway` hears.
-    pub fn new(db: Arc<Db>, clock: Arc<dyn Clock>, run: String, gateway: Arc<Gateway>) -> Logins {
-        Logins { db, clock, run, gateway }
+    pub fn new(
+        db: Arc<Db>,
+        clock: Arc<dyn Clock>,
+        run: String,
+        gateway: Arc<Gateway>,
+        software_keys: bool,
+    ) -> Logins {
+        Logins { db, clock, run, gateway, software_keys }
     }
 
     /// What the hook is told. Whatever cannot be decided or recorded is refused.
@@ -74,7 +82,7 @@ impl Logins {
         }
         // Its key line may be older than what is wanted now.
         let key = fingerprint(&request.auth_info);
-        if !key.is_empty() && !holds(&account, &key) {
+        if !key.is_empty() && !holds(&account, &key, self.clock.now(), self.software_keys) {
             return Ok(Some((RefusedFor::UnknownKey, "the card is not valid any more".into())));
         }
         Ok(None)

@@ -148,7 +148,13 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         authority,
         card_secret,
     });
-    let logins = Logins::new(Arc::clone(&db), Arc::clone(&clock), run_id, Arc::clone(&gateway));
+    let logins = Logins::new(
+        Arc::clone(&db),
+        Arc::clone(&clock),
+        run_id,
+        Arc::clone(&gateway),
+        lab.software_keys,
+    );
     let logins = Arc::new(logins);
     logins.close_dead()?;
     keep_sessions_true(Arc::clone(&logins));

@@ -1,7 +1,7 @@
 //! Sessions at the gateway, and logins that became none.
 
 use jiff::Timestamp;
-use nonstop_model::AccountName;
+use nonstop_model::{AccountName, CardId};
 use serde::{Deserialize, Serialize};
 
 /// A session at the gateway.
@@ -15,6 +15,9 @@ pub struct SessionView {
     pub source: String,
     /// Fingerprint of the key.
     pub key: String,
+    /// The card that holds it; None where that is not known.
+    #[serde(default)]
+    pub card: Option<CardId>,
     /// What its client calls itself; empty where that is not known.
     #[serde(default)]
     pub client: String,

@@ -7,6 +7,7 @@ use nonstop_api::{
     ApiError, DayOfLoginsView, ErrorCode, FlowView, RefusedLoginsView, RefusedView, RepeatedView,
     Reply, SessionView,
 };
+use nonstop_model::CardId;
 use nonstop_store::{Flows, LoginRefusal, Session, StoreError};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,11 +26,13 @@ impl Service {
             |session: &Session| caller.is_staff() || Some(&session.account) == own.as_ref();
         let sessions = self.db.read(|read| {
             let sessions = read.sessions(all)?.into_iter().filter(may_see);
-            sessions.map(|session| Ok((read.flows(session.id)?, session))).collect()
+            let views = sessions.map(|session| {
+                let card = read.card_of_key(&session.fingerprint)?.map(|card| card.id);
+                Ok(session_view(read.flows(session.id)?, session, card))
+            });
+            views.collect::<Result<Vec<SessionView>, StoreError>>()
         });
-        let sessions: Vec<(Flows, Session)> = sessions.map_err(refusal)?;
-        let views = sessions.into_iter().map(|(flows, session)| session_view(session, flows));
-        Ok(Reply::Sessions(views.collect()))
+        Ok(Reply::Sessions(sessions.map_err(refusal)?))
     }
 
     pub(super) fn session_end(&self, caller: &Caller, id: u64) -> Result<Reply, ApiError> {
@@ -124,7 +127,7 @@ fn refused_view(row: LoginRefusal) -> RefusedView {
     }
 }
 
-fn session_view(session: Session, flows: Flows) -> SessionView {
+fn session_view(flows: Flows, session: Session, card: Option<CardId>) -> SessionView {
     let flow = |(target, flow): (String, nonstop_store::Flow)| FlowView {
         target,
         bytes_in: flow.bytes_in,
@@ -136,6 +139,7 @@ fn session_view(session: Session, flows: Flows) -> SessionView {
         account: session.account,
         source: session.source,
         key: session.fingerprint,
+        card,
         client: session.client,
         opened_at: session.opened_at,
         closed_at: session.closed_at,
