@@ -20,12 +20,13 @@ pub use login::{LoginEvent, LoginReply, LoginRequest};
 pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
 pub use views::{
     AccountView, BegunView, BetweenView, CardBegunView, CardCertifiedView, CardPukView, CardView,
-    CheckItem, ClosedCellsView, ConnectView, DataDomainView, DayOfLoginsView, DayView, DesktopSessionView,
-    DesktopView, DriftView, EnvironmentStateView, EnvironmentView, FlowView, HostKeyView, HostKeysView,
-    InboxView, LabView, MachineStateView, MachineView, MeView, NextHostKeyView, OfferView,
-    OfferedDay, OfferedServer, OpenCellView, PassingView, PlanView, ProbeView, ProbedView, Problem,
-    ProgressView, ProofColour, ProofSummary, ProofView, PublicationView, ReachView, RecordingView,
-    RefusedLoginsView, RefusedSourceView, RefusedView, RepeatedView, RequestView, SessionView, SnapshotMachineView, SnapshotView, SourceRefusal,
+    CheckItem, ClosedCellsView, ConnectView, DataDomainView, DayOfLoginsView, DayView,
+    DesktopSessionView, DesktopView, DriftView, EnvironmentStateView, EnvironmentView, FlowView,
+    HostKeyView, HostKeysView, InboxView, LabView, MachineStateView, MachineView, MeView,
+    NextHostKeyView, OfferView, OfferedDay, OfferedServer, OpenCellView, PassingView, PlanView,
+    ProbeView, ProbedView, Problem, ProgressView, ProofColour, ProofSummary, ProofView,
+    PublicationView, ReachView, RecordingView, RefusedLoginsView, RefusedSourceView, RefusedView,
+    RepeatedView, RequestView, SessionView, SnapshotMachineView, SnapshotView, SourceRefusal,
     StatsView, TemplateView, TraceVerification, TraceView, ViewGrantView,
 };
 pub use wire::{MAX_MESSAGE_BYTES, WireError, receive, receive_with_fd, send, send_with_fd};

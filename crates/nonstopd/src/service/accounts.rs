@@ -5,7 +5,7 @@ use crate::caller::Caller;
 use ipnet::Ipv4Net;
 use nonstop_api::{AccountView, ApiError, ErrorCode, Reply};
 use nonstop_model::{Account, AccountName, AccountState, Bandwidth, EnvironmentState, Role};
-use nonstop_store::{NewAccount};
+use nonstop_store::NewAccount;
 
 /// An account as somebody entered it.
 pub(super) struct Entry {
