@@ -1,6 +1,7 @@
 //! The whole login path: stock sshd with our configuration, PAM with our hook, accounts through
 //! NSS, the firewall, and the stock ssh client; in namespaces of the test's own. Needs root.
 
+mod audit;
 mod crowds;
 mod host_key;
 mod lab;

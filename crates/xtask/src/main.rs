@@ -11,6 +11,7 @@ mod layering;
 mod run;
 mod stages;
 mod test;
+mod tools;
 mod workspace;
 
 use clap::{Parser, Subcommand};

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that CI and a person run before a change lands.
 
-use crate::{install, run, stages::Stages, workspace};
+use crate::{install, run, stages::Stages, tools, workspace};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
@@ -32,6 +32,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
         )
     })?;
     stages.stage("licences and known weaknesses", deny)?;
+    let ssh_audit = stages.stage("tools", tools::ssh_audit)?;
     let images = stages.stage("images", workspace::images)?;
     stages.print();
     // Each end-to-end test runs a whole lab: two at once are what two cores carry.
@@ -41,6 +42,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
         .args(filter)
         .env("RUST_TEST_THREADS", "2")
         .env("NONSTOP_IMAGES", images)
+        .env("NONSTOP_SSH_AUDIT", ssh_audit)
         .stdout(Stdio::inherit());
     let status = run::status("cargo test", &mut tests)?;
     if !status.success() {

@@ -70,6 +70,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("socat"),
     any("netcat-openbsd"),
     any("python3"),
+    any("python3-venv"),
     // Its own cluster, which it makes when it is installed, is not used.
     any("postgresql"),
     // Cards: readers, virtual ones for tests among them, and what a researcher's ssh asks them by.
