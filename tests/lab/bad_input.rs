@@ -185,6 +185,8 @@ fn keys_names_and_periods_that_make_no_sense_change_nothing() -> Result<()> {
     assert!(said.contains("key"), "{said}");
     let said = with(&["--affiliation", "x"])?;
     assert!(said.contains("edition") && said.contains("intermediate, mws"), "{said}");
+    let said = with(&["--affiliation", "x", "--edition", "mws"])?;
+    assert!(said.contains("from which networks") && said.contains("0.0.0.0/0"), "{said}");
     let said = with(&["--affiliation", "x", "--edition", "nowhere"])?;
     assert!(said.contains("no data domain `nowhere`"), "{said}");
     let said = world.lab.cli_refuses(&[

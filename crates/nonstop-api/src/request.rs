@@ -31,7 +31,7 @@ pub enum Request {
         /// The data domain that a researcher works on; None where the lab has one alone.
         #[serde(default)]
         edition: Option<String>,
-        /// Networks the person comes from; empty means any.
+        /// Networks the person comes from; 0.0.0.0/0 is any.
         sources: Vec<Ipv4Net>,
         /// Public keys in OpenSSH's form, one line each. Only where `software_keys` is on.
         keys: Vec<String>,
@@ -131,6 +131,12 @@ pub enum Request {
     CardUnblock {
         /// What its CHUID says.
         guid: CardGuid,
+    },
+    /// How to connect, as a file for nonstop-connect, signed by the lab's authority. The person,
+    /// staff, admins.
+    ProfileShow {
+        /// Whose; None for one's own.
+        account: Option<AccountName>,
     },
     /// Templates that can be applied for. Anybody.
     TemplateList,
@@ -414,6 +420,8 @@ pub enum Reply {
     CardCertified(CardCertifiedView),
     /// To `CardUnblock`.
     CardPuk(CardPukView),
+    /// To `ProfileShow`: the file.
+    Profile(String),
     /// Templates by name.
     Templates(Vec<TemplateView>),
     /// One request.

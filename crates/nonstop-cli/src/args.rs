@@ -151,6 +151,14 @@ pub(crate) enum AccountVerb {
         #[arg(long)]
         reason: String,
     },
+    /// How a person connects, as a file for nonstop-connect; it holds no secret.
+    Profile {
+        /// Whose.
+        name: AccountName,
+        /// Where to write it; else it is printed.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// End an account and its environments for good.
     Remove {
         /// Whose.

@@ -44,6 +44,12 @@ pub(crate) fn run(lab: &Lab, noun: &Noun, json: bool) -> Result<(), CliError> {
         }
         (reply, _) => reply,
     };
+    if let (Reply::Profile(file), Noun::Account(AccountVerb::Profile { out: Some(out), .. })) =
+        (&reply, noun)
+    {
+        return std::fs::write(out, file)
+            .map_err(|source| CliError::Write { path: out.clone(), source });
+    }
     if json {
         let value = serde_json::to_value(&reply).expect("our types have string keys");
         let value = value.get("value").cloned().unwrap_or_else(|| serde_json::json!({}));
@@ -138,6 +144,7 @@ fn account(verb: &AccountVerb) -> Result<Request, CliError> {
             sources: sources.clone(),
             reason: reason.clone(),
         },
+        AccountVerb::Profile { name, .. } => Request::ProfileShow { account: Some(name.clone()) },
         AccountVerb::Remove { name } => Request::AccountRemove { name: name.clone() },
     })
 }

@@ -72,7 +72,7 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
         }
         Reply::Account(a) => {
             let sources: Vec<_> = a.sources.iter().map(ToString::to_string).collect();
-            let from = if sources.is_empty() { "anywhere".into() } else { sources.join(", ") };
+            let from = if a.from_anywhere() { "anywhere".into() } else { sources.join(", ") };
             [
                 format!("{} ({})", a.name, plain(&a.full_name)),
                 format!("affiliation  {}", plain(&a.affiliation)),
@@ -82,19 +82,23 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
                 format!("comes from   {from}"),
                 format!("bandwidth    {}", bandwidth(a)),
                 format!("address      {} (uid {})", a.address, a.uid),
-                format!("keys         {}", a.keys.join("\n             ")),
+                match a.keys.as_slice() {
+                    [] => "cards        none that logs in: `nonstop card issue`".into(),
+                    keys => format!("cards        {}", keys.join("\n             ")),
+                },
             ]
             .join("\n")
         }
         Reply::Accounts(accounts) => {
-            let mut table =
-                Table::new(["ACCOUNT", "ROLE", "EDITION", "STATE", "NAME", "AFFILIATION"]);
+            let columns = ["ACCOUNT", "ROLE", "EDITION", "STATE", "CARDS", "NAME", "AFFILIATION"];
+            let mut table = Table::new(columns);
             for a in accounts {
                 table.row([
                     a.name.to_string(),
                     word(&a.role),
                     or_none(&a.edition),
                     word(&a.state),
+                    a.keys.len().to_string(),
                     a.full_name.clone(),
                     a.affiliation.clone(),
                 ]);
@@ -106,6 +110,7 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
         Reply::CardBegun(begun) => format!("{} begun", begun.card),
         Reply::CardCertified(certified) => certified.fingerprint.clone(),
         Reply::CardPuk(puk) => puk.puk.clone(),
+        Reply::Profile(file) => file.trim_end().into(),
         Reply::Templates(templates) => {
             let columns = ["TEMPLATE", "EDITION", "DESKTOP", "MACHINES", "MIB", "TITLE", "PROBLEM"];
             let mut table = Table::new(columns);

@@ -5,8 +5,8 @@ use crate::{
     guard::guard,
     listen::Connection,
     routes::{
-        about, accounts, data, displays, environments, home, language, reach, recordings, requests,
-        sessions, snapshots, trace,
+        about, accounts, cards, data, displays, environments, home, language, reach, recordings,
+        requests, sessions, snapshots, trace,
     },
     token::Secret,
 };
@@ -146,6 +146,11 @@ impl App {
             .route("/accounts/{name}/suspend", post(accounts::suspend))
             .route("/accounts/{name}/resume", post(accounts::resume))
             .route("/accounts/{name}/edition", post(accounts::edition))
+            .route("/accounts/{name}/sources", post(accounts::sources))
+            .route("/accounts/{name}/cards", post(accounts::add_card))
+            .route("/accounts/{name}/profile", get(cards::profile_of))
+            .route("/cards/{id}/revoke", get(cards::ask_revoke).post(cards::revoke))
+            .route("/profile", get(cards::profile))
             .route("/sessions", get(sessions::list))
             .route("/sessions/{id}/end", post(sessions::end))
             .route("/data", get(data::show))

@@ -94,6 +94,9 @@ fn certificate(desktop: &DesktopView) -> String {
     }
 }
 
+/// How `ssh` finds a card's key: by OpenSC, and not behind the keys of an agent.
+pub(crate) const BY_CARD: &str = "-o PKCS11Provider=opensc-pkcs11.so -o IdentityAgent=none";
+
 /// The command that leads `near` of the researcher's PC to `far` through the gateway.
 pub(crate) fn ssh(
     gateway: &ConnectView,
@@ -102,9 +105,10 @@ pub(crate) fn ssh(
     far: &(String, u16),
 ) -> String {
     let port = if gateway.port == 22 { String::new() } else { format!(" -p {}", gateway.port) };
+    let card = if gateway.cards_alone { format!(" {BY_CARD}") } else { String::new() };
     // Without ExitOnForwardFailure a taken port would leave a session that leads nowhere.
     format!(
-        "ssh -N -L {near}:{}:{} -o ExitOnForwardFailure=yes{port} {account}@{}",
+        "ssh -N -L {near}:{}:{} -o ExitOnForwardFailure=yes{card}{port} {account}@{}",
         far.0, far.1, gateway.host
     )
 }

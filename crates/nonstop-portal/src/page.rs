@@ -14,10 +14,10 @@ use axum::{
 };
 use jiff::{Timestamp, tz::TimeZone};
 use nonstop_api::{
-    AccountView, DesktopSessionView, EnvironmentStateView, EnvironmentView, MachineStateView,
-    ProofColour,
+    AccountView, CardView, DesktopSessionView, EnvironmentStateView, EnvironmentView,
+    MachineStateView, ProofColour,
 };
-use nonstop_model::{AccountState, MachineRole, Period, RequestState, Role};
+use nonstop_model::{AccountState, CardKind, CardState, MachineRole, Period, RequestState, Role};
 
 /// A proof of reach is made every minute: one older than this is not the lab's any more.
 const OLD_PROOF_SECONDS: i64 = 300;
@@ -224,6 +224,39 @@ impl Page {
         Badge { class, text }
     }
 
+    /// How far a card is.
+    pub(crate) fn card_badge(&self, card: &CardView) -> Badge {
+        let (class, text) = match card.state {
+            CardState::Issuing => ("busy", self.t.card_issuing),
+            CardState::Active if card.expired => ("bad", self.t.card_expired),
+            CardState::Active => ("good", self.t.card_active),
+            CardState::Revoked => ("quiet", self.t.card_revoked),
+        };
+        Badge { class, text }
+    }
+
+    /// That nothing lets a person in.
+    pub(crate) fn no_card(&self) -> Badge {
+        Badge { class: "bad", text: self.t.card_none }
+    }
+
+    /// Whether a card has shown its key; a dash where that is no question.
+    pub(crate) fn card_checked(&self, card: &CardView) -> &'static str {
+        match (card.kind, card.state) {
+            (CardKind::KeyFile, _) | (_, CardState::Issuing) => "–",
+            (CardKind::Piv, _) if card.proven => self.t.card_proven,
+            (CardKind::Piv, _) => self.t.card_unproven,
+        }
+    }
+
+    /// What holds a key.
+    pub(crate) fn card_kind(&self, kind: &CardKind) -> &'static str {
+        match kind {
+            CardKind::Piv => self.t.card_piv,
+            CardKind::KeyFile => self.t.card_key_file,
+        }
+    }
+
     /// What came of a proof of reach that was made at `at`; one that is old says nothing.
     pub(crate) fn proof_badge(&self, colour: &ProofColour, at: impl At) -> Badge {
         let age = self.now.duration_since(at.at()).as_secs();
@@ -319,6 +352,9 @@ fn notice(t: &'static Texts, word: &str) -> Option<&'static str> {
         "suspended" => t.notice_suspended,
         "resumed" => t.notice_resumed,
         "edition" => t.notice_edition,
+        "sources" => t.notice_sources,
+        "card_added" => t.notice_card_added,
+        "card_revoked" => t.notice_card_revoked,
         "session" => t.notice_session,
         "view" => t.notice_view,
         "view_ended" => t.notice_view_ended,

@@ -396,12 +396,65 @@ texts! {
     edition_change_do: "Change edition", "エディションを変更する";
     field_edition: "Choose an edition.", "エディションを選んでください。";
     sources: "Source networks", "接続元ネットワーク";
-    sources_hint: "One a line, such as 192.0.2.0/24. Others cannot reach the gateway. Empty: any.",
-        "1 行に 1 つ入力してください（例: 192.0.2.0/24）。それ以外からはゲートウェイに接続できません。空欄の場合は制限なし。";
+    sources_hint: "One a line, such as 192.0.2.0/24. From elsewhere the gateway is not reached. 0.0.0.0/0 is anywhere.",
+        "1 行に 1 つ入力してください（例: 192.0.2.0/24）。それ以外からはゲートウェイに接続できません。制限しない場合は 0.0.0.0/0 と入力します。";
+    sources_change: "Other source networks", "接続元ネットワークの変更";
+    sources_change_lead: "Sessions that come from elsewhere end at once.",
+        "変更後のネットワーク以外からの接続は、ただちに切断されます。";
+    sources_change_do: "Change networks", "ネットワークを変更する";
+    field_sources: "Name the networks the person comes from; 0.0.0.0/0 is anywhere.",
+        "接続元ネットワークを入力してください（制限しない場合は 0.0.0.0/0）。";
+    notice_sources: "The person comes from other networks now.", "接続元ネットワークを変更しました。";
+
+    // Cards.
+    cards: "Cards", "カード";
+    cards_own: "Your cards", "あなたのカード";
+    cards_none: "No card lets this person in. An admin issues one at the reader: nonstop card issue.",
+        "ログインできるカードがありません。カードは管理者がカードリーダーで発行します（nonstop card issue）。";
+    col_card: "Card", "カード";
+    col_kind: "Kind", "種類";
+    col_algorithm: "Key", "鍵の方式";
+    col_expires: "Expires", "有効期限";
+    col_proven: "Checked", "確認";
+    card_none: "No card", "カードなし";
+    card_piv: "IC card", "IC カード";
+    card_key_file: "Key file (demo)", "鍵ファイル（デモ用）";
+    card_never: "Never", "なし";
+    card_proven: "Signed a challenge", "署名を確認済み";
+    card_unproven: "Key entered by hand", "公開鍵のみ登録";
+    card_issuing: "Being issued", "発行中";
+    card_active: "Active", "有効";
+    card_expired: "Expired", "期限切れ";
+    card_revoked: "Revoked", "失効";
+    card_demo: "Demo: key files log in here, too.", "この設定では鍵ファイルでもログインできます（デモ用）。";
+    card_line: "Public key of a card that has one", "鍵を作成済みのカードの公開鍵";
+    card_line_hint: "One line, as ssh-keygen -D opensc-pkcs11.so prints it for slot 9A. It logs in at once; be sure that its key is on a card, and whose.",
+        "ssh-keygen -D opensc-pkcs11.so が表示する 1 行（スロット 9A）を入力してください。登録するとすぐにログインできます。鍵がカード上にあることと持ち主を確認してください。";
+    card_add_do: "Add card", "カードを登録する";
+    card_admin_only: "Only an admin can add a card of staff.", "スタッフのカードを登録できるのは管理者だけです。";
+    card_revoke_title: "Revoke card {}", "カード {} の失効";
+    card_revoke_what: "It logs in no more, for ever, and what it has open is cut within a second.",
+        "このカードでは今後ログインできなくなり、開いている接続は 1 秒以内に切断します。取り消せません。";
+    card_revoke_do: "Revoke", "失効させる";
+    card_give_up_title: "Give up card {}", "カード {} の発行の中止";
+    card_give_up_what: "It was left in the middle of being issued, and opens nothing. Issue the card anew afterwards.",
+        "発行が途中で止まっているカードです。まだログインには使えません。中止した後、あらためて発行できます。";
+    card_give_up_do: "Give up", "発行を中止する";
+    notice_card_added: "The card was added.", "カードを登録しました。";
+    notice_card_revoked: "The card was revoked.", "カードを失効させました。";
+    profile: "Connection profile", "接続プロファイル";
+    profile_hint: "For the person's PC; it holds no secret.", "利用者の PC 用のファイルです。秘密の情報は含みません。";
+    profile_lead: "With this file nonstop-connect on your PC opens the tunnel by your card, the portal and your desktops. It holds no secret and is signed by the lab.",
+        "PC の nonstop-connect でこのファイルを開くと、カードでトンネルを開き、ポータルとデスクトップに接続します。秘密の情報は含まず、ラボの署名が付いています。";
+    with_card: "With an IC card add:", "IC カードを使う場合は次を追加してください:";
+    authority_fingerprint: "Fingerprint of the lab's authority", "ラボの認証局のフィンガープリント";
+    authority_fingerprint_hint: "The letter with your PIN and nonstop-connect show the same.",
+        "PIN 通知書と nonstop-connect に表示される値と一致します。";
+    gateway_shows: "At the first login ssh shows this key of the gateway; compare it:",
+        "初回ログイン時に ssh が表示するゲートウェイの鍵が、次の値と一致することを確認してください:";
     keys: "Public keys", "公開鍵";
     keys_hint: "One a line, such as the content of ~/.ssh/id_ed25519.pub.",
         "1 行に 1 つ入力してください（例: ~/.ssh/id_ed25519.pub の内容）。";
-    keys_none: "No key", "鍵なし";
     anywhere: "Anywhere", "制限なし";
     add_do: "Enter account", "登録する";
     added_at: "Entered", "登録日時";

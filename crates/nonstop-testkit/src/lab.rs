@@ -430,7 +430,7 @@ impl Lab {
         let pc = self.pc(account, host)?;
         let key = pc.public_key_file().display().to_string();
         let mut words = vec!["account", "add", account, "--role", role, "--full-name", account];
-        words.extend(["--affiliation", "Test", "--key-file", &key]);
+        words.extend(["--affiliation", "Test", "--source", "0.0.0.0/0", "--key-file", &key]);
         words.extend(edition.into_iter().flat_map(|edition| ["--edition", edition]));
         self.cli(&words)?;
         Ok(pc)

@@ -66,6 +66,9 @@ pub struct ConnectView {
     pub next_host_key: Option<NextHostKeyView>,
     /// The portal's port on the account's address.
     pub portal_port: u16,
+    /// Whether one logs in by a card alone; else key files are allowed, too.
+    #[serde(default)]
+    pub cards_alone: bool,
 }
 
 /// The gateway's host keys.
@@ -165,6 +168,13 @@ pub struct AccountView {
     pub bandwidth_kbit: Option<u32>,
     /// When it was entered.
     pub added_at: Timestamp,
+}
+
+impl AccountView {
+    /// Whether the person may come from anywhere.
+    pub fn from_anywhere(&self) -> bool {
+        self.sources.is_empty() || self.sources.iter().any(|net| net.prefix_len() == 0)
+    }
 }
 
 /// A template that can be applied for.

@@ -1,10 +1,10 @@
 //! About the lab: the gateway, its key, and who the visitor is taken for.
 
 use crate::{
-    desktop::ssh,
+    desktop::{BY_CARD, ssh},
     error::PageResult,
     page::{Page, Section, html},
-    person::Person,
+    person::{Person, ask},
 };
 use askama::Template;
 use axum::{
@@ -12,7 +12,8 @@ use axum::{
     response::IntoResponse,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use nonstop_api::{AccountView, ConnectView};
+use nonstop_api::{AccountView, CardView, ConnectView, Request};
+use nonstop_model::CardState;
 use sha1::{Digest, Sha1};
 
 /// The port on a researcher's PC that leads to the portal in what we tell them.
@@ -24,10 +25,14 @@ struct About {
     p: Page,
     account: AccountView,
     connect: ConnectView,
+    cards: Vec<CardView>,
     tunnel: String,
     url: String,
     /// SHA-1 of the lab's certificate, as Windows shows it; None where there is none.
     thumbprint: Option<String>,
+    /// `SHA256:…` over the authority's public key.
+    authority: String,
+    by_card: &'static str,
 }
 
 /// The certificate of the lab's authority, to install in a client once.
@@ -46,10 +51,14 @@ fn thumbprint(pem: &str) -> Option<String> {
 }
 
 pub(crate) async fn about(person: Person) -> PageResult {
+    let own = Request::CardList { account: Some(person.account.name.clone()) };
+    let cards = ask!(person, own => Cards);
     let (account, connect) = (person.account.clone(), person.me.lab.connect.clone());
     let far = (account.address.to_string(), connect.portal_port);
     let tunnel = ssh(&connect, &account.name, NEAR, &far);
     let url = format!("http://localhost:{NEAR}/");
     let thumbprint = thumbprint(&person.me.lab.authority);
-    html(&About { p: person.page(Section::About), account, connect, tunnel, url, thumbprint })
+    let authority = person.me.lab.authority_fingerprint.clone();
+    let (p, by_card) = (person.page(Section::About), BY_CARD);
+    html(&About { p, account, connect, cards, tunnel, url, thumbprint, authority, by_card })
 }

@@ -10,8 +10,8 @@ use crate::{
 use askama::Template;
 use axum::extract::Path;
 use ipnet::Ipv4Net;
-use nonstop_api::{AccountView, ApiError, Request};
-use nonstop_model::{AccountName, AccountState, Role};
+use nonstop_api::{AccountView, ApiError, CardView, Request};
+use nonstop_model::{AccountName, AccountState, CardState, Role};
 
 #[derive(Template)]
 #[template(path = "accounts.html")]
@@ -34,14 +34,56 @@ struct Show {
     may_suspend: bool,
     /// The editions that it could change to.
     editions: Vec<String>,
+    cards: Vec<CardView>,
+    /// The line of a card's public key that was refused, and why.
+    line: String,
+    said: Option<ApiError>,
 }
 
 pub(crate) async fn show(Staff(person): Staff, Path(name): Path<AccountName>) -> PageResult {
+    html(&page_of(&person, name).await?)
+}
+
+async fn page_of(person: &Person, name: AccountName) -> Result<Show, PageError> {
+    let cards = ask!(person, Request::CardList { account: Some(name.clone()) } => Cards);
     let a = ask!(person, Request::AccountShow { name } => Account);
     let may_suspend = a.role == Role::Researcher && a.state != AccountState::Removed;
     let mut editions = person.me.lab.editions.clone();
     editions.retain(|edition| a.edition.as_ref() != Some(edition));
-    html(&Show { p: person.page(Section::Accounts), a, may_suspend, editions })
+    let (p, line, said) = (person.page(Section::Accounts), String::new(), None);
+    Ok(Show { p, a, may_suspend, editions, cards, line, said })
+}
+
+/// Enters the public key of a card that somebody else has made.
+pub(crate) async fn add_card(
+    Staff(person): Staff,
+    Path(name): Path<AccountName>,
+    fields: Fields,
+) -> PageResult {
+    let line = fields.get("line").trim().to_string();
+    let asked = Request::CardAdd { account: name.clone(), line: line.clone() };
+    match person.ask(asked).await {
+        Ok(_) => see_other(&format!("/accounts/{name}?done=card_added")),
+        Err(PageError::Refused(said)) => {
+            again(&Show { line, said: Some(said), ..page_of(&person, name).await? })
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Says anew which networks the person comes from.
+pub(crate) async fn sources(
+    Staff(person): Staff,
+    Path(name): Path<AccountName>,
+    fields: Fields,
+) -> PageResult {
+    let (mut sources, reason) = (Vec::new(), fields.get("reason").to_string());
+    for line in fields.lines("sources") {
+        sources.push(network(line).ok_or(PageError::Bad)?);
+    }
+    let page = format!("/accounts/{name}?done=sources");
+    person.ask(Request::AccountSources { name, sources, reason }).await?;
+    see_other(&page)
 }
 
 #[derive(Template)]
@@ -112,6 +154,9 @@ fn entry(fields: &Fields, editions: &[String], t: &'static Texts) -> Result<Requ
                 wrong.note("sources", fill(t.field_source, short));
             }
         }
+    }
+    if sources.is_empty() && wrong.of("sources").is_empty() {
+        wrong.note("sources", t.field_sources);
     }
     match name {
         Some(name) if wrong.is_empty() => Ok(Request::AccountAdd {
@@ -194,12 +239,15 @@ mod tests {
         );
         let wrong = entry(&fields("192.0.2.0/33"), &[], &ENGLISH).expect_err("no such prefix");
         assert_eq!(wrong.of("sources"), "Not a network: 192.0.2.0/33");
+        let none = entry(&fields(" "), &[], &ENGLISH).expect_err("anywhere has to be said");
+        assert!(none.of("sources").contains("0.0.0.0/0"), "{}", none.of("sources"));
     }
 
     #[test]
     fn an_edition_is_chosen_among_the_labs() {
         let fields = |edition: &str| {
             let fields = Fields::default().with("name", "erin").with("full_name", "Erin");
+            let fields = fields.with("sources", "0.0.0.0/0");
             fields.with("affiliation", "University").with("edition", edition)
         };
         let editions = ["intermediate".to_string(), "mws".to_string()];

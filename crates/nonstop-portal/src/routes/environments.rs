@@ -31,6 +31,8 @@ struct Show {
     /// Whether machines may be put back to clean.
     can_revert: bool,
     snapshots: Snapshots,
+    /// Fingerprint of the gateway's host key.
+    host_key: String,
     /// Whether it is shown to its owner.
     own: bool,
 }
@@ -77,7 +79,8 @@ pub(crate) async fn show(person: Person, Path(id): Path<EnvironmentId>) -> PageR
     let any_on = machines.iter().any(|row| row.on);
     let any_off = machines.iter().any(|row| !row.on);
     let can_revert = e.revert == RevertPolicy::Anytime;
-    html(&Show { p, e, machines, alive, any_on, any_off, can_revert, snapshots, own })
+    let host_key = gateway.fingerprint.clone();
+    html(&Show { p, e, machines, alive, any_on, any_off, can_revert, snapshots, host_key, own })
 }
 
 pub(crate) async fn power(

@@ -2,6 +2,7 @@
 
 pub(crate) mod about;
 pub(crate) mod accounts;
+pub(crate) mod cards;
 pub(crate) mod data;
 pub(crate) mod displays;
 pub(crate) mod environments;

@@ -141,6 +141,44 @@ fn account(name: &str) -> Value {
     })
 }
 
+fn cards(name: &str) -> Value {
+    let card = |id: &str, state: &str, more: Value| {
+        let mut card = json!({
+            "id": id, "account": name, "kind": "piv", "state": state, "expired": false,
+            "act": "issue", "guid": "30313233343536373839616263646566",
+            "algorithm": "ec-p256", "fingerprint": format!("SHA256:{id}"), "proven": true,
+            "issued_at": "2029-12-01T00:00:00Z", "expires_at": "2032-11-30T00:00:00Z",
+            "revoked_at": null, "revoked_by": null, "reason": null,
+        });
+        let (card_fields, more) = (card.as_object_mut().expect("a map"), more);
+        card_fields.extend(more.as_object().expect("a map").clone());
+        card
+    };
+    json!([
+        card(
+            "c9",
+            "issuing",
+            json!({
+                "algorithm": null, "fingerprint": null, "proven": false,
+            })
+        ),
+        card("c4", "active", json!({})),
+        card(
+            "c3",
+            "active",
+            json!({ "kind": "key_file", "act": null, "guid": null,
+            "algorithm": "ed25519", "proven": false, "expires_at": null })
+        ),
+        card("c2", "active", json!({ "expired": true, "expires_at": "2029-12-31T00:00:00Z" })),
+        card(
+            "c1",
+            "revoked",
+            json!({ "algorithm": "rsa-2048", "reason": HOSTILE,
+            "revoked_at": "2029-12-02T00:00:00Z", "revoked_by": "sato" })
+        ),
+    ])
+}
+
 fn snapshots() -> Value {
     let machine = |machine: &str, role: &str, memory: bool| json!({ "machine": machine, "role": role, "memory": memory, "bytes": 120 << 20 });
     json!([
@@ -446,7 +484,7 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
                         "fingerprint": "SHA256:4u3Yp2k8m7h1n0Q5sV9wXzB6cD3eF2gH1iJ0kL9mN8o",
                         "portal_port": 8080,
                     },
-                    "authority": AUTHORITY,
+                    "authority": AUTHORITY, "authority_fingerprint": "SHA256:lab",
                 },
             }),
         ),
@@ -478,6 +516,10 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
         }
         Request::AccountList => reply("accounts", json!(["alice", "bob", "sato"].map(account))),
         Request::AccountShow { name } => reply("account", account(name.as_str())),
+        Request::CardList { account } => {
+            reply("cards", cards(account.as_ref().map_or("bob", |name| name.as_str())))
+        }
+        Request::ProfileShow { account } => reply("profile", json!(format!("{account:?}"))),
         Request::SessionList { .. } => reply(
             "sessions",
             json!([

@@ -24,10 +24,12 @@ const PAGES: [&str; 17] = [
     "/displays?all=1",
     "/about",
 ];
-const STAFF_PAGES: [&str; 8] = [
+const STAFF_PAGES: [&str; 10] = [
     "/accounts",
     "/accounts/new",
     "/accounts/bob",
+    "/cards/c4/revoke",
+    "/cards/c9/revoke",
     "/trace?verify=1",
     "/reach",
     "/recordings",
@@ -63,7 +65,12 @@ fn staff_choose_the_edition_of_an_account() {
     let mut sato = world.sato();
     assert_snapshot!("account_new", sato.get("/accounts/new").main());
     assert_snapshot!("account", sato.get("/accounts/alice").main());
-    let person = [("name", "erin"), ("full_name", "Erin"), ("affiliation", "University")];
+    let person = [
+        ("name", "erin"),
+        ("full_name", "Erin"),
+        ("affiliation", "University"),
+        ("sources", "0.0.0.0/0"),
+    ];
     let unchosen = sato.post("/accounts/new", "/accounts/new", &person);
     assert!(unchosen.body.contains("Choose an edition."), "{}", unchosen.body);
     let chosen = [&person[..], &[("edition", "mws")]].concat();
@@ -74,6 +81,55 @@ fn staff_choose_the_edition_of_an_account() {
     let edition = Some("mws".to_string());
     assert!(matches!(&asked[0], Request::AccountAdd { edition: e, .. } if *e == edition));
     assert!(matches!(&asked[1], Request::AccountEdition { edition, .. } if edition == "mws"));
+}
+
+#[test]
+fn staff_add_and_revoke_cards_with_a_reason_and_say_from_where_a_person_comes() {
+    let world = World::new();
+    let (mut alice, mut sato) = (world.alice(), world.sato());
+    assert_snapshot!("card_revoke", sato.get("/cards/c4/revoke").main());
+    assert_snapshot!("card_give_up_ja", world.sato().japanese().get("/cards/c9/revoke").main());
+    assert_eq!(sato.get("/cards/c7/revoke").status, 404);
+    assert_eq!(alice.get("/cards/c4/revoke").status, 403);
+    let lost = [("reason", "lost")];
+    let sent = sato.post("/cards/c4/revoke", "/cards/c4/revoke", &lost);
+    assert_eq!(sent.header("location"), "/accounts/bob?done=card_revoked");
+    let line = [("line", " ssh-rsa AAAA \r\n")];
+    let sent = sato.post("/accounts/bob", "/accounts/bob/cards", &line);
+    assert_eq!(sent.header("location"), "/accounts/bob?done=card_added");
+    let from = [("sources", "192.0.2.0/24\r\n198.51.100.7"), ("reason", "moved")];
+    let sent = sato.post("/accounts/bob", "/accounts/bob/sources", &from);
+    assert_eq!(sent.header("location"), "/accounts/bob?done=sources");
+    assert_eq!(alice.post("/about", "/accounts/bob/cards", &line).status, 403);
+    let (bob, card) = ("bob".parse().expect("a name"), "c4".parse().expect("a card"));
+    let asked: Vec<Request> = world.daemon.done().into_iter().map(|(_, asked)| asked).collect();
+    assert_eq!(asked[0], Request::CardRevoke { card, reason: "lost".into() });
+    let added = Request::CardAdd { account: bob, line: "ssh-rsa AAAA".into() };
+    assert_eq!(asked[1], added);
+    assert!(matches!(&asked[2], Request::AccountSources { sources, .. } if sources.len() == 2));
+
+    let no = ApiError::new(ErrorCode::Conflict, "the key <b> is another card's").help("another");
+    *world.daemon.refuse.lock().expect("no panic") = Some(no);
+    let again = sato.post("/accounts/bob", "/accounts/bob/cards", &line);
+    assert_eq!(again.status, 422);
+    assert!(again.body.contains("the key &#60;b&#62; is another card&#39;s"), "{}", again.body);
+    assert!(again.body.contains(">ssh-rsa AAAA</textarea>"), "what was typed is still there");
+    let again = sato.post("/cards/c4/revoke", "/cards/c4/revoke", &lost);
+    assert_eq!(again.status, 422);
+}
+
+#[test]
+fn a_researcher_sees_the_own_cards_and_takes_home_the_own_profile() {
+    let world = World::new();
+    let (mut alice, mut sato) = (world.alice(), world.sato());
+    assert_snapshot!("about", alice.get("/about").main());
+    assert_snapshot!("about_ja", world.alice().japanese().get("/about").main());
+    let file = alice.get("/profile");
+    assert_eq!((file.status, file.header("content-type")), (200, "application/json"));
+    assert!(file.header("content-disposition").contains("nonstop-alice.json"));
+    assert!(file.body.contains("alice"), "{}", file.body);
+    assert_eq!(alice.get("/accounts/bob/profile").status, 403);
+    assert!(sato.get("/accounts/bob/profile").body.contains("bob"));
 }
 
 #[test]

@@ -28,17 +28,14 @@ impl Service {
             return Err(ApiError::new(ErrorCode::Forbidden, "this lab takes cards, not key files")
                 .help("issue a card, or set `software_keys: true` in lab.yaml for a demo"));
         }
-        if !entry.sources.is_empty() {
-            networks(&entry.sources)?;
-        }
         let new = NewAccount {
             name: entry.name,
             full_name: one_line("full name", &entry.full_name, 100)?,
             affiliation: one_line("affiliation", &entry.affiliation, 100)?,
             role: entry.role,
             edition: self.edition_of(entry.role, entry.edition)?,
-            sources: entry.sources,
             keys: entry.keys.iter().map(|line| key(line)).collect::<Result<_, _>>()?,
+            sources: networks(entry.sources)?,
         };
         let account = self.commit(caller, |w| w.add_account(&new))?;
         Ok(Reply::Account(self.account_view(&account)?))
@@ -133,13 +130,13 @@ impl Service {
     ) -> Result<Reply, ApiError> {
         caller.must_be_staff()?;
         let reason = one_line("reason", reason, 500)?;
-        networks(sources)?;
+        let sources = networks(sources.to_vec())?;
         let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
         if account.role == Role::Staff {
             caller.must_be_admin()?;
         }
         if account.sources != sources {
-            self.commit(caller, |w| w.set_sources(name, sources, &reason))?;
+            self.commit(caller, |w| w.set_sources(name, &sources, &reason))?;
         }
         Ok(Reply::Done)
     }
@@ -229,8 +226,8 @@ impl Service {
     }
 }
 
-/// Goes on with networks that a person can come from: some, each without bits behind its prefix.
-fn networks(sources: &[Ipv4Net]) -> Result<(), ApiError> {
+/// Networks that a person can come from: some, each without bits behind its prefix.
+fn networks(sources: Vec<Ipv4Net>) -> Result<Vec<Ipv4Net>, ApiError> {
     let invalid = |message: String| ApiError::new(ErrorCode::Invalid, message);
     if sources.is_empty() {
         return Err(invalid("from which networks does the person come?".into())
@@ -239,6 +236,6 @@ fn networks(sources: &[Ipv4Net]) -> Result<(), ApiError> {
     match sources.iter().find(|net| net.trunc() != **net) {
         Some(net) => Err(invalid(format!("the source network {net} has bits behind its prefix"))
             .help(format!("use {} or {}/32", net.trunc(), net.addr()))),
-        None => Ok(()),
+        None => Ok(sources),
     }
 }

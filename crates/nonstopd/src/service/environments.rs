@@ -8,7 +8,7 @@ use nonstop_api::{
     MachineView, PowerAction, Problem, Reply,
 };
 use nonstop_model::{
-    Environment, EnvironmentId, EnvironmentState, Machine, MachineRole, Period, Power,
+    AccountName, Environment, EnvironmentId, EnvironmentState, Machine, MachineRole, Period, Power,
     RevertPolicy, lab::ACCOUNT_UIDS,
 };
 use nonstop_plan::{Desktop, DiskRoom, Grant, Observed};
@@ -29,6 +29,19 @@ impl Service {
         let observed = self.status.observed();
         let views = environments.iter().map(|e| self.environment_view(caller, e, &observed));
         Ok(Reply::Environments(views.collect()))
+    }
+
+    /// What `name` has that is not gone.
+    pub(super) fn environments_of(
+        &self,
+        caller: &Caller,
+        name: &AccountName,
+    ) -> Result<Vec<EnvironmentView>, ApiError> {
+        let pool = self.lab.network.pool;
+        let environments = self.db.read(|read| read.environments(pool, false)).map_err(refusal)?;
+        let observed = self.status.observed();
+        let own = environments.iter().filter(|environment| environment.account == *name);
+        Ok(own.map(|e| self.environment_view(caller, e, &observed)).collect())
     }
 
     pub(super) fn environment_show(

@@ -26,6 +26,7 @@ impl Service {
                 fingerprint: host_keys.current.fingerprint,
                 next_host_key: host_keys.next,
                 portal_port: self.lab.portal.port,
+                cards_alone: !self.lab.software_keys,
             },
             authority: self.authority.certificate_pem().into(),
             authority_fingerprint: self.authority.fingerprint(),

@@ -9,6 +9,7 @@ mod environments;
 mod gateway;
 mod lab;
 mod probe;
+mod profile;
 mod reach;
 mod recordings;
 pub(crate) mod requests;
@@ -135,6 +136,7 @@ impl Service {
             Request::CardAdd { account, line } => self.card_add(caller, &account, &line),
             Request::CardRevoke { card, reason } => self.card_revoke(caller, card, &reason),
             Request::CardUnblock { guid } => self.card_unblock(caller, guid),
+            Request::ProfileShow { account } => self.profile_show(caller, account.as_ref()),
             Request::AccountRemove { name } => {
                 caller.must_be_admin()?;
                 self.account_state(caller, &name, AccountState::Removed, "removed")
