@@ -4,6 +4,7 @@
 //! and then builds the rest.
 
 mod bench;
+mod connect;
 mod demo;
 mod install;
 #[cfg(test)]
@@ -33,6 +34,12 @@ enum Task {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// Builds `nonstop-connect` for researchers' PCs with Windows
+    Connect {
+        /// The system
+        #[arg(value_parser = ["windows"])]
+        system: String,
+    },
     /// Measures ours beside a peer: one JSON line a comparison on stdout
     Bench {
         /// Which comparison
@@ -45,6 +52,9 @@ fn main() -> ExitCode {
     let done = run::catch_signals().and_then(|()| match cli.task {
         Task::Demo(options) => demo::demo(&options),
         Task::Test { filter } => test::test(filter.as_deref()),
+        Task::Connect { system: _ } => {
+            connect::windows().map(|file| println!("{}", file.display()))
+        }
         Task::Bench { name } => bench::bench(&name),
     });
     match done {

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that CI and a person run before a change lands.
 
-use crate::{install, run, stages::Stages, tools, workspace};
+use crate::{connect, install, run, stages::Stages, tools, workspace};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
@@ -33,6 +33,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     })?;
     stages.stage("licences and known weaknesses", deny)?;
     let ssh_audit = stages.stage("tools", tools::ssh_audit)?;
+    stages.stage("nonstop-connect for Windows and macOS", connect::other_systems)?;
     let images = stages.stage("images", workspace::images)?;
     stages.print();
     // Each end-to-end test runs a whole lab: two at once are what two cores carry.
