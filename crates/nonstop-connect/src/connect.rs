@@ -28,6 +28,8 @@ use zeroize::Zeroizing;
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static ASKING: AtomicBool = AtomicBool::new(false);
+/// Somebody pressed Enter, to have new desktops looked for.
+static LOOK: AtomicBool = AtomicBool::new(false);
 
 /// The longest pause between two tries to log in again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -47,6 +49,19 @@ fn end_on_signals() -> Result<(), Trouble> {
         }
     };
     ctrlc::set_handler(handler).map_err(|e| Trouble::Ssh(e.to_string()))
+}
+
+/// From now on Enter has new desktops looked for, where the terminal is not needed for the PIN.
+fn look_on_enter(request: &Request) -> bool {
+    let free = !request.pin_stdin && !request.ask_each_time && io::stdin().is_terminal();
+    if free {
+        thread::spawn(|| {
+            for _ in io::stdin().lock().lines().map_while(Result::ok) {
+                LOOK.store(true, Ordering::SeqCst);
+            }
+        });
+    }
+    free
 }
 
 /// Has the terminal show again what is typed.
@@ -129,22 +144,39 @@ impl Connection<'_> {
         if self.request.rdp {
             self.show_desktop()?;
         }
+        if look_on_enter(self.request) {
+            self.note(
+                "Press Enter to look for new desktops.",
+                "Enter で新しいデスクトップを確認します。",
+            );
+        }
         loop {
-            let why = self.wait_for_end(&mut tunnel)?;
-            drop(tunnel);
-            tunnel = self.open_again(why)?;
+            match self.wait_for_end(&mut tunnel)? {
+                Some(why) => {
+                    drop(tunnel);
+                    tunnel = self.open_again(why)?;
+                }
+                None => {
+                    drop(tunnel);
+                    tunnel = self.open()?;
+                }
+            }
             self.tell_open();
         }
     }
 
-    /// Waits until `ssh` ends; gives the reason.
-    fn wait_for_end(&mut self, tunnel: &mut Tunnel) -> Result<Trouble, Trouble> {
+    /// Waits until `ssh` ends; gives the reason. None when there are other desktops now, for which it
+    /// has to be started anew.
+    fn wait_for_end(&mut self, tunnel: &mut Tunnel) -> Result<Option<Trouble>, Trouble> {
         loop {
             if stopped() {
                 return Err(Trouble::Stopped);
             }
             if let Some(why) = tunnel.ended(&self.lab.profile) {
-                return Ok(why);
+                return Ok(Some(why));
+            }
+            if LOOK.swap(false, Ordering::SeqCst) && self.others_now() {
+                return Ok(None);
             }
             self.reap();
             thread::sleep(Duration::from_millis(100));
@@ -170,6 +202,13 @@ impl Connection<'_> {
                 Ok(tunnel) => return Ok(tunnel),
                 Err(trouble) if !trouble.may_pass() => return Err(trouble),
                 Err(trouble) => {
+                    // Who is let out and then not heard any more has lost the right to come.
+                    let trouble = match (&why, trouble) {
+                        (Trouble::Ended(_) | Trouble::Closed(_), Trouble::Silent(host, _)) => {
+                            Trouble::Closed(host)
+                        }
+                        (_, other) => other,
+                    };
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     if trouble.kind() != why.kind() || self.request.json {
                         self.tell_lost(&trouble, pause);
@@ -203,6 +242,17 @@ impl Connection<'_> {
                 Ok(tunnel)
             }
         }
+    }
+
+    /// Whether a fresh profile has other targets; tells when there is none.
+    fn others_now(&mut self) -> bool {
+        let before = self.targets();
+        match self.refresh() {
+            Ok(()) if self.targets() != before => return true,
+            Ok(()) => self.note("No other desktops than before.", "デスクトップは前と同じです。"),
+            Err(trouble) => eprintln!("{}", trouble.says(self.request.lang)),
+        }
+        false
     }
 
     fn refresh(&mut self) -> Result<(), Trouble> {

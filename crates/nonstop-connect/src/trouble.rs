@@ -64,6 +64,7 @@ pub enum Trouble {
     PortTaken(u16),
     Lost,
     Ended(Host),
+    Closed(Host),
     Fetch(String),
     // Somebody wanted it to end.
     Stopped,
@@ -118,6 +119,7 @@ impl Trouble {
             Trouble::PortTaken(_) => "port-taken",
             Trouble::Lost => "lost",
             Trouble::Ended(_) => "ended",
+            Trouble::Closed(_) => "closed",
             Trouble::Fetch(_) => "fetch",
             Trouble::Stopped => "stopped",
         }
@@ -135,7 +137,8 @@ impl Trouble {
             | Trouble::NoCard(_)
             | Trouble::CardGone
             | Trouble::Lost
-            | Trouble::Ended(_) => true,
+            | Trouble::Ended(_)
+            | Trouble::Closed(_) => true,
             Trouble::Home
             | Trouble::File(..)
             | Trouble::Path(_)
@@ -213,7 +216,7 @@ impl Trouble {
             Trouble::NoSsh => "there is no `ssh` on this PC: install OpenSSH's client (Windows: Settings, Optional features)".into(),
             Trouble::OldSsh(version) => format!("`ssh` on this PC is {version}, and 8.4 or later is needed: update it"),
             Trouble::Ssh(said) => format!("ssh failed: {said}"),
-            Trouble::Silent(host, port) => format!("{host} does not answer on port {port}: this PC's network address may not be registered with the lab (ask the lab), or a firewall here is in between"),
+            Trouble::Silent(host, port) => format!("{host} does not answer on port {port}: this PC's network address may not be registered with the lab, or the account may be suspended (ask the lab), or a firewall here is in between"),
             Trouble::Refused(host, port) => format!("{host} is there, but nothing listens on its port {port}: the gateway is down; ask the lab"),
             Trouble::NoRoute(host) => format!("there is no way to {host}: is this PC connected to a network?"),
             Trouble::NoName(host) => format!("the name {host} is not known: is this PC connected to a network?"),
@@ -225,6 +228,7 @@ impl Trouble {
             Trouble::PortTaken(port) => format!("port {port} of this PC was taken by another program in the meantime: try again"),
             Trouble::Lost => "the connection to the gateway was lost".into(),
             Trouble::Ended(host) => format!("{host} ended the session"),
+            Trouble::Closed(host) => format!("{host} ended the session and does not answer this PC any more: the account is suspended or over, or the gateway is being restarted; ask the lab"),
             Trouble::Fetch(why) => format!("the portal gave no profile: {why}"),
             Trouble::Stopped => "ended".into(),
         }
@@ -264,7 +268,7 @@ impl Trouble {
             Trouble::NoSsh => "このPCに `ssh` がありません。OpenSSH クライアントをインストールしてください（Windows: 設定のオプション機能）".into(),
             Trouble::OldSsh(version) => format!("このPCの `ssh` は {version} です。8.4 以降に更新してください"),
             Trouble::Ssh(said) => format!("ssh が失敗しました: {said}"),
-            Trouble::Silent(host, port) => format!("{host} のポート {port} から応答がありません。このPCの接続元アドレスがラボに登録されていないか（ラボに確認してください）、途中のファイアウォールが遮っています"),
+            Trouble::Silent(host, port) => format!("{host} のポート {port} から応答がありません。このPCの接続元アドレスがラボに登録されていないか、アカウントが停止されているか（ラボに確認してください）、途中のファイアウォールが遮っています"),
             Trouble::Refused(host, port) => format!("{host} には届きましたが、ポート {port} で受け付けていません。ゲートウェイが停止しています。ラボに確認してください"),
             Trouble::NoRoute(host) => format!("{host} への経路がありません。このPCはネットワークにつながっていますか"),
             Trouble::NoName(host) => format!("{host} という名前が見つかりません。このPCはネットワークにつながっていますか"),
@@ -276,6 +280,7 @@ impl Trouble {
             Trouble::PortTaken(port) => format!("このPCのポート {port} を別のプログラムが使い始めました。もう一度試してください"),
             Trouble::Lost => "ゲートウェイとの接続が切れました".into(),
             Trouble::Ended(host) => format!("{host} がセッションを終了しました"),
+            Trouble::Closed(host) => format!("{host} がセッションを終了し、このPCに応答しなくなりました。アカウントの停止・期間終了か、ゲートウェイの再起動です。ラボに確認してください"),
             Trouble::Fetch(why) => format!("ポータルからプロファイルを取得できません: {why}"),
             Trouble::Stopped => "終了しました".into(),
         }
