@@ -20,7 +20,7 @@ pub use login::{LoginEvent, LoginReply, LoginRequest};
 pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
 pub use views::{
     AccountView, BegunView, BetweenView, CardBegunView, CardCertifiedView, CardPukView, CardView,
-    CheckItem, ClosedCellsView, ConnectView, DataDomainView, DayOfLoginsView, DayView,
+    CheckItem, ClockView, ClosedCellsView, ConnectView, DataDomainView, DayOfLoginsView, DayView,
     DesktopSessionView, DesktopView, DriftView, EnvironmentStateView, EnvironmentView, FlowView,
     HostKeyView, HostKeysView, InboxView, LabView, MachineStateView, MachineView, MeView,
     NextHostKeyView, OfferView, OfferedDay, OfferedServer, OpenCellView, PassingView, PlanView,

@@ -362,6 +362,10 @@ pub enum Request {
     LabHostKeyFinish,
     /// Sources that the kernel refused at the gateway in the last hour. Staff, admins.
     SourcesRefused,
+    /// What the lab's clock says beside the host's. Staff, admins.
+    ClockShow,
+    /// Believe the host's wall clock again after a step. Admins.
+    ClockConfirm,
     /// What is missing on this host. Admins.
     Check,
     /// Figures. Staff, admins.
@@ -470,6 +474,8 @@ pub enum Reply {
     HostKeys(HostKeysView),
     /// To `SourcesRefused`.
     SourcesRefused(Vec<RefusedSourceView>),
+    /// To `ClockShow` and `ClockConfirm`.
+    Clock(ClockView),
     /// To `Check`.
     Check(Vec<CheckItem>),
     /// To `Stats`.

@@ -44,6 +44,9 @@ pub(crate) enum Noun {
     /// Sessions at the gateway.
     #[command(subcommand)]
     Session(SessionVerb),
+    /// The clock that periods, cards and grace times go by.
+    #[command(subcommand)]
+    Clock(ClockVerb),
     /// Displays of machines: sessions, who else looks, recordings.
     #[command(subcommand)]
     Desktop(crate::desktop::DesktopVerb),
@@ -340,6 +343,14 @@ pub(crate) enum SnapshotVerb {
         /// Which.
         name: SnapshotName,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClockVerb {
+    /// What it says, and whether it believes the host's wall clock.
+    Show,
+    /// Believe the host's wall clock again after it was set: what ends by it, ends now.
+    Confirm,
 }
 
 #[derive(Debug, Subcommand)]

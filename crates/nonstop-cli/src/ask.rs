@@ -2,8 +2,8 @@
 
 use crate::{
     args::{
-        AccountVerb, EnvironmentVerb, HostKeyVerb, LabVerb, Noun, ReachVerb, RequestVerb,
-        SessionVerb, SnapshotVerb, TemplateVerb, TraceVerb, Wait,
+        AccountVerb, ClockVerb, EnvironmentVerb, HostKeyVerb, LabVerb, Noun, ReachVerb,
+        RequestVerb, SessionVerb, SnapshotVerb, TemplateVerb, TraceVerb, Wait,
     },
     error::CliError,
     print, print_json,
@@ -92,6 +92,8 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         Noun::Lab(LabVerb::HostKey(HostKeyVerb::Show)) => Request::LabHostKeys,
         Noun::Lab(LabVerb::HostKey(HostKeyVerb::Rotate)) => Request::LabHostKeyRotate,
         Noun::Lab(LabVerb::HostKey(HostKeyVerb::Finish)) => Request::LabHostKeyFinish,
+        Noun::Clock(ClockVerb::Show) => Request::ClockShow,
+        Noun::Clock(ClockVerb::Confirm) => Request::ClockConfirm,
         Noun::Session(SessionVerb::End { id }) => Request::SessionEnd { id: *id },
         Noun::Trace(TraceVerb::List { limit }) => Request::TraceList { limit: *limit },
         Noun::Trace(TraceVerb::Verify) => Request::TraceVerify,

@@ -195,6 +195,7 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
         | Reply::Begun(_)
         | Reply::Publications(_)
         | Reply::Offers(_) => String::new(),
+        Reply::Clock(clock) => crate::sessions::clock(clock),
         Reply::Check(items) => check(items),
         Reply::Stats(s) => [
             format!("active accounts     {}", s.accounts),

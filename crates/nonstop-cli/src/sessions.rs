@@ -1,7 +1,7 @@
-//! Sessions at the gateway, refused logins, and logins a day, as text.
+//! Sessions at the gateway, refused logins, logins a day, and the clock, as text.
 
 use crate::{render::time, table::Table};
-use nonstop_api::{DayOfLoginsView, RefusedLoginsView, RepeatedView, SessionView};
+use nonstop_api::{ClockView, DayOfLoginsView, RefusedLoginsView, RepeatedView, SessionView};
 
 /// Sessions as a table.
 pub(crate) fn listed(sessions: &[SessionView], width: Option<usize>) -> String {
@@ -75,6 +75,23 @@ pub(crate) fn logins(days: &[DayOfLoginsView]) -> String {
         table.row([day.day.clone(), day.logins.to_string(), format!("{:.2}", day.average)]);
     }
     if days.is_empty() { String::new() } else { format!("\n{}", table.text(None)) }
+}
+
+/// The clock.
+pub(crate) fn clock(clock: &ClockView) -> String {
+    let state = match (&clock.held, clock.held_since) {
+        (Some(why), Some(since)) => format!(
+            "not believed ({why}) since {}: run `nonstop clock confirm` once it is right",
+            time(since)
+        ),
+        _ => "believed".into(),
+    };
+    format!(
+        "time of the lab     {}\nwall clock          {}, {} s ahead\nwall clock          {state}",
+        time(clock.trusted),
+        time(clock.wall),
+        clock.ahead_seconds
+    )
 }
 
 /// Bytes, rounded.

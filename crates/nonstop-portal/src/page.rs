@@ -47,6 +47,8 @@ pub(crate) struct Page {
     pub(crate) style: &'static str,
     /// The person; None where the daemon could not be asked.
     pub(crate) me: Option<AccountView>,
+    /// For staff, while the host's clock is not believed.
+    pub(crate) clock: Option<nonstop_api::ClockView>,
     pub(crate) section: Section,
     /// Path and query, to come back to.
     pub(crate) path: String,
@@ -94,6 +96,7 @@ impl Page {
             demo: app.lab.software_keys,
             style: &STYLE_VERSION,
             me: None,
+            clock: None,
             section: Section::Elsewhere,
             path: visitor.path.clone(),
             token: app.secret.token(&visitor.cookie, visitor.connection.address),

@@ -31,6 +31,7 @@ impl Person {
     pub(crate) fn page(&self, section: Section) -> Page {
         let mut page = Page::new(&self.app, &self.visitor);
         page.me = Some(self.account.clone());
+        page.clock = self.me.clock.clone();
         page.section = section;
         page
     }

@@ -25,6 +25,9 @@ texts! {
     skip: "Skip to content", "本文へ移動";
     navigation: "Main", "メイン";
     other_language: "日本語", "English";
+    clock_mark: "The host's clock was set", "ホストの時計が変更されました";
+    clock_held: "It is {} seconds ahead of the time that the lab goes by. Nothing ends by it until an admin runs: nonstop clock confirm",
+        "ラボの基準時刻より {} 秒進んでいます。管理者が nonstop clock confirm を実行するまで、これによって終了するものはありません。";
     demo_mark: "Demo lab", "デモ環境";
     demo: "Key files are allowed here instead of IC cards. Do not use it for real work.",
         "IC カードの代わりに鍵ファイルでログインできる設定です。実際の業務には使用しないでください。";

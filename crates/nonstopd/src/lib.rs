@@ -7,6 +7,7 @@
 
 pub mod caller;
 pub mod canaries;
+pub mod clock;
 pub mod desired;
 pub mod displays;
 pub mod fetches;
@@ -34,6 +35,33 @@ pub trait Clock: Send + Sync {
 
     /// Lets `time` pass.
     fn pause(&self, time: Duration);
+
+    /// What it says beside the wall clock, and whether it believes that.
+    fn standing(&self) -> Standing {
+        let now = self.now();
+        Standing { trusted: now, wall: now, held: None }
+    }
+
+    /// Believes the wall clock from now on.
+    fn confirm(&self) {}
+}
+
+/// How a clock stands to the host's wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The time that everything goes by.
+    pub trusted: Timestamp,
+    /// What the wall clock says.
+    pub wall: Timestamp,
+    /// Why the wall clock is not believed, and since when.
+    pub held: Option<(clock::steady::Why, Timestamp)>,
+}
+
+impl Standing {
+    /// By how much the wall clock is ahead of the time that is trusted.
+    pub fn ahead(&self) -> jiff::SignedDuration {
+        self.wall.duration_since(self.trusted)
+    }
 }
 
 /// The host's clock.

@@ -13,8 +13,9 @@ use nonstop_model::{Lab, capacity::Room};
 use nonstop_reach::observe;
 use nonstop_store::Db;
 use nonstopd::{
-    Clock, SystemClock,
+    Clock,
     canaries::{Canaries, Parts},
+    clock::{self, SteadyClock},
     displays,
     fetches::Fetches,
     gateway::Gateway,
@@ -73,7 +74,8 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     );
     folders(&lab)?;
     let _lock = lock(&lab)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = SteadyClock::open(&lab).context("read the clocks")?;
+    let clock: Arc<dyn Clock> = Arc::new(clock);
     let db = Arc::new(Db::open(&lab.database(), clock.now())?);
     db.keep_pool(lab.network.pool, clock.now())?;
     let mut editions = lab.data_domains.keys().map(String::as_str);
@@ -129,6 +131,8 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     }
     let publisher = Arc::new(publisher(&lab, reader, &db, &clock));
     let gateway = Arc::new(Gateway::new(Arc::clone(&db), Arc::clone(&clock), run_id.clone()));
+    let (watched, records) = (Arc::clone(&clock), Arc::clone(&db));
+    std::thread::spawn(move || clock::watch(&watched, &records));
     let writing = Arc::clone(&gateway);
     std::thread::spawn(move || writing.keep_writing());
     let service = Arc::new(Service {
@@ -137,6 +141,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         status: Arc::clone(&status),
         wake: Arc::clone(&wake),
         clock: Arc::clone(&clock),
+        gateway: Arc::clone(&gateway),
         images,
         host: Arc::clone(&host),
         room,

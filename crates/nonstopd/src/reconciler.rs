@@ -5,16 +5,18 @@
 //! has a queue of its own that runs beside the others, so that a stuck guest delays nobody.
 
 use crate::{
-    Clock,
+    Clock, Standing,
     desired::desired,
     status::{Pass, Status, chain},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nonstop_host::{Host, HostError, Outcome};
 use nonstop_model::{
     AccountState, EnvironmentId, EnvironmentState, Lab, MachineId, Memory, SnapshotId,
 };
-use nonstop_plan::{EndReason, Fact, Grant, Observed, Plan, Step, absorb, plan, wanted_grants};
+use nonstop_plan::{
+    Desired, EndReason, Fact, Grant, Observed, Plan, Step, absorb, plan, wanted_grants,
+};
 use nonstop_store::{Db, StoreError};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -143,7 +145,8 @@ impl Reconciler {
         let busy = lock(&self.busy).clone();
         let observed = self.host.observe()?;
         self.absorb(&observed, &busy, now)?;
-        let desired = self.db.read(|read| desired(read, &self.lab, now))?;
+        let mut desired = self.db.read(|read| desired(read, &self.lab, now))?;
+        shift_keys(&mut desired, &self.clock.standing());
         let plan = plan(&desired, &observed, now);
         self.status.saw(observed.clone(), plan.clone());
         self.tell_of_drift(&observed, now)?;
@@ -486,6 +489,20 @@ fn changed_rights(left: &Left, observed: &Observed, now: Timestamp) -> Vec<Strin
     let gone = left.iter().filter(|(grant, until)| !held.contains_key(grant) && lasts(until));
     let gone = gone.map(|(grant, _)| format!("a right was taken out: {grant}; put back"));
     added.chain(gone).collect()
+}
+
+/// sshd judges the end of a key by the wall clock: while that is not believed, key lines say the end
+/// as the wall clock will say it.
+fn shift_keys(desired: &mut Desired, standing: &Standing) {
+    if standing.held.is_none() {
+        return;
+    }
+    // Rounded, so that they are not written anew at each pass.
+    let ahead = SignedDuration::from_secs(standing.ahead().as_secs() / 60 * 60);
+    let ends = desired.accounts.values_mut().flat_map(|gate| &mut gate.keys);
+    for end in ends.filter_map(|key| key.until.as_mut()) {
+        *end = end.checked_add(ahead).unwrap_or(*end);
+    }
 }
 
 /// Marks an environment as worked on, and looks again when that ends, also by a panic.

@@ -134,6 +134,24 @@ pub struct MeView {
     pub actor: String,
     /// The lab.
     pub lab: LabView,
+    /// For staff and admins, while the host's wall clock is not believed.
+    #[serde(default)]
+    pub clock: Option<ClockView>,
+}
+
+/// The lab's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockView {
+    /// The time that everything goes by.
+    pub trusted: Timestamp,
+    /// What the host's wall clock says.
+    pub wall: Timestamp,
+    /// By how many seconds the wall clock is ahead.
+    pub ahead_seconds: i64,
+    /// Why the wall clock is not believed, in a word: `stepped`, `before`, `long_after`.
+    pub held: Option<String>,
+    /// Since when.
+    pub held_since: Option<Timestamp>,
 }
 
 /// An account.

@@ -146,7 +146,8 @@ fn tell(db: &Db, standing: &Standing, told: bool) -> Result<bool, StoreError> {
                  until an admin runs `nonstop clock confirm`"
             );
             db.write("nonstopd", standing.trusted, |w| {
-                let detail = json!({ "why": why.as_str(), "ahead_seconds": seconds, "since": since });
+                let detail =
+                    json!({ "why": why.as_str(), "ahead_seconds": seconds, "since": since });
                 w.trace("clock.step", &"clock", detail)
             })?;
         }

@@ -82,12 +82,8 @@ fn apart(from: Timestamp, to: Timestamp) -> (Duration, bool) {
 impl Steady {
     /// A clock that has never run: it believes.
     pub fn new(reading: Reading) -> Steady {
-        let kept = Kept {
-            trusted: reading.wall,
-            boot_us: micros(reading.boot),
-            used_us: 0,
-            held: None,
-        };
+        let kept =
+            Kept { trusted: reading.wall, boot_us: micros(reading.boot), used_us: 0, held: None };
         Steady { kept, said: reading.wall }
     }
 

@@ -49,9 +49,10 @@ impl Service {
             what: "clock".into(),
             good: standing.held.is_none(),
             found,
-            help: "set the host's clock right; if it is right, run `nonstop clock confirm`: periods, \
+            help:
+                "set the host's clock right; if it is right, run `nonstop clock confirm`: periods, \
                    cards and grace times then go by it"
-                .into(),
+                    .into(),
         }
     }
 }

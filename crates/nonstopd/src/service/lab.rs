@@ -72,6 +72,14 @@ impl Service {
     pub(super) fn check(&self, caller: &Caller) -> Result<Reply, ApiError> {
         caller.must_be_admin()?;
         let mut items = self.check_programs();
+        items.push(self.check_clock());
+        let silence = self.gateway.silence();
+        items.push(CheckItem {
+            what: "gateway's sshd".into(),
+            good: silence.is_none(),
+            found: silence.unwrap_or_else(|| "it is heard".into()),
+            help: "see the log of nonstop-sshd; without it nobody learns why logins fail".into(),
+        });
         let templates = crate::templates::list(&self.lab);
         items.push(CheckItem {
             what: "templates".into(),

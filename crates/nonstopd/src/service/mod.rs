@@ -3,6 +3,7 @@
 
 mod accounts;
 mod cards;
+mod clock;
 mod data;
 mod desktops;
 mod environments;
@@ -18,8 +19,8 @@ mod sessions;
 mod snapshots;
 
 use crate::{
-    Clock, caller::Caller, canaries::Canaries, prover::Prover, publisher::Publisher,
-    reconciler::Wake, status::Status,
+    Clock, caller::Caller, canaries::Canaries, gateway::Gateway, prover::Prover,
+    publisher::Publisher, reconciler::Wake, status::Status,
 };
 use jiff::Timestamp;
 use nonstop_api::{ApiError, ErrorCode, MeView, Reply, Request};
@@ -46,6 +47,8 @@ pub struct Service {
     pub wake: Arc<Wake>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// What hears sshd.
+    pub gateway: Arc<Gateway>,
     /// Base images.
     pub images: Arc<Images>,
     /// The host, for ending single sessions.
@@ -199,6 +202,8 @@ impl Service {
             Request::LabHostKeyRotate => self.host_key_rotate(caller),
             Request::LabHostKeyFinish => self.host_key_finish(caller),
             Request::SourcesRefused => self.sources_refused(caller),
+            Request::ClockShow => self.clock_show(caller),
+            Request::ClockConfirm => self.clock_confirm(caller),
             Request::Check => self.check(caller),
             Request::Stats => self.stats(caller),
         }
@@ -214,7 +219,12 @@ impl Service {
 
     fn who_am_i(&self, caller: &Caller) -> Result<Reply, ApiError> {
         let account = caller.account().map(|account| self.account_view(account)).transpose()?;
-        Ok(Reply::Me(MeView { account, actor: caller.actor(), lab: self.lab_view(caller) }))
+        Ok(Reply::Me(MeView {
+            account,
+            actor: caller.actor(),
+            lab: self.lab_view(caller),
+            clock: self.clock_held(caller),
+        }))
     }
 
     fn now(&self) -> Timestamp {
