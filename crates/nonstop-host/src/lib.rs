@@ -5,6 +5,7 @@ pub mod accelerator;
 mod access;
 pub mod agent;
 pub mod authority;
+pub mod connections;
 pub mod disks;
 pub mod displays;
 pub mod domain;

@@ -4,7 +4,7 @@
 //! The ear reads what strangers choose, and may be taken over by one: what it says is bounded,
 //! made plain and believed of the process that the kernel named only.
 
-use crate::{Clock, publisher::plain, status::chain, sums::Sums};
+use crate::{Clock, flows::Meter, publisher::plain, status::chain, sums::Sums};
 use nonstop_api::heard::{Heard, LONGEST_TEXT, MOST_AT_ONCE, Refusal, RefusedFor, Wanted};
 use nonstop_store::{Db, LoginRefusal, Session, StoreError};
 use serde_json::json;
@@ -66,13 +66,14 @@ pub struct Gateway {
     db: Arc<Db>,
     clock: Arc<dyn Clock>,
     run: String,
+    meter: Arc<Meter>,
     state: Mutex<State>,
 }
 
 impl Gateway {
     /// The gateway of the host's run `run`.
-    pub fn new(db: Arc<Db>, clock: Arc<dyn Clock>, run: String) -> Gateway {
-        Gateway { db, clock, run, state: Mutex::default() }
+    pub fn new(db: Arc<Db>, clock: Arc<dyn Clock>, run: String, meter: Arc<Meter>) -> Gateway {
+        Gateway { db, clock, run, meter, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -115,7 +116,9 @@ impl Gateway {
                     }
                 }
             }
-            Heard::Forwarded { .. } => {}
+            Heard::Forwarded { child, count, target } => {
+                self.meter.said(child, &target, count)?;
+            }
             Heard::Denied { child, pid, count, what, target } => {
                 let pid = pid.or_else(|| parent(child));
                 let session = pid.map(|pid| self.session(pid)).transpose()?.flatten();
@@ -271,7 +274,7 @@ impl Gateway {
 }
 
 /// The process that runs the hook, by the session's own while that lives.
-fn parent(child: u32) -> Option<u32> {
+pub(crate) fn parent(child: u32) -> Option<u32> {
     let process = procfs::process::Process::new(child.try_into().ok()?).ok()?;
     u32::try_from(process.stat().ok()?.ppid).ok()
 }

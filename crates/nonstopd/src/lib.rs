@@ -11,6 +11,7 @@ pub mod clock;
 pub mod desired;
 pub mod displays;
 pub mod fetches;
+pub mod flows;
 pub mod gateway;
 pub mod login;
 pub mod person;

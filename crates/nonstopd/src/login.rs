@@ -4,13 +4,17 @@
 use crate::{
     Clock,
     desired::{holds, may_come_from},
+    flows::Meter,
     gateway::{Alike, Gateway},
 };
 use jiff::Timestamp;
 use nonstop_api::{LoginEvent, LoginReply, LoginRequest, heard::RefusedFor};
 use nonstop_model::{AccountName, AccountState};
-use nonstop_store::{Db, Flows, NewSession, StoreError};
-use std::sync::Arc;
+use nonstop_store::{Db, NewSession, StoreError};
+use std::{sync::Arc, time::Duration};
+
+/// How long after a session its last connections are told of.
+const SETTLED: Duration = Duration::from_millis(800);
 
 /// Answers the hook.
 pub struct Logins {
@@ -18,6 +22,7 @@ pub struct Logins {
     clock: Arc<dyn Clock>,
     run: String,
     gateway: Arc<Gateway>,
+    meter: Arc<Meter>,
     /// Whether the lab takes key files.
     software_keys: bool,
 }
@@ -32,13 +37,14 @@ impl Logins {
         clock: Arc<dyn Clock>,
         run: String,
         gateway: Arc<Gateway>,
+        meter: Arc<Meter>,
         software_keys: bool,
     ) -> Logins {
-        Logins { db, clock, run, gateway, software_keys }
+        Logins { db, clock, run, gateway, meter, software_keys }
     }
 
     /// What the hook is told. Whatever cannot be decided or recorded is refused.
-    pub fn answer(&self, request: &LoginRequest) -> LoginReply {
+    pub fn answer(self: &Arc<Self>, request: &LoginRequest) -> LoginReply {
         let now = self.clock.now();
         let done = match request.event {
             LoginEvent::Account => self.why_not(request),
@@ -112,7 +118,7 @@ impl Logins {
         Ok(None)
     }
 
-    fn closed(&self, request: &LoginRequest, now: Timestamp) -> Result<(), StoreError> {
+    fn closed(self: &Arc<Self>, request: &LoginRequest, now: Timestamp) -> Result<(), StoreError> {
         let open = self.db.read(|read| read.sessions(false))?;
         let ours = open.iter().filter(|session| {
             session.account.as_str() == request.user
@@ -120,7 +126,14 @@ impl Logins {
                 && session.run == self.run
         });
         for session in ours {
-            self.close("sshd", session.id, now)?;
+            // Its last connections are counted first: the kernel and sshd tell of them by and by.
+            let (this, id) = (Arc::clone(self), session.id);
+            std::thread::spawn(move || {
+                std::thread::sleep(SETTLED);
+                if let Err(e) = this.close("sshd", id, now) {
+                    tracing::error!("record the end of session {id}: {}", crate::status::chain(&e));
+                }
+            });
         }
         Ok(())
     }
@@ -140,7 +153,10 @@ impl Logins {
     }
 
     fn close(&self, actor: &str, id: u64, now: Timestamp) -> Result<(), StoreError> {
-        self.db.write(actor, now, |w| w.close_session(id, &Flows::new(), false))
+        let (flows, uncounted) = self.meter.flows(id);
+        self.db.write(actor, now, |w| w.close_session(id, &flows, uncounted))?;
+        self.meter.forget(id);
+        Ok(())
     }
 }
 

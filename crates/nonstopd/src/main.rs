@@ -9,7 +9,11 @@ use nonstop_host::{
     gate::{GateConfig, HostKeys},
     images::Images,
 };
-use nonstop_model::{Lab, capacity::Room};
+use nonstop_model::{
+    Lab,
+    capacity::Room,
+    lab::{ACCOUNT_UIDS, MACHINE_UIDS},
+};
 use nonstop_reach::observe;
 use nonstop_store::Db;
 use nonstopd::{
@@ -18,6 +22,7 @@ use nonstopd::{
     clock::{self, SteadyClock},
     displays,
     fetches::Fetches,
+    flows::Meter,
     gateway::Gateway,
     login::Logins,
     prover::Prover,
@@ -130,7 +135,18 @@ fn run(lab: Lab) -> anyhow::Result<()> {
             .with_context(|| format!("listen at {}", lab.data_socket().display()))?;
     }
     let publisher = Arc::new(publisher(&lab, reader, &db, &clock));
-    let gateway = Arc::new(Gateway::new(Arc::clone(&db), Arc::clone(&clock), run_id.clone()));
+    let meter = Arc::new(Meter::new(
+        Arc::clone(&db),
+        Arc::clone(&clock),
+        run_id.clone(),
+        ACCOUNT_UIDS..=MACHINE_UIDS - 1,
+        lab.run.join("flows.json"),
+    ));
+    let counting = Arc::clone(&meter);
+    std::thread::spawn(move || counting.keep_counting());
+    let gateway =
+        Gateway::new(Arc::clone(&db), Arc::clone(&clock), run_id.clone(), Arc::clone(&meter));
+    let gateway = Arc::new(gateway);
     let (watched, records) = (Arc::clone(&clock), Arc::clone(&db));
     std::thread::spawn(move || clock::watch(&watched, &records));
     let writing = Arc::clone(&gateway);
@@ -142,6 +158,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         wake: Arc::clone(&wake),
         clock: Arc::clone(&clock),
         gateway: Arc::clone(&gateway),
+        meter: Arc::clone(&meter),
         images,
         host: Arc::clone(&host),
         room,
@@ -158,6 +175,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         Arc::clone(&clock),
         run_id,
         Arc::clone(&gateway),
+        Arc::clone(&meter),
         lab.software_keys,
     );
     let logins = Arc::new(logins);

@@ -15,7 +15,10 @@ impl Lab {
     fn new() -> Lab {
         let dir = tempfile::tempdir().expect("a folder");
         let db = Arc::new(Db::open(&dir.path().join("db"), Timestamp::now()).expect("opens"));
-        let gateway = Gateway::new(Arc::clone(&db), Arc::new(SystemClock), "run".into());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let file = dir.path().join("flows");
+        let meter = Meter::new(Arc::clone(&db), Arc::clone(&clock), "run".into(), 1..=2, file);
+        let gateway = Gateway::new(Arc::clone(&db), clock, "run".into(), Arc::new(meter));
         Lab { gateway, db, _dir: dir }
     }
 

@@ -19,7 +19,7 @@ mod sessions;
 mod snapshots;
 
 use crate::{
-    Clock, caller::Caller, canaries::Canaries, gateway::Gateway, prover::Prover,
+    Clock, caller::Caller, canaries::Canaries, flows::Meter, gateway::Gateway, prover::Prover,
     publisher::Publisher, reconciler::Wake, status::Status,
 };
 use jiff::Timestamp;
@@ -49,6 +49,8 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     /// What hears sshd.
     pub gateway: Arc<Gateway>,
+    /// Counts what sessions exchange.
+    pub meter: Arc<Meter>,
     /// Base images.
     pub images: Arc<Images>,
     /// The host, for ending single sessions.

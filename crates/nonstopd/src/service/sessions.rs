@@ -28,7 +28,11 @@ impl Service {
             let sessions = read.sessions(all)?.into_iter().filter(may_see);
             let views = sessions.map(|session| {
                 let card = read.card_of_key(&session.fingerprint)?.map(|card| card.id);
-                Ok(session_view(read.flows(session.id)?, session, card))
+                let flows = match session.closed_at {
+                    Some(_) => read.flows(session.id)?,
+                    None => self.meter.flows(session.id).0,
+                };
+                Ok(session_view(flows, session, card))
             });
             views.collect::<Result<Vec<SessionView>, StoreError>>()
         });
