@@ -20,6 +20,8 @@ use nonstopd::{
     caller::Caller,
     canaries::{Canaries, Parts},
     desired::desired,
+    flows::Meter,
+    gateway::Gateway,
     prover::Prover,
     publisher::{Hand, PATIENCE, Programs, Publisher, Steady},
     reconciler::{Reconciler, Wake},
@@ -263,12 +265,23 @@ fn start(lab: &Lab, host: &Arc<SimHost>, clock: &Arc<StillClock>) -> Daemon {
     std::fs::create_dir_all(&gate.state).expect("a folder");
     let public = gate.state.join("ssh_host_ed25519_key.pub");
     std::fs::write(public, format!("{HOST_KEY}\n")).expect("written");
+    let meter = Arc::new(Meter::new(
+        Arc::clone(&db),
+        Arc::clone(&clock),
+        "run".into(),
+        1..=2,
+        lab.run.join("flows.json"),
+    ));
+    let (of, at) = (Arc::clone(&db), Arc::clone(&clock));
+    let gateway = Arc::new(Gateway::new(of, at, "run".into(), Arc::clone(&meter)));
     let service = Service {
         lab: lab.clone(),
         db: Arc::clone(&db),
         status,
         wake,
         clock,
+        gateway,
+        meter,
         images,
         host,
         room,
