@@ -19,11 +19,11 @@ use std::{
 /// A client at a display, through its person's tunnel.
 pub(crate) struct Looking {
     pub(crate) session: Session,
-    _tunnel: Tunnel,
+    pub(crate) tunnel: Tunnel,
 }
 
 /// Where the display of `environment` is, and the fingerprint of its certificate.
-fn display(world: &World, environment: &Environment) -> Result<(String, u16, String)> {
+pub(crate) fn display(world: &World, environment: &Environment) -> Result<(String, u16, String)> {
     let shown = world.lab.cli(&["environment", "show", &environment.id])?;
     let desktop = &shown["machines"][0]["desktop"];
     let word = |key: &str| desktop[key].as_str().map(str::to_owned).context("no such word");
@@ -45,7 +45,7 @@ pub(crate) fn look(
         Desktop { port, fingerprint: Some(&fingerprint), user: "researcher", password: "" };
     let folder = world.lab.dir().join(format!("look-{port}"));
     let session = Session::open(&pc.place(), &desktop, &folder)?;
-    Ok(Looking { session, _tunnel: tunnel })
+    Ok(Looking { session, tunnel })
 }
 
 /// Waits until the picture is as wanted; gives it and how long that took.
@@ -90,7 +90,7 @@ fn resident_mib(world: &World, pid: u32) -> Result<u64> {
     Ok(kib / 1024)
 }
 
-fn trace_of(world: &World, action: &str) -> Result<Vec<Value>> {
+pub(crate) fn trace_of(world: &World, action: &str) -> Result<Vec<Value>> {
     let rows = world.lab.cli(&["trace", "list"])?;
     let rows = rows.as_array().context("no rows")?;
     Ok(rows.iter().filter(|row| row["action"] == action).cloned().collect())
@@ -367,7 +367,7 @@ fn who_may_look_sees_types_nothing_and_is_cut_when_that_ends() -> Result<()> {
     let desktop =
         Desktop { port: 4001, fingerprint: Some(&fingerprint), user: "bob", password: "" };
     let session = Session::open(&bob.place(), &desktop, &world.lab.dir().join("bob"))?;
-    let mut looking = Looking { session, _tunnel: tunnel };
+    let mut looking = Looking { session, tunnel };
     let mut shell = world.shell(&environment)?;
     shell.run("for i in 1 2 3 4 5 6 7 8 9; do echo WWWWWWWWWWWWWWWWWWWWW; done > /dev/tty0")?;
     see(&mut looking, "text of alice's screen", has_text)?;

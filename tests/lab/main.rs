@@ -2,6 +2,7 @@
 
 mod arrival;
 mod bad_input;
+mod cards;
 mod connect;
 mod crashes;
 mod data;

@@ -88,8 +88,8 @@ pub enum Status {
     Done,
     /// 6983, or no try left: no PIN is taken any more.
     Blocked,
-    /// 63Cx: wrong, and so many tries are left.
-    Wrong(u8),
+    /// 63Cx: wrong, and so many tries are left; 6300 does not say how many.
+    Wrong(Option<u8>),
     /// 6982: something has to be shown first.
     NotAllowed,
     /// 6A82, 6A88: no such application, object or key.
@@ -106,7 +106,8 @@ impl Status {
         match word {
             0x9000 => Status::Done,
             0x6983 | 0x63C0 => Status::Blocked,
-            0x63C1..=0x63CF => Status::Wrong((word & 0xf) as u8),
+            0x6300 => Status::Wrong(None),
+            0x63C1..=0x63CF => Status::Wrong(Some((word & 0xf) as u8)),
             0x6982 => Status::NotAllowed,
             0x6A82 | 0x6A88 => Status::NotFound,
             0x6D00 | 0x6E00 | 0x6A81 | 0x6A86 => Status::Unknown,
@@ -223,7 +224,7 @@ mod tests {
     fn a_blocked_card_is_told_from_a_wrong_pin() {
         assert_eq!(Status::of(0x6983), Status::Blocked);
         assert_eq!(Status::of(0x63C0), Status::Blocked);
-        assert_eq!(Status::of(0x63C2), Status::Wrong(2));
+        assert_eq!(Status::of(0x63C2), Status::Wrong(Some(2)));
     }
 
     #[test]

@@ -80,19 +80,19 @@ pub enum CardError {
         said: String,
     },
     /// Not the card's PIN.
-    #[error("that is not the card's PIN; it takes {} more", tries(*.left))]
+    #[error("that is not the card's PIN; it has {} left", tries(*.left))]
     WrongPin {
-        /// How many more it takes.
-        left: u8,
+        /// How many more it takes, where it says so.
+        left: Option<u8>,
     },
     /// The PIN is blocked.
     #[error("the card's PIN is blocked")]
     PinBlocked,
     /// Not the card's PUK.
-    #[error("the card has a PUK that this lab did not give it; it takes {} more", tries(*.left))]
+    #[error("the card has a PUK that this lab did not give it; it has {} left", tries(*.left))]
     WrongPuk {
-        /// How many more it takes.
-        left: u8,
+        /// How many more it takes, where it says so.
+        left: Option<u8>,
     },
     /// The PUK is blocked.
     #[error("the card's PUK is blocked")]
@@ -220,6 +220,10 @@ fn at(doing: &str) -> String {
     if doing.is_empty() { String::new() } else { format!(" while {doing}") }
 }
 
-fn tries(left: u8) -> String {
-    if left == 1 { "one try".into() } else { format!("{left} tries") }
+fn tries(left: Option<u8>) -> String {
+    match left {
+        None => "it does not say how many tries".into(),
+        Some(1) => "one try".into(),
+        Some(left) => format!("{left} tries"),
+    }
 }

@@ -156,7 +156,7 @@ impl<L: Link> Piv<L> {
         let Some(witness) = self.ask(algorithm, 0x80)? else { return Ok(false) };
         let shown = key.decrypt(algorithm, &witness).unwrap_or_default();
         let ours = challenge(algorithm)?;
-        let data = [tlv::element(0x80, &shown), tlv::element(0x81, &ours), tlv::element(0x82, &[])];
+        let data = [tlv::element(0x80, &shown), tlv::element(0x81, &ours)];
         let data = tlv::element(0x7C, &data.concat());
         let answer = self.general(algorithm.number(), 0x9B, data, MANAGE)?;
         if answer.status != Status::Done {

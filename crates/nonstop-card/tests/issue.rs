@@ -206,9 +206,11 @@ fn a_card_of_somebody_elses_is_not_changed() -> Result<()> {
     let card = CardFile::create(dir.path().join("card.json"), &puk)?;
     let mut office = Office::new(dir.path())?;
     office.forgetful = true;
-    for error in
-        [CardError::WrongPuk { left: 2 }, CardError::WrongPuk { left: 1 }, CardError::PukBlocked]
-    {
+    for error in [
+        CardError::WrongPuk { left: Some(2) },
+        CardError::WrongPuk { left: Some(1) },
+        CardError::PukBlocked,
+    ] {
         let said = in_hand(&card, &mut office, KeyAlgorithm::EcP256, None, true);
         assert_eq!(said.map(drop), Err(IssueError::Card(error)));
     }
@@ -269,7 +271,7 @@ fn a_wrong_pin_a_blocked_one_and_the_puk_that_opens_it() -> Result<()> {
     assert_eq!(key, issued.key);
     office.check(&key, b"challenge", &signature)?;
     let wrong = Pin::parse("000000").context("a PIN")?;
-    for left in [2, 1] {
+    for left in [Some(2), Some(1)] {
         assert_eq!(sign(&wrong).map(drop), Err(CardError::WrongPin { left }.into()));
     }
     for pin in [&wrong, &wrong, &issued.pin] {

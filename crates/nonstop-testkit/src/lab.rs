@@ -186,6 +186,13 @@ impl Lab {
         self
     }
 
+    /// With a virtual reader at the lab's host, and a fresh test card in it: see
+    /// [`services::READER`].
+    pub fn with_reader(mut self) -> Lab {
+        self.services.extend(services::READER);
+        self
+    }
+
     /// Puts the built images under `folder` (the layout of `STATE/images`) into the lab: as
     /// hard links where the file system allows, so that a gigabyte costs nothing.
     pub fn images(self, folder: impl AsRef<Path>) -> Result<Lab> {

@@ -62,6 +62,11 @@ impl Pc {
         self.network.holder()
     }
 
+    /// Whose it is.
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+
     /// The PC's own folder, for its user alone.
     pub fn folder(&self) -> &Path {
         &self.dir

@@ -8,9 +8,11 @@ use crate::{
     card::{CardFile, vpcd},
     lab::Lab,
     labbox::{built_programs, tail},
+    net::Street,
     pc::Pc,
     place::{Place, wait_for},
     spec::PROGRAMS,
+    ssh::{self, Forward, Tunnel},
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -101,6 +103,30 @@ impl Reader {
     /// Where programs see this reader.
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Opens a tunnel from `pc`, whose reader this is, with the card in it; returns when its ports
+    /// listen.
+    ///
+    /// Errors: the gateway or the card refused, with what ssh said.
+    pub fn tunnel(
+        &self,
+        pc: &Pc,
+        pin: &str,
+        host_key: &str,
+        forwards: &[Forward],
+    ) -> Result<Tunnel> {
+        let known_hosts = self.dir.join("known_hosts");
+        ssh::pin(&known_hosts, host_key)?;
+        let gateway = (Street::GATEWAY, 22);
+        let entry = ssh::card_entry("gateway", pc.account(), gateway, &pkcs11()?, &known_hosts);
+        let config = self.dir.join("ssh_config");
+        fs::write(&config, entry).with_context(|| format!("write {}", config.display()))?;
+        let askpass = ssh::askpass(&self.dir.join("askpass"), pin)?;
+        let log = self.dir.join("ssh.log");
+        let holder = pc.holder().to_string();
+        let asking = Some(askpass.as_path());
+        Tunnel::open_asking(&self.place, &holder, &config, "gateway", forwards, &log, asking)
     }
 
     /// Starts pcscd after [`Reader::kill`]; returns when it knows its reader.

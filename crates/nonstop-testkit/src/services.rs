@@ -1,12 +1,18 @@
 //! The programs of a lab's host, as PID 1 of a box starts them: what `systemd/` says for a
 //! real host.
 
-use crate::spec::{PROGRAMS, Ready, ServiceSpec};
+use crate::{
+    card::vpcd,
+    spec::{PROGRAMS, Ready, ServiceSpec},
+};
 use anyhow::{Context, Result};
 use std::{fs, path::Path};
 
 /// All services of a lab, in starting order.
 pub const ALL: [&str; 6] = ["libvirtd", "nonstopd", "portal", "sshd", "data", "stand-in"];
+
+/// A virtual reader at the lab's host, and a test card in it, kept in `card.json` beside `lab.yaml`.
+pub const READER: [&str; 2] = ["pcscd", "card"];
 
 /// System users of ours in a box; on a real host they come from `systemd/sysusers.d`.
 pub const USERS: [(&str, u32); 6] = [
@@ -87,6 +93,28 @@ pub fn all(lab_file: &Path, enabled: &[&str]) -> Vec<ServiceSpec> {
             uid: None,
             ready: Ready::Listens(8443),
             needs: vec!["nonstopd".into()],
+            kill_group: true,
+            enabled: true,
+        },
+        ServiceSpec {
+            name: "pcscd".into(),
+            argv: words("/usr/sbin/pcscd --foreground"),
+            uid: None,
+            ready: Ready::Listens(vpcd::PORT),
+            needs: vec![],
+            kill_group: true,
+            enabled: true,
+        },
+        ServiceSpec {
+            name: "card".into(),
+            argv: {
+                let file = lab_file.with_file_name("card.json").display().to_string();
+                let program = format!("{PROGRAMS}/nonstop-testcard");
+                vec![program, "--card".into(), file, "--factory".into(), "piv".into()]
+            },
+            uid: None,
+            ready: Ready::Running,
+            needs: vec!["pcscd".into()],
             kill_group: true,
             enabled: true,
         },

@@ -70,6 +70,36 @@ pub fn host_entry(
     )
 }
 
+/// As [`host_entry`], but with the card behind the PKCS#11 module `module`, and no other key.
+/// Whoever runs it answers for the PIN: see [`askpass`].
+pub fn card_entry(
+    alias: &str,
+    account: &str,
+    gateway: (Ipv4Addr, u16),
+    module: &str,
+    known_hosts: &Path,
+) -> String {
+    let entry = host_entry(alias, account, gateway, Path::new("none"), known_hosts);
+    // `IdentitiesOnly yes` would hide the keys of cards; `BatchMode yes` asks for no PIN.
+    entry
+        .replace(
+            "IdentityFile \"none\"",
+            &format!("IdentityFile none\n    PKCS11Provider {module}"),
+        )
+        .replace("IdentitiesOnly yes", "IdentitiesOnly no")
+        .replace("BatchMode yes", "BatchMode no\n    NumberOfPasswordPrompts 1")
+}
+
+/// Writes a program into `folder` that tells ssh `pin`, and gives its path.
+pub fn askpass(folder: &Path, pin: &str) -> Result<PathBuf> {
+    private_folder(folder)?;
+    let path = folder.join("askpass");
+    fs::write(&path, format!("#!/bin/sh\necho {pin}\n"))
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o700)))
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
 /// Pins the gateway's key in `known_hosts`.
 pub fn pin(known_hosts: &Path, host_key: &str) -> Result<()> {
     write_whole(known_hosts, format!("nonstop-lab {host_key}\n").as_bytes())
@@ -106,8 +136,24 @@ impl Tunnel {
         forwards: &[Forward],
         log: &Path,
     ) -> Result<Tunnel> {
+        Tunnel::open_asking(place, holder, config, alias, forwards, log, None)
+    }
+
+    /// As [`Tunnel::open`], where ssh asks `askpass` for what it needs to know.
+    pub fn open_asking(
+        place: &Place,
+        holder: &str,
+        config: &Path,
+        alias: &str,
+        forwards: &[Forward],
+        log: &Path,
+        askpass: Option<&Path>,
+    ) -> Result<Tunnel> {
         let out = fs::File::create(log).with_context(|| format!("open {}", log.display()))?;
         let mut command = place.command("setpriv");
+        if let Some(program) = askpass {
+            command.env("SSH_ASKPASS", program).env("SSH_ASKPASS_REQUIRE", "force");
+        }
         command.args(["--pdeathsig", "KILL", "ssh", "-N", "-F"]).arg(config);
         for forward in forwards {
             command.arg("-L").arg(format!("127.0.0.1:{}:{}", forward.port, forward.target));

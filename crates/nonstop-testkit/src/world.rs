@@ -38,9 +38,16 @@ pub(crate) fn build(spec: &BoxSpec) -> Result<()> {
     // Stale pid and XML files of a killed run confuse libvirt, so /run is always new.
     mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755")
         .context("mount /run")?;
-    for folder in
-        ["lock", "sshd", "userdb", "libvirt", "nonstop-box", "nonstop-box/pam.d", "nonstop-box/bin"]
-    {
+    for folder in [
+        "lock",
+        "sshd",
+        "userdb",
+        "libvirt",
+        "pcscd",
+        "nonstop-box",
+        "nonstop-box/pam.d",
+        "nonstop-box/bin",
+    ] {
         fs::create_dir(Path::new("/run").join(folder))
             .with_context(|| format!("make /run/{folder}"))?;
     }

@@ -249,13 +249,13 @@ impl Applet {
             Ok::<_, u16>(bytes)
         };
         match (witness, challenge, response) {
-            (Some([]), None, _) => {
+            (Some([]), None, None) => {
                 let fresh = random()?;
                 let sent = encrypt(&fresh)?;
                 self.session.witness = Some(fresh);
                 Ok(tlv::element(0x7C, &tlv::element(0x80, &sent)))
             }
-            (Some(shown), Some(theirs), _) => {
+            (Some(shown), Some(theirs), None) => {
                 let expected = self.session.witness.take().ok_or(CONDITIONS)?;
                 if shown != expected {
                     return Err(SECURITY);
@@ -264,7 +264,7 @@ impl Applet {
                 self.session.management = true;
                 Ok(tlv::element(0x7C, &tlv::element(0x82, &answer)))
             }
-            (None, Some([]), _) => {
+            (None, Some([]), None) => {
                 let fresh = random()?;
                 self.session.challenge = Some(fresh.clone());
                 Ok(tlv::element(0x7C, &tlv::element(0x81, &fresh)))

@@ -28,6 +28,7 @@ impl Kept {
         let mut lab = Lab::on_this_machine(dir)?
             .named("demo")
             .capacity(memory, 50)
+            .with_reader()
             .images(images)
             .context("take the images")?;
         lab.start()?;

@@ -174,6 +174,10 @@ fn print_how(dir: &Path) -> Result<()> {
         eprintln!("  {url:28} the portal as {account} ({role})");
     }
     eprintln!("  {} --lab {} environment list", demo.cli, demo.lab);
+    eprintln!(
+        "  {} --lab {} card readers    (a test card waits for `card issue alice`)",
+        demo.cli, demo.lab
+    );
     eprintln!("  ssh -F {} -N -L 13389:MACHINE:3389 alice", demo.ssh_config);
     eprintln!(
         "In a machine of alice or bob (template macro) or erin (mws-macro: another edition, its own data):"

@@ -80,6 +80,8 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("opensc"),
     any("opensc-pkcs11"),
     any("openssl"),
+    // The applet that others wrote, which tests of cards build, reads a C header by it.
+    any("libclang-dev"),
     // Steps the clock of one program of a test.
     any("libfaketime"),
 ];
