@@ -79,7 +79,10 @@ pub(crate) async fn show(person: Person, Path(id): Path<EnvironmentId>) -> PageR
     let any_on = machines.iter().any(|row| row.on);
     let any_off = machines.iter().any(|row| !row.on);
     let can_revert = e.revert == RevertPolicy::Anytime;
-    let host_key = gateway.fingerprint.clone();
+    // Both, while one takes the other's place.
+    let next = gateway.next_host_key.as_ref().map(|next| next.fingerprint.as_str());
+    let host_key = std::iter::once(gateway.fingerprint.as_str()).chain(next).collect::<Vec<_>>();
+    let host_key = host_key.join(", ");
     html(&Show { p, e, machines, alive, any_on, any_off, can_revert, snapshots, host_key, own })
 }
 
