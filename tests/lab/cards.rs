@@ -312,3 +312,26 @@ fn a_card_with_a_key_of_its_own_is_enrolled_by_its_pin() -> Result<()> {
     ensure!(keys_of(&world, "alice")? == 0);
     Ok(())
 }
+
+#[test]
+fn the_demos_reader_has_a_fresh_card_that_can_be_issued() -> Result<()> {
+    let World { lab } = World::off("card-demo", "")?;
+    let mut world = World { lab: lab.with_reader() };
+    world.lab.start()?;
+    person(&world, "alice", "researcher", 10)?;
+    let readers = wait_for("the card to be seen", Duration::from_secs(10), || {
+        let readers = world.lab.cli(&["card", "readers"])?;
+        Ok((readers[0]["content"] == "piv").then_some(readers))
+    })?;
+    ensure!(readers[0]["certificate"] == false && readers[1]["content"] == "empty", "{readers}");
+    issue(&world, "alice", "ec")?;
+    ensure!(keys_of(&world, "alice")? == 1);
+    world.lab.power_cut()?;
+    world.lab.start()?;
+    let readers = wait_for("the card to be seen again", Duration::from_secs(10), || {
+        let readers = world.lab.cli(&["card", "readers"])?;
+        Ok((readers[0]["content"] == "piv").then_some(readers))
+    })?;
+    ensure!(readers[0]["card"]["account"] == "alice", "{readers}");
+    Ok(())
+}
