@@ -3,9 +3,9 @@
 use crate::displays::{Looking, display, see, trace_of};
 use anyhow::{Context, Result, bail, ensure};
 use nonstop_testkit::{
-    card::{CardFile, CardState, Kind},
+    card::{CardFile, CardState, FACTORY_PIN, Kind, SlotKey},
     pc::Pc,
-    place::wait_for,
+    place::{Place, wait_for},
     rdp::{Desktop, Session},
     reader::{Faults, Reader, SLOTS, pkcs11},
     ssh::Forward,
@@ -287,14 +287,38 @@ fn what_is_wrong_at_the_desk_is_said_and_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+/// A card that somebody else gave a key and a certificate.
+fn of_somebody_else(world: &World) -> Result<CardFile> {
+    let key = SlotKey::EcP256("5a".repeat(32));
+    let file = |name: &str| world.lab.dir().join(name).display().to_string();
+    let [public, ca, signed, request, cert] =
+        ["public.pem", "other.key", "other.pem", "other.csr", "card.der"].map(file);
+    fs::write(&public, key.public_pem()?)?;
+    let here = Place::here();
+    let mut words =
+        vec!["openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-subj", "/CN=other"];
+    words.extend(["-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", &ca, "-out", &signed]);
+    here.run(&words)?;
+    here.run(&["openssl", "req", "-new", "-key", &ca, "-subj", "/CN=alice", "-out", &request])?;
+    let mut words = vec!["openssl", "x509", "-req", "-in", &request, "-CA", &signed, "-CAkey", &ca];
+    words.extend(["-force_pubkey", &public, "-outform", "DER", "-out", &cert, "-days", "9"]);
+    here.run(&words)?;
+    let cert = fs::read(&cert)?;
+    let length = u16::try_from(cert.len())?.to_be_bytes();
+    let object = [&[0x70, 0x82][..], &length, &cert, &[0x71, 1, 0, 0xFE, 0]].concat();
+    let hex: String = object.iter().map(|b| format!("{b:02x}")).collect();
+    let mut state = CardState::factory();
+    state.key = Some(key);
+    state.objects.insert("5fc105".into(), hex);
+    card(world, "other", &state)
+}
+
 #[test]
 fn a_card_with_a_key_of_its_own_is_enrolled_by_its_pin() -> Result<()> {
     let world = World::new("card-enrol")?;
-    let alice = alice(&world, "ec")?;
-    // The same plastic, as another lab's: this one forgets it.
-    let id = alice.record["card"].as_str().context("a card")?;
-    let desk = Reader::of_lab(&world.lab)?;
-    let _in = desk.insert(&alice.card)?;
+    let pc = person(&world, "alice", "researcher", 10)?;
+    let card = of_somebody_else(&world)?;
+    let before = card.read()?;
     let enrol = |pin: &str| {
         let line = format!(
             "echo {pin} | {}/nonstop --lab {} card enrol alice --json",
@@ -303,10 +327,31 @@ fn a_card_with_a_key_of_its_own_is_enrolled_by_its_pin() -> Result<()> {
         );
         world.lab.inside()?.output(&["sh", "-c", &line])
     };
-    let said = enrol(&alice.pin)?;
-    ensure!(!said.status.success(), "an active card was enrolled again");
-    world.lab.cli(&["card", "revoke", id, "--reason", "lost"])?;
-    let said = enrol(&alice.pin)?;
+    let desk = Reader::of_lab(&world.lab)?;
+    let id = {
+        let _in = desk.insert(&card)?;
+        let said = enrol("654321")?;
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        ensure!(said.contains("not the card's PIN") && said.contains("2 tries"), "{said}");
+        ensure!(keys_of(&world, "alice")? == 0);
+        let said = enrol(FACTORY_PIN)?;
+        ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        let record: Value = serde_json::from_slice(&said.stdout)?;
+        record["card"].as_str().context("a card")?.to_owned()
+    };
+    ensure!(card.read()? == before, "something was written on it");
+    ensure!(keys_of(&world, "alice")? == 1);
+    let reader = Reader::of_pc(&pc)?;
+    {
+        let _in = reader.insert(&card)?;
+        let portal = format!("{}:8080", world.address_of("alice")?);
+        let forward = Forward { port: 4003, target: portal };
+        let _tunnel = reader.tunnel(&pc, FACTORY_PIN, &world.host_key()?, &[forward])?;
+        ensure!(pc.http_get(4003, "/", &[])?.status == 200);
+    }
+    world.lab.cli(&["card", "revoke", &id, "--reason", "lost"])?;
+    let _in = desk.insert(&card)?;
+    let said = enrol(FACTORY_PIN)?;
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     ensure!(said.contains("key"), "a revoked card's key came in again: {said}");
     ensure!(keys_of(&world, "alice")? == 0);
