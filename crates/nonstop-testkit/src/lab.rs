@@ -53,6 +53,7 @@ pub struct Lab {
     machines: u32,
     reserve_mib: u64,
     data_domains: String,
+    gateway_yaml: String,
     more_yaml: String,
     services: Vec<&'static str>,
     outside: Outside,
@@ -129,6 +130,7 @@ impl Lab {
             reserve_mib: 256,
             data_domains: DATA_DOMAINS.into(),
             more_yaml: String::new(),
+            gateway_yaml: String::new(),
             services: services::ALL.to_vec(),
             outside,
             lifeline: true,
@@ -170,6 +172,12 @@ impl Lab {
     /// More lines of `lab.yaml`, such as `lease_seconds: 5`.
     pub fn yaml(mut self, lines: &str) -> Lab {
         self.more_yaml = format!("{}\n", lines.trim_end());
+        self
+    }
+
+    /// More lines of `gateway:` in `lab.yaml`, such as `bandwidth_kbit: 10000`.
+    pub fn gateway_yaml(mut self, lines: &[&str]) -> Lab {
+        self.gateway_yaml = lines.iter().map(|line| format!("  {line}\n")).collect();
         self
     }
 
@@ -248,13 +256,14 @@ impl Lab {
     fn lab_yaml(&self) -> String {
         format!(
             "version: 1\nname: {}\nstate: {}\ntemplates: {}\nprograms: {PROGRAMS}\n\
-             gateway:\n  address: {}\n  port: 22\nnetwork:\n  pool: 10.77.0.0/16\n\
+             gateway:\n  address: {}\n  port: 22\n{}network:\n  pool: 10.77.0.0/16\n\
              capacity:\n  memory_mib: {}\n  machines: {}\n  reserve_mib: {}\nsoftware_keys: true\n\
              {}{}",
             self.name,
             self.state().display(),
             self.templates.display(),
             self.gateway(),
+            self.gateway_yaml,
             self.memory_mib,
             self.machines,
             self.reserve_mib,

@@ -27,6 +27,13 @@ const DOWN: [u32; 3] = [30_000, 40_000, 50_000];
 /// 10 Mbit/s.
 const SEGMENT: u32 = 1400;
 
+/// What Ethernet, IP and TCP add to a full segment: a limit is of what people get.
+const HEADERS: u32 = 66;
+
+fn with_headers(kbit: u32) -> u32 {
+    kbit + (u64::from(kbit) * u64::from(HEADERS) / u64::from(SEGMENT)) as u32
+}
+
 fn account(uid: u32) -> u32 {
     uid - ACCOUNT_UIDS
 }
@@ -90,6 +97,7 @@ pub(super) fn list() -> String {
 fn classes(shaping: &Shaping) -> String {
     let mut batch = class(LOST, None, 1000, 1000, 0) + &queue(LOST, 1000);
     for (uid, kbit) in shaping.limited() {
+        let kbit = with_headers(kbit);
         for [whole, desktop, rest] in [UP, DOWN] {
             let [whole, desktop, rest] = [whole, desktop, rest].map(|kind| kind + account(uid));
             batch += &class(whole, None, kbit, kbit, 0);

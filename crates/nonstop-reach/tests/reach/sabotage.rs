@@ -1,6 +1,9 @@
 //! A lab with every template, as it should be, and sabotaged in every way that must be found.
 
 use crate::lab::pair::Pair;
+use nonstop_host::shaping::Shaper;
+use nonstop_model::{EnvironmentId, SegmentName};
+use nonstop_plan::{Desk, Shaping};
 use nonstop_reach::wanted::Reach;
 use std::{fs::File, io::ErrorKind, net::UdpSocket, os::fd::AsFd, thread};
 
@@ -67,6 +70,29 @@ fn nothing_leads_from_one_edition_to_anothers_servers() {
         &proof.differences.join("\n"),
         &["macro 1 of edition intermediate has a right to mws pcap of another"],
     );
+}
+
+#[test]
+fn limits_of_bandwidth_leave_a_proof_as_it_was() {
+    let pair = Pair::new();
+    let before = pair.prove();
+    let address = "10.77.0.2".parse().expect("an address");
+    let segment = SegmentName::of(EnvironmentId(1));
+    let shaping = Shaping {
+        limits: [(70_001, Some(10_000)), (70_002, None)].into(),
+        desks: [Desk { segment, address, port: 3389, uid: 70_001 }].into(),
+    };
+    let network = format!("/proc/{}/ns/net", pair.lab.host.holder());
+    let limit = || {
+        let network = File::open(network).expect("the host's network");
+        rustix::thread::move_into_link_name_space(network.as_fd(), None).expect("entered");
+        Shaper::default().apply(&shaping).expect("limited");
+    };
+    thread::scope(|scope| scope.spawn(limit).join().expect("no panic"));
+    let proof = pair.prove();
+    assert!(proof.holds, "{:#?}\n{:#?}", proof.differences, proof.not_proven);
+    // The device is one more interface that nothing may leave by.
+    assert!(proof.count() > before.count(), "{} after {}", proof.count(), before.count());
 }
 
 #[test]

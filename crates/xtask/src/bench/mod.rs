@@ -2,6 +2,7 @@
 //!
 //! Each comparison is one JSON line on stdout; talk goes to stderr.
 
+mod gateway;
 mod images;
 mod look;
 mod pcap;
@@ -27,9 +28,10 @@ pub(crate) fn bench(name: &str) -> Result<()> {
         "reach" => reach::reach(),
         "pcap" => pcap::pcap(),
         "pgload" => pgload::pgload(),
+        "gateway" => gateway::gateway(),
         _ => bail!(
             "there is no comparison `{name}`: there are `provision`, `rdp`, `pixels`, `reach`, \
-             `pcap` and `pgload`"
+             `pcap`, `pgload` and `gateway`"
         ),
     }
 }
