@@ -234,10 +234,15 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 fn a_card_leads_to_portal_and_desktop_and_a_broken_network_is_waited_out() -> Result<()> {
     let world = World::new("connect")?;
     let desk = Desk::new(&world, "alice", 10, "198.51.100.10/32")?;
+    // The file that staff hand out, older than the environment: the desktop comes with the fresh one
+    // that the portal gives through the tunnel.
+    let file = desk.folder("alice.profile").display().to_string();
+    let written = world.lab.cli_output(&["account", "profile", "alice", "--out", &file])?;
+    ensure!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let authority = Sealed::read(&fs::read(&file)?)?.authority().to_string();
     let environment = world.environment("alice", "screen")?;
     let mut shell = world.shell(&environment)?;
     shell.run("for i in 1 2 3 4 5 6 7 8; do echo 'WWWWWWWWWWWWWWWWWWWWWWWW'; done > /dev/tty0")?;
-    let (file, authority) = profile(&world, &desk, &authority(&world)?, "alice", |_| {})?;
     let added = desk.start(&["add", &file, "--fingerprint", &authority], "", None)?;
     drop_after(added, |event| event["event"] == "added")?;
 
@@ -250,6 +255,8 @@ fn a_card_leads_to_portal_and_desktop_and_a_broken_network_is_waited_out() -> Re
     let portal: u16 = url.trim_end_matches('/').rsplit(':').next().context("no port")?.parse()?;
     ensure!(desk.pc.http_get(portal, "/", &[])?.status == 200, "no portal");
     ensure!(open["desktops"].as_array().map(Vec::len) == Some(1), "{open}");
+    let name = format!("{}-analyst", environment.id);
+    ensure!(open["desktops"][0]["name"] == name.as_str(), "{open}");
     run.until("client", Duration::from_secs(10), |event| event["event"] == "rdp")?;
     wait_for("the desktop", Duration::from_secs(40), || {
         Ok(has_text(&screen.picture()?).then_some(()))
