@@ -22,3 +22,4 @@ mod publication;
 mod publication_rdb;
 mod recordings;
 mod snapshots;
+mod sources;
