@@ -10,7 +10,7 @@ use crate::{
 use askama::Template;
 use axum::extract::Path;
 use ipnet::Ipv4Net;
-use nonstop_api::{AccountView, ApiError, CardView, Request};
+use nonstop_api::{AccountView, ApiError, CardView, ErrorCode, Request};
 use nonstop_model::{AccountName, AccountState, CardState, Role};
 
 #[derive(Template)]
@@ -37,6 +37,8 @@ struct Show {
     cards: Vec<CardView>,
     /// The line of a card's public key that was refused, and why.
     line: String,
+    /// Networks that were refused.
+    sources: String,
     said: Option<ApiError>,
 }
 
@@ -50,8 +52,9 @@ async fn page_of(person: &Person, name: AccountName) -> Result<Show, PageError> 
     let may_suspend = a.role == Role::Researcher && a.state != AccountState::Removed;
     let mut editions = person.me.lab.editions.clone();
     editions.retain(|edition| a.edition.as_ref() != Some(edition));
-    let (p, line, said) = (person.page(Section::Accounts), String::new(), None);
-    Ok(Show { p, a, may_suspend, editions, cards, line, said })
+    let (p, said) = (person.page(Section::Accounts), None);
+    let (line, sources) = (String::new(), String::new());
+    Ok(Show { p, a, may_suspend, editions, cards, line, sources, said })
 }
 
 /// Enters the public key of a card that somebody else has made.
@@ -77,13 +80,34 @@ pub(crate) async fn sources(
     Path(name): Path<AccountName>,
     fields: Fields,
 ) -> PageResult {
-    let (mut sources, reason) = (Vec::new(), fields.get("reason").to_string());
-    for line in fields.lines("sources") {
-        sources.push(network(line).ok_or(PageError::Bad)?);
+    let typed = fields.get("sources").to_string();
+    let asked = match networks(&fields) {
+        Ok(sources) => {
+            let (name, reason) = (name.clone(), fields.get("reason").to_string());
+            person.ask(Request::AccountSources { name, sources, reason }).await
+        }
+        Err(said) => Err(PageError::Refused(said)),
+    };
+    match asked {
+        Ok(_) => see_other(&format!("/accounts/{name}?done=sources")),
+        Err(PageError::Refused(said)) => {
+            let page = page_of(&person, name).await?;
+            again(&Show { sources: typed, said: Some(said), ..page })
+        }
+        Err(e) => Err(e),
     }
-    let page = format!("/accounts/{name}?done=sources");
-    person.ask(Request::AccountSources { name, sources, reason }).await?;
-    see_other(&page)
+}
+
+/// Networks, one a line. Errors: the first that is none.
+fn networks(fields: &Fields) -> Result<Vec<Ipv4Net>, ApiError> {
+    let network = |line: &str| {
+        network(line).ok_or_else(|| {
+            let short: String = line.chars().take(60).collect();
+            ApiError::new(ErrorCode::Invalid, format!("`{short}` is not a network"))
+                .help("use a form like 192.0.2.0/24, or one address")
+        })
+    };
+    fields.lines("sources").map(network).collect()
 }
 
 #[derive(Template)]
