@@ -95,6 +95,8 @@ impl Ledger {
             Some(open) => {
                 self.add(open.session, open.remote, connection.sent, connection.received);
             }
+            // Nobody answered there: sshd says nothing of it.
+            None if connection.sent == 0 && connection.received == 0 => {}
             None => {
                 self.nobodys.push_back((connection, now));
                 if self.nobodys.len() > WAITING {
