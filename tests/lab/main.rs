@@ -21,5 +21,6 @@ mod prove;
 mod publication;
 mod publication_rdb;
 mod recordings;
+mod sessions;
 mod snapshots;
 mod sources;
