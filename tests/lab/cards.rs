@@ -187,6 +187,42 @@ fn without_the_daemon_no_card_gets_in_and_what_is_open_ends_with_its_lease() -> 
 }
 
 #[test]
+fn without_the_daemon_the_end_of_a_period_cuts_what_is_open() -> Result<()> {
+    const LEFT: u64 = 15;
+    // The lease would last far longer than the period.
+    let mut world = World::off("card-period", "lease_seconds: 600")?;
+    world.lab.start()?;
+    let alice = alice(&world, "ec")?;
+    // A desktop of the guest's own: one from the hypervisor freezes with the daemon already.
+    let environment = world.environment("alice", "probe")?;
+    world.shell(&environment)?.run("(nc -ll -p 3389 -e cat >/dev/null 2>&1 &)")?;
+    let host_key = world.host_key()?;
+    let _in = alice.reader.insert(&alice.card)?;
+    let forward = Forward { port: 4001, target: format!("{}:3389", environment.address) };
+    let mut tunnel = alice.reader.tunnel(&alice.pc, &alice.pin, &host_key, &[forward])?;
+    ensure!(world.reaches_soon(&alice.pc, 4001, "open")?, "nothing answers in the guest");
+    let until = Place::here().run(&["date", "-u", "-d", &format!("+{LEFT} seconds"), "+%FT%TZ"])?;
+    let end: f64 = Place::here().run(&["date", "-d", until.trim(), "+%s"])?.trim().parse()?;
+    world.lab.cli(&["environment", "extend", &environment.id, "--until", until.trim()])?;
+    // The pass that this woke grants until the period's end.
+    thread::sleep(Duration::from_secs(2));
+    world.lab.stop_service("nonstopd")?;
+    // Says the time into the open connection and writes down what comes back.
+    const TALK: &str = "exec 3<>/dev/tcp/127.0.0.1/4001; while date +%s.%N >&3; do \
+                        read -t 2 said <&3 || break; echo $said; sleep 0.05; done";
+    let seconds = (LEFT + 5).to_string();
+    let talk = alice.pc.output(&["timeout", &seconds, "bash", "-c", TALK])?;
+    let heard = String::from_utf8_lossy(&talk.stdout).into_owned();
+    let last: f64 = heard.lines().last().context("nothing came back")?.parse()?;
+    println!("the last answer came {:+.3} s from the period's end", last - end);
+    ensure!((-1.5..1.0).contains(&(last - end)), "the last answer: {last}, the end: {end}");
+    ensure!(tunnel.is_open(), "who ends idle sessions while the daemon is away?");
+    ensure!(!world.reaches(&alice.pc, 4001, "after-the-end")?, "a new connection got through");
+    println!("a login: {}", alice.refused(&host_key)?);
+    Ok(())
+}
+
+#[test]
 fn a_card_that_is_pulled_out_anywhere_leaves_the_account_as_it_was() -> Result<()> {
     let world = World::new("card-cut")?;
     person(&world, "alice", "researcher", 10)?;

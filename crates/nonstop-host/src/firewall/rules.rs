@@ -138,11 +138,11 @@ table inet nonstop {
 	set new_connections { type ipv4_addr; limit rate over 1/second burst 1 packets; }
 @CONNECTION_SETS@	# Networks that people are registered to come from, by prefix length.
 @SOURCE_SETS@	# Not rights: who was refused at the gateway, for staff to see; connections to it by source, and
-	# how fast each opens them.
+	# how fast each opens them. Each pass reads all sets, so none may grow large.
 	set gateway_strangers { type ipv4_addr; size 4096; flags dynamic,timeout; timeout 1h; }
 	set gateway_crowds { type ipv4_addr; size 4096; flags dynamic,timeout; timeout 1h; }
-	set gateway_flows { type ipv4_addr; size 65535; flags dynamic; }
-	set gateway_new { type ipv4_addr; size 65535; flags dynamic,timeout; timeout 2m; }
+	set gateway_flows { type ipv4_addr; size 4096; flags dynamic; }
+	set gateway_new { type ipv4_addr; size 4096; flags dynamic,timeout; timeout 2m; }
 	# Not rights: open flows by machine, and of DNS by segment, so that none fills the host's table
 	# of connections.
 	set open_flows { type ipv4_addr; size 65535; flags dynamic; }
