@@ -104,7 +104,7 @@ fn staff_add_and_revoke_cards_with_a_reason_and_say_from_where_a_person_comes() 
     let again = sato.post("/accounts/bob", "/accounts/bob/sources", &torn);
     assert_eq!(again.status, 422);
     assert!(again.body.contains("`&#60;b&#62;` is not a network"), "{}", again.body);
-    assert!(again.body.contains("192.0.2.0/24\r\n&#60;b&#62;</textarea>"), "{}", again.body);
+    assert!(again.body.contains("192.0.2.0/24\n&#60;b&#62;</textarea>"), "{}", again.body);
     assert_eq!(alice.post("/about", "/accounts/bob/cards", &line).status, 403);
     let (bob, card) = ("bob".parse().expect("a name"), "c4".parse().expect("a card"));
     let asked: Vec<Request> = world.daemon.done().into_iter().map(|(_, asked)| asked).collect();
