@@ -21,12 +21,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Looks at the reader, once a second.
+/// Looks at the reader once a second, and ten times while the disk is nearly full: one query fills
+/// hundreds of megabytes in a second.
 pub(crate) struct Watchdog {
     limits: RdbLimits,
     total_bytes: u64,
     session: Option<Session>,
-    next: Instant,
+    last: Option<Instant>,
     warned: BTreeMap<i32, (Warning, Instant)>,
 }
 
@@ -38,6 +39,7 @@ enum Warning {
 }
 
 const PERIOD: Duration = Duration::from_secs(1);
+const PERIOD_NEARLY_FULL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a warning may be unheard, and how long that PostgreSQL's own may be.
@@ -52,7 +54,7 @@ impl Watchdog {
             // Of all connections together: a quarter of the host's memory.
             total_bytes: (memory / 4).max(u64::from(limits.memory_mib) << 21),
             session: None,
-            next: Instant::now(),
+            last: None,
             warned: BTreeMap::new(),
         }
     }
@@ -60,10 +62,11 @@ impl Watchdog {
     /// Looks, if it is time, at the reader whose files are in `folder`. An error means that it does
     /// not answer.
     pub(crate) fn look(&mut self, socket: &Path, folder: &Path) -> Result<(), WireError> {
-        if self.next > Instant::now() {
+        let since = self.last.map_or(Duration::MAX, |last| last.elapsed());
+        if since < PERIOD && !(since >= PERIOD_NEARLY_FULL && is_nearly_full(folder)) {
             return Ok(());
         }
-        self.next = Instant::now() + PERIOD;
+        self.last = Some(Instant::now());
         let looked = self.look_now(socket, folder);
         if looked.is_err() {
             self.session = None;
