@@ -23,6 +23,13 @@ pub(crate) enum CliError {
     /// The conversation broke.
     #[error("the conversation with nonstopd broke")]
     Broke(#[source] nonstop_api::WireError),
+    /// The conversation broke when the daemon was to let a card in.
+    #[error("nonstopd did not say whether it has let {card} in; the letter with its PIN is kept")]
+    #[diagnostic(help(
+        "look with `nonstop card list`: once it is active the letter holds; if it is still issuing, \
+         run the same command again"
+    ))]
+    Unsure { card: nonstop_model::CardId },
     /// The daemon answered something that was not asked for.
     #[error("nonstopd answered something else (are both sides of one version?)")]
     Otherwise,

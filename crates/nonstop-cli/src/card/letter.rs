@@ -194,29 +194,32 @@ impl LetterFile {
         Ok(LetterFile { file: Some((path.into(), part, file)) })
     }
 
-    /// Writes `letter` whole and durably, or keeps it to be shown.
+    /// Writes `letter` whole and durably beside its file, which is left as it is until the letter
+    /// holds, or keeps it to be shown.
     pub(super) fn write(mut self, letter: Letter) -> Result<Written, CliError> {
         let Some((path, part, mut file)) = self.file.take() else {
-            return Ok(Written { path: None, text: letter.text() });
+            return Ok(Written { file: None, text: letter.text() });
         };
         let page = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"));
         let text = if page { letter.html() } else { letter.text() };
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
         let written = file
             .write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&part, &path))
-            .and_then(|()| fs::File::open(folder)?.sync_all());
+            .and_then(|()| folder_of(&part)?.sync_all());
         match written {
-            Ok(()) => Ok(Written { path: Some(path), text }),
+            Ok(()) => Ok(Written { file: Some((path, part)), text }),
             Err(source) => {
                 let _not_there = fs::remove_file(&part);
                 Err(CliError::Write { path, source })
             }
         }
+    }
+}
+
+fn folder_of(path: &Path) -> std::io::Result<fs::File> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => fs::File::open(folder),
+        _ => fs::File::open("."),
     }
 }
 
@@ -228,14 +231,39 @@ impl Drop for LetterFile {
     }
 }
 
-/// A letter that is written, or will be shown.
+/// A letter that is written, or will be shown, and holds once the card has its PIN.
 #[derive(Debug)]
 pub(super) struct Written {
-    path: Option<PathBuf>,
+    /// Its name, and the name it has until it holds.
+    file: Option<(PathBuf, PathBuf)>,
     text: Zeroizing<String>,
 }
 
 impl Written {
+    /// It holds: it takes its name, and the place of an earlier letter there.
+    pub(super) fn keep(self) -> Result<Kept, CliError> {
+        let Some((path, part)) = self.file else { return Ok(Kept { path: None, text: self.text }) };
+        let kept = fs::rename(&part, &path).and_then(|()| folder_of(&path)?.sync_all());
+        kept.map_err(|source| CliError::Write { path: part, source })?;
+        Ok(Kept { path: Some(path), text: self.text })
+    }
+
+    /// The card does not have the PIN that it tells, or does not log in: it is worth nothing.
+    pub(super) fn take_back(self) {
+        if let Some((_, part)) = &self.file {
+            let _gone_already = fs::remove_file(part);
+        }
+    }
+}
+
+/// A letter that holds.
+#[derive(Debug)]
+pub(super) struct Kept {
+    path: Option<PathBuf>,
+    text: Zeroizing<String>,
+}
+
+impl Kept {
     /// Its file.
     pub(super) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
@@ -249,13 +277,6 @@ impl Written {
                 crate::print("");
                 crate::print(&self.text);
             }
-        }
-    }
-
-    /// The card does not have the PIN that it tells, or does not log in: it is worth nothing.
-    pub(super) fn take_back(self) {
-        if let Some(path) = &self.path {
-            let _gone_already = fs::remove_file(path);
         }
     }
 }
@@ -298,13 +319,16 @@ mod tests {
         let path = dir.join("letter.html");
         drop(LetterFile::open(Some(&path), true).expect("open"));
         assert_eq!(fs::read_dir(&dir).expect("a folder").count(), 0);
-        let written = LetterFile::open(Some(&path), true).expect("open").write(letter());
-        let written = written.expect("written");
+        let open = || LetterFile::open(Some(&path), true).expect("open");
+        open().write(letter()).expect("written").keep().expect("kept");
         let mode = fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(fs::read_to_string(&path).expect("text").contains("271828"));
-        written.take_back();
-        assert_eq!(fs::read_dir(&dir).expect("a folder").count(), 0);
+        // One that does not come to hold takes nothing away from it.
+        open().write(letter()).expect("written").take_back();
+        assert_eq!(fs::read_dir(&dir).expect("a folder").count(), 1);
+        assert!(fs::read_to_string(&path).expect("text").contains("271828"));
+        fs::remove_file(&path).expect("there");
         fs::remove_dir(&dir).expect("empty");
         assert!(matches!(LetterFile::open(None, true), Err(CliError::Misused(_))));
     }

@@ -296,6 +296,7 @@ fn unblock(
         }
     });
     let (puk, written) = done.map_err(why)?;
+    let written = written.keep()?;
     if json {
         print_json(&json!({
             "card": puk.card, "account": puk.account, "letter": written.path(),

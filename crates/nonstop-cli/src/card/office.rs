@@ -1,10 +1,10 @@
 //! The lab's part at the reader: what nonstopd gives, checks and records.
 
-use super::letter::{Letter, LetterFile, Written};
+use super::letter::{Kept, Letter, LetterFile};
 use crate::error::CliError;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
-use nonstop_api::{CardPukView, Client, Reply, Request};
+use nonstop_api::{CallError, CardPukView, Client, Reply, Request};
 use nonstop_card::{
     Pin,
     chuid::Guid,
@@ -174,7 +174,7 @@ pub(super) struct AtTheDesk<'a> {
     letter: Option<LetterFile>,
     begun: Option<Begun>,
     record: Option<Record>,
-    written: Option<Written>,
+    written: Option<Kept>,
 }
 
 impl<'a> AtTheDesk<'a> {
@@ -190,7 +190,7 @@ impl<'a> AtTheDesk<'a> {
     }
 
     /// What was recorded, and the letter.
-    pub(super) fn close(self) -> Result<(Record, Written), CliError> {
+    pub(super) fn close(self) -> Result<(Record, Kept), CliError> {
         self.record.zip(self.written).ok_or(CliError::Otherwise)
     }
 
@@ -203,12 +203,18 @@ impl<'a> AtTheDesk<'a> {
         self.progress.say("the lab lets it in");
         match self.client.call(&Request::CardActivate { card: record.card }) {
             Ok(_) => {
-                self.written = Some(written);
+                self.written = Some(written.keep()?);
                 Ok(())
             }
-            Err(e) => {
+            Err(e @ CallError::Refused(_)) => {
                 written.take_back();
                 Err(e.into())
+            }
+            // Whether it is active is not known; its PIN stands nowhere else.
+            Err(_) => {
+                let kept = written.keep()?;
+                kept.show();
+                Err(CliError::Unsure { card: record.card })
             }
         }
     }

@@ -239,16 +239,13 @@ table inet nonstop {
 
 	# No source may open connections faster, or hold more, than its share; nothing that is refused
 	# here takes room in the host's table of connections. What belongs to no flow is TCP's to judge.
-	# A set that is full matches nothing: so what is let through is what matches.
+	# A set that is full matches nothing: forged addresses that fill it keep nobody out, and all
+	# sources together have a share that keeps them from filling that table.
 	chain registered {
 		ct state != new return
-		update @gateway_new { ip saddr limit rate @NEW_PER_MINUTE@/minute burst @NEW_PER_MINUTE@ packets } goto not_too_many
-		goto crowd
-	}
-
-	chain not_too_many {
-		add @gateway_flows { ip saddr ct count @CONNECTIONS_PER_SOURCE@ } return
-		goto crowd
+		update @gateway_new { ip saddr limit rate over @NEW_PER_MINUTE@/minute burst @NEW_PER_MINUTE@ packets } goto crowd
+		limit rate over 300/second burst 600 packets goto crowd
+		add @gateway_flows { ip saddr ct count over @CONNECTIONS_PER_SOURCE@ } goto crowd
 	}
 
 	chain crowd {

@@ -3,7 +3,7 @@
 
 use super::{Service, refusal};
 use crate::{caller::Caller, status::chain};
-use nonstop_api::{ApiError, EnvironmentView, ErrorCode, MachineView, Reply};
+use nonstop_api::{ApiError, EnvironmentStateView, EnvironmentView, ErrorCode, MachineView, Reply};
 use nonstop_model::{Account, AccountName};
 use nonstop_profile::{Desktop, Gateway, Moment, Plain, Profile, Sealed, Target};
 use std::{net::Ipv4Addr, num::NonZeroU16};
@@ -42,8 +42,9 @@ impl Service {
             Plain::from_any(text, &instead.parse().expect("letters alone"))
         };
         let mut desktops = Vec::new();
-        for environment in self.environments_of(caller, &account.name)? {
-            desktops.extend(environment.machines.iter().filter_map(|m| desktop(&environment, m)));
+        let environments = self.environments_of(caller, &account.name)?;
+        for environment in environments.iter().filter(|e| e.state != EnvironmentStateView::Ended) {
+            desktops.extend(environment.machines.iter().filter_map(|m| desktop(environment, m)));
         }
         desktops.truncate(nonstop_profile::DESKTOPS);
         let host_keys = self.host_keys()?;
