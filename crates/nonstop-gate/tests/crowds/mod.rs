@@ -10,16 +10,28 @@ use std::{
 };
 
 /// What a crowd does, in Python: 1,000 connections from one address at once, each held as long as the
-/// server lets it (`hold`), or dropped and made again for as long as it lives (`drop`).
+/// server lets it (`hold`), or dropped and made again for as long as it lives (`drop`); or one from
+/// each of 5,000 addresses, and then a hundred of others a second (`many`).
 const CROWD: &str = r#"
-import selectors, socket, sys
+import selectors, socket, sys, time
 source, act = sys.argv[1:]
-def connect():
+def connect(source=source):
     s = socket.socket()
     s.setblocking(False)
     s.bind((source, 0))
     s.connect_ex(("127.0.0.1", 2222))
     return s
+def others():
+    for n in range(1 << 20):
+        yield f"127.{16 | n >> 16}.{n >> 8 & 255}.{n & 255}"
+if act == "many":
+    other = others()
+    for n in range(5000):
+        connect(next(other)).close()
+    print("there", flush=True)
+    while True:
+        connect(next(other)).close()
+        time.sleep(0.01)
 waiting = selectors.DefaultSelector()
 for n in range(1000):
     waiting.register(connect(), selectors.EVENT_READ)
@@ -133,6 +145,26 @@ fn a_thousand_connections_from_one_source_do_not_keep_another_person_out() {
             );
         },
     );
+}
+
+#[test]
+fn more_addresses_than_the_kernel_counts_keep_nobody_out() {
+    in_a_box("crowds::more_addresses_than_the_kernel_counts_keep_nobody_out", || {
+        let lab = Lab::with_share(64, 60);
+        lab.open("alice");
+        let crowd = Crowd::from("", "many");
+        let counted = sh("nft list set inet nonstop gateway_new | grep -o 127.16 | wc -l");
+        assert!(counted.trim().parse::<u32>().expect("a number") > 4000, "{counted}");
+        thread::sleep(Duration::from_secs(2));
+        for n in 0..6 {
+            let source = Ipv4Addr::new(127, 0, 2, n + 1).to_string();
+            let (time, tunnel) = log_in(&lab, "alice", &source, 9000 + u16::from(n));
+            println!("a login beside addresses without end: {time:?}");
+            assert!(tunnel.is_some(), "alice from {source} does not get in");
+            assert!(time < Duration::from_secs(2), "{time:?}");
+        }
+        drop(crowd);
+    });
 }
 
 #[test]
