@@ -116,6 +116,8 @@ fn nothing_ends_because_the_clock_is_set_until_an_admin_confirms() -> Result<()>
     let host_key = world.host_key()?;
     let environment = world.environment("alice", "probe")?;
     let mut tunnel = alice.tunnel(&host_key, &portal(&world, 8000)?)?;
+    // One that the daemon has not recorded ends with it.
+    wait_for("the session", SOON, || Ok((!sessions(&world)?.is_empty()).then_some(())))?;
     world.lab.auto_restart("nonstopd", false)?;
     world.lab.stop_service("nonstopd")?;
     let clock = world.lab.dir().join("clock");
