@@ -1,5 +1,10 @@
 //! A connection, from the card to the desktop: opened, kept open, and ended with all it started.
 
+mod person;
+mod telling;
+
+pub(crate) use person::stopped;
+
 use crate::{
     Lang, Request, browser,
     card::{self, Card, Pin},
@@ -12,7 +17,8 @@ use crate::{
     trouble::Trouble,
     tunnel::Tunnel,
 };
-use nonstop_profile::{Desktop, Target};
+use nonstop_profile::{Desktop, Sealed, Target};
+use person::{end_on_signals, look_on_enter, looks, while_asking};
 use serde_json::json;
 use std::{
     collections::BTreeMap,
@@ -20,58 +26,13 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 use zeroize::Zeroizing;
 
-static STOPPED: AtomicBool = AtomicBool::new(false);
-static ASKING: AtomicBool = AtomicBool::new(false);
-/// Somebody pressed Enter, to have new desktops looked for.
-static LOOK: AtomicBool = AtomicBool::new(false);
-
 /// The longest pause between two tries to log in again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// Whether somebody wants it to end.
-pub(crate) fn stopped() -> bool {
-    STOPPED.load(Ordering::SeqCst)
-}
-
-/// Ctrl-C and its like end what was started; while a PIN is asked for, nothing was.
-fn end_on_signals() -> Result<(), Trouble> {
-    let handler = || {
-        STOPPED.store(true, Ordering::SeqCst);
-        if ASKING.load(Ordering::SeqCst) {
-            echo_again();
-            std::process::exit(130);
-        }
-    };
-    ctrlc::set_handler(handler).map_err(|e| Trouble::Ssh(e.to_string()))
-}
-
-/// From now on Enter has new desktops looked for, where the terminal is not needed for the PIN.
-fn look_on_enter(request: &Request) -> bool {
-    let free = !request.pin_stdin && !request.ask_each_time && io::stdin().is_terminal();
-    if free {
-        thread::spawn(|| {
-            for _ in io::stdin().lock().lines().map_while(Result::ok) {
-                LOOK.store(true, Ordering::SeqCst);
-            }
-        });
-    }
-    free
-}
-
-/// Has the terminal show again what is typed.
-fn echo_again() {
-    #[cfg(unix)]
-    if let Ok(terminal) = std::fs::File::open("/dev/tty") {
-        let _best_effort = Command::new("stty").arg("echo").stdin(terminal).status();
-    }
-    eprintln!();
-}
 
 /// Opens the tunnel to `lab` and keeps it open until somebody ends it.
 pub(crate) fn connect(request: &Request, store: &Store, lab: Kept) -> Result<(), Trouble> {
@@ -175,7 +136,7 @@ impl Connection<'_> {
             if let Some(why) = tunnel.ended(&self.lab.profile) {
                 return Ok(Some(why));
             }
-            if LOOK.swap(false, Ordering::SeqCst) && self.others_now() {
+            if looks() && self.others_now() {
                 return Ok(None);
             }
             self.reap();
@@ -258,15 +219,17 @@ impl Connection<'_> {
     fn refresh(&mut self) -> Result<(), Trouble> {
         let portal = self.port(self.lab.profile.portal)?;
         let fresh = fetch::profile(portal)?;
-        let account = self.lab.profile.account.clone();
-        let known = self.lab.authority;
-        let kept = self
-            .store
-            .take(&fresh, "the portal's profile", |_, other| Err(Trouble::NotTrusted(*other)))?;
-        if kept.authority != known || kept.profile.account != account {
+        // Looked at before anything of it is kept.
+        let profile = Sealed::read(&fresh)
+            .map_err(|e| Trouble::Fetch(e.to_string()))?
+            .open(&self.lab.authority)
+            .map_err(|e| Trouble::Fetch(e.to_string()))?;
+        if profile.account != self.lab.profile.account {
             return Err(Trouble::Fetch("it is another account's".into()));
         }
-        self.lab = kept;
+        self.lab = self
+            .store
+            .take(&fresh, "the portal's profile", |_, other| Err(Trouble::NotTrusted(*other)))?;
         Ok(())
     }
 
@@ -350,9 +313,7 @@ impl Connection<'_> {
             Lang::En => format!("PIN of {shown}: "),
             Lang::Ja => format!("{shown} のPIN: "),
         };
-        ASKING.store(true, Ordering::SeqCst);
-        let pin = rpassword::prompt_password(prompt);
-        ASKING.store(false, Ordering::SeqCst);
+        let pin = while_asking(|| rpassword::prompt_password(prompt));
         pin.map(Zeroizing::new).map_err(|_| Trouble::NoPin)
     }
 
@@ -435,77 +396,6 @@ impl Connection<'_> {
             );
         }
     }
-
-    fn tell_open(&mut self) {
-        let Ok(portal) = self.portal_url() else { return };
-        let mut desktops = Vec::new();
-        for desktop in self.lab.profile.desktops.clone() {
-            let Ok(port) = self.port(desktop.target) else { continue };
-            let command = self.rdp(&desktop).ok().flatten();
-            desktops.push((desktop, port, command));
-        }
-        if self.request.json {
-            let shown =
-                |(desktop, port, command): &(Desktop, u16, Option<(PathBuf, Vec<String>)>)| {
-                    json!({
-                        "name": desktop.name(), "title": desktop.title, "port": port,
-                        "certificate": desktop.certificate, "until": desktop.until.seconds(),
-                        "command": command.as_ref().map(|(program, words)| {
-                            [&[program.display().to_string()], words.as_slice()].concat()
-                        }),
-                    })
-                };
-            return say::event(&json!({
-                "event": "open", "portal": portal,
-                "desktops": desktops.iter().map(shown).collect::<Vec<_>>(),
-            }));
-        }
-        let lang = self.request.lang;
-        println!("{} {}", lang.pick("Connected. Portal:", "接続しました。ポータル:"), portal);
-        for (desktop, port, command) in desktops {
-            let (name, title, until) = (desktop.name(), &desktop.title, desktop.until);
-            println!("  {name}  {title}  127.0.0.1:{port}  - {until}");
-            if let Some((program, words)) = command {
-                println!("    {}", shell(&program.display().to_string(), &words));
-            }
-        }
-    }
-
-    fn tell_lost(&self, why: &Trouble, pause: Duration) {
-        let (says, lang) = (why.says(self.request.lang), self.request.lang);
-        if self.request.json {
-            return say::event(&json!({
-                "event": "lost", "kind": why.kind(), "says": says, "again_in_s": pause.as_secs(),
-            }));
-        }
-        eprintln!(
-            "{says} {}",
-            lang.pick("(trying again; Ctrl-C ends it)", "（再接続中。Ctrl-C で終了）")
-        );
-    }
-
-    fn note(&self, en: &str, ja: &str) {
-        if !self.request.json {
-            println!("{}", self.request.lang.pick(en, ja));
-        }
-    }
-
-    /// Says what would be run.
-    fn print(&mut self) -> Result<(), Trouble> {
-        let words = self.words()?;
-        let mut commands = vec![(self.program.clone(), words)];
-        for desktop in self.lab.profile.desktops.clone() {
-            commands.extend(self.rdp(&desktop)?);
-        }
-        for (program, words) in commands {
-            let program = program.display().to_string();
-            match self.request.json {
-                true => say::event(&json!([&[program], words.as_slice()].concat())),
-                false => println!("{}", shell(&program, &words)),
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Connection<'_> {
@@ -515,17 +405,4 @@ impl Drop for Connection<'_> {
             let _reaped = child.wait();
         }
     }
-}
-
-/// A command as one line of a shell.
-fn shell(program: &str, words: &[String]) -> String {
-    let quoted = |word: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%[]".contains(c);
-        match !word.is_empty() && word.chars().all(plain) {
-            true => word.to_string(),
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        }
-    };
-    let words = words.iter().map(|word| quoted(word));
-    [quoted(program)].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }

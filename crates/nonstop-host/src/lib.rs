@@ -15,6 +15,7 @@ pub mod gate;
 pub mod images;
 pub mod libvirt;
 pub mod network;
+mod program;
 mod real;
 pub mod sessions;
 pub mod shaping;
@@ -23,6 +24,7 @@ mod socket;
 pub mod tpm;
 mod xml;
 
+pub use program::ProgramError;
 pub use real::{Bells, LocalUsers, RealHost};
 
 use nonstop_plan::{Observed, Step};

@@ -12,7 +12,7 @@ mod render;
 
 use crate::HostError;
 use nonstop_plan::{Desk, Shaping};
-use programs::{ProgramError, run, sorted_listing};
+use programs::{ShapingError, run, sorted_listing};
 use std::{
     collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -76,7 +76,7 @@ impl Shaper {
         Ok(())
     }
 
-    fn make(&self, shaping: &Shaping) -> Result<Vec<String>, ProgramError> {
+    fn make(&self, shaping: &Shaping) -> Result<Vec<String>, ShapingError> {
         // How the kernel lists it where nothing else is, so that leftovers of others show.
         let elsewhere = ["--net", "--", "sh", "-eu"];
         let script = [render::stand_ins(shaping), render::make(shaping), render::list()].concat();
@@ -101,14 +101,14 @@ impl Shaper {
             let from: BTreeSet<_> = from.iter().collect();
             of.iter().find(|line| !from.contains(line)).cloned().unwrap_or_default()
         };
-        Err(ProgramError::Differs {
+        Err(ShapingError::Differs {
             wanted: differs(&wanted, &listed),
             found: differs(&listed, &wanted),
         })
     }
 
     /// Commands that remove classes which nobody wants any more.
-    fn leftovers(&self, shaping: &Shaping) -> Result<String, ProgramError> {
+    fn leftovers(&self, shaping: &Shaping) -> Result<String, ShapingError> {
         if shaping.limited().next().is_none() || !exists(DEVICE) {
             return Ok(String::new());
         }

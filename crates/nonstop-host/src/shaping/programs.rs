@@ -1,28 +1,14 @@
-//! Running `sh`, `tc`, `ip` and `nft`, and their listings in a form that can be compared.
+//! What `sh`, `tc`, `ip` and `nft` list, in a form that can be compared.
 
+use crate::program::{self, ProgramError};
 use serde_json::Value;
-use std::{
-    io::{self, Write},
-    process::{Command, Stdio},
-};
 
-/// A program could not be run, or refused.
+/// What the kernel has is not what was wanted, or could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProgramError {
-    /// It did not run.
-    #[error("run `{program}`")]
-    Run {
-        /// Which.
-        program: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// It ended with an error.
-    #[error("the kernel refused: {stderr}")]
-    Refused {
-        /// What it said.
-        stderr: String,
-    },
+pub(super) enum ShapingError {
+    /// A program could not be run, or refused.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// A listing of it is none.
     #[error("understand nft's listing")]
     Listing(#[from] serde_json::Error),
@@ -41,36 +27,15 @@ pub(super) fn run(
     program: &'static str,
     args: &[&str],
     stdin: &str,
-) -> Result<String, ProgramError> {
-    let failed = |source| ProgramError::Run { program, source };
-    let mut child = Command::new(program)
-        .args(args)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    // Scripts of ours say nothing before they have been read, up to a few hundred bytes of listings.
-    if let Some(mut pipe) = child.stdin.take()
-        && let Err(e) = pipe.write_all(stdin.as_bytes())
-        && e.kind() != io::ErrorKind::BrokenPipe
-    {
-        return Err(failed(e));
-    }
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        Err(ProgramError::Refused { stderr: format!("{} ({})", stderr.trim(), output.status) })
-    }
+) -> Result<String, ShapingError> {
+    let said = program::output(program, args, stdin)?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 /// A listing of [`super::render::list`] without what differs from load to load, in a fixed order.
 pub(super) fn sorted_listing(
-    listed: Result<String, ProgramError>,
-) -> Result<Vec<String>, ProgramError> {
+    listed: Result<String, ShapingError>,
+) -> Result<Vec<String>, ShapingError> {
     let mut lines = Vec::new();
     for line in listed?.lines() {
         if line.starts_with('{') {

@@ -98,6 +98,16 @@ impl Service {
         Ok(Reply::Done)
     }
 
+    /// The account `name`, for a caller who may change it: of staff an admin alone.
+    fn account_to_change(&self, caller: &Caller, name: &AccountName) -> Result<Account, ApiError> {
+        caller.must_be_staff()?;
+        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
+        if account.role == Role::Staff {
+            caller.must_be_admin()?;
+        }
+        Ok(account)
+    }
+
     pub(super) fn account_bandwidth(
         &self,
         caller: &Caller,
@@ -107,10 +117,7 @@ impl Service {
     ) -> Result<Reply, ApiError> {
         caller.must_be_staff()?;
         let reason = one_line("reason", reason, 500)?;
-        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
-        if account.role == Role::Staff {
-            caller.must_be_admin()?;
-        }
+        let account = self.account_to_change(caller, name)?;
         if account.state == AccountState::Removed {
             return Err(ApiError::new(ErrorCode::Conflict, format!("`{name}` was removed")));
         }
@@ -131,10 +138,7 @@ impl Service {
         caller.must_be_staff()?;
         let reason = one_line("reason", reason, 500)?;
         let sources = networks(sources.to_vec())?;
-        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
-        if account.role == Role::Staff {
-            caller.must_be_admin()?;
-        }
+        let account = self.account_to_change(caller, name)?;
         if account.sources != sources {
             self.commit(caller, |w| w.set_sources(name, &sources, &reason))?;
         }
@@ -167,10 +171,7 @@ impl Service {
     ) -> Result<Reply, ApiError> {
         caller.must_be_staff()?;
         let reason = one_line("reason", reason, 500)?;
-        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
-        if account.role == Role::Staff {
-            caller.must_be_admin()?;
-        }
+        let account = self.account_to_change(caller, name)?;
         match (account.state, state) {
             (AccountState::Removed, _) => {
                 return Err(ApiError::new(ErrorCode::Conflict, format!("`{name}` was removed")));
