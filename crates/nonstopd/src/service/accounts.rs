@@ -98,9 +98,12 @@ impl Service {
         Ok(Reply::Done)
     }
 
-    /// The account `name`, for a caller who may change it: of staff an admin alone.
-    fn account_to_change(&self, caller: &Caller, name: &AccountName) -> Result<Account, ApiError> {
-        caller.must_be_staff()?;
+    /// The account `name`, for staff who want to change it: one of staff is changed by admins alone.
+    pub(super) fn account_to_change(
+        &self,
+        caller: &Caller,
+        name: &AccountName,
+    ) -> Result<Account, ApiError> {
         let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
         if account.role == Role::Staff {
             caller.must_be_admin()?;

@@ -12,7 +12,7 @@ use nonstop_host::{
     HostError,
     authority::{CardSubject, PresentedKey},
 };
-use nonstop_model::{AccountName, CardAct, CardGuid, CardId, KeyAlgorithm, PublicKey, Role};
+use nonstop_model::{AccountName, CardAct, CardGuid, CardId, KeyAlgorithm, PublicKey};
 use nonstop_store::{BeginCard, NewKey};
 use openssh_keys::{Curve, Data};
 
@@ -114,11 +114,8 @@ impl Service {
         line: &str,
     ) -> Result<Reply, ApiError> {
         caller.must_be_staff()?;
-        let account = self.db.read(|read| read.account(name)).map_err(refusal)?;
         // Whoever adds a key of their own to another of the staff would act in that one's name.
-        if account.role == Role::Staff {
-            caller.must_be_admin()?;
-        }
+        self.account_to_change(caller, name)?;
         let key = key(line)?;
         match key.algorithm {
             KeyAlgorithm::EcP256 | KeyAlgorithm::Rsa(_) => {}
