@@ -21,6 +21,7 @@ mod prove;
 mod publication;
 mod publication_rdb;
 mod recordings;
+mod refusals;
 mod sessions;
 mod snapshots;
 mod sources;

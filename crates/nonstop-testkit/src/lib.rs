@@ -22,6 +22,7 @@ pub mod place;
 pub mod process;
 pub mod rdp;
 pub mod reader;
+pub mod refusals;
 pub mod screen;
 pub mod services;
 pub mod spec;
