@@ -76,6 +76,8 @@ fn a_demo_is_used_by_its_json_and_leaves_nothing_stopped_or_killed() -> Result<(
     let portal = demo["portal"]["alice"].as_str().context("a URL")?;
     let page = Place::here().run(&["curl", "-sSf", "--noproxy", "*", portal])?;
     assert!(page.contains("alice"), "{page}");
+    let files = demo["files"]["alice"].as_str().context("a URL")?;
+    Place::here().run(&["curl", "-sSf", "--noproxy", "*", files])?;
 
     let second = xtask(&["--detach"], &dir)?;
     assert!(!second.status.success());

@@ -4,19 +4,26 @@
 use anyhow::{Context, Result, bail, ensure};
 use nonstop_testkit::place::{Place, wait_for};
 use nonstop_tests::{GuestShell, World, desktop_with_shell};
+use serde_json::Value;
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
-/// `macro` and `mws-macro` as they are shipped, with a shell for tests beside the desktop; and the
-/// reach of the other templates, with guests that are up in seconds.
-const TEMPLATES: [(&str, &str); 4] = [
+/// `macro` and `mws-macro` as they are shipped, with a shell for tests beside the desktop; one that has
+/// samples, too; and the reach of the other templates, with guests that are up in seconds.
+const TEMPLATES: [(&str, &str); 5] = [
     (
         "darknet",
         "version: 1\ntitle: darknet\nrdp: none\ndomain: intermediate\nmachines:\n\
          - {role: analyst, image: desk, memory_mib: 768, vcpus: 2, \
          reach: [live, pcap, rdb, airlock]}\n",
+    ),
+    (
+        "both",
+        "version: 1\ntitle: both\nrdp: none\ndomain: intermediate\nmachines:\n\
+         - {role: analyst, image: desk, memory_mib: 768, vcpus: 2, \
+         reach: [rdb, samples, reports, airlock]}\n",
     ),
     (
         "mws",
@@ -68,7 +75,7 @@ fn days_are_read_from_inside_the_right_machines_and_from_no_other() -> Result<()
     world.lab.researcher_of("mws", "erin", 12)?;
     let granted = [
         world.grant("alice", "darknet")?,
-        world.grant("bob", "darknet")?,
+        world.grant("bob", "both")?,
         world.grant("erin", "mws")?,
         world.grant("alice", "static")?,
         world.grant("bob", "dynamic")?,
@@ -78,6 +85,7 @@ fn days_are_read_from_inside_the_right_machines_and_from_no_other() -> Result<()
 
     the_file_and_the_rdb_have_the_same_packets(&mut alice)?;
     the_examples_run(&mut alice)?;
+    a_sample_is_looked_at(&world, &mut bob)?;
     an_edition_has_its_own(&mut erin)?;
     world.in_state(&granted[3], "ready")?;
     world.in_state(&granted[4], "ready")?;
@@ -211,6 +219,45 @@ fn the_examples_run(shell: &mut GuestShell) -> Result<()> {
     assert_eq!(shell.run("su - root -c 'psql -AtXc \"SELECT count(*) FROM days\"'")?, "2");
     let said = researcher(shell, "psql -U postgres -AtXc \"SELECT current_user\"")?;
     assert!(said != "postgres", "{said}");
+    Ok(())
+}
+
+/// By the example that every desktop has: each kind of file that a day may have.
+fn a_sample_is_looked_at(world: &World, shell: &mut GuestShell) -> Result<()> {
+    let tar = world.lab.dir().join(format!("{YESTERDAY}.samples.tar")).display().to_string();
+    let generate = world.lab.programs().join("nonstop-samples").display().to_string();
+    Place::here().run(&[
+        &generate,
+        "generate",
+        "--day",
+        YESTERDAY,
+        "--samples",
+        "5",
+        "--out",
+        &tar,
+    ])?;
+    world.lab.cli(&["data", "publish", "--wait", "120", "--domain", "intermediate", &tar])?;
+    let page = researcher(shell, "curl -fsS 'http://samples/search.json?limit=5'")?;
+    let page: Value = serde_json::from_str(&page)?;
+    let samples = page["samples"].as_array().context("no samples")?;
+    ensure!(samples.len() == 5, "{page}");
+    for (number, sample) in samples.iter().enumerate() {
+        let hash = sample["sha256"].as_str().context("no hash")?;
+        // What its hash begins with is enough.
+        let said = researcher(shell, &format!("~/Examples/first_look.py {}", &hash[..12]))?;
+        for text in [hash, "checked", "entropy", "report / ", "processes"] {
+            ensure!(said.contains(text), "{number}: `{text}` is not in:\n{said}");
+        }
+    }
+    let files =
+        researcher(shell, "cd ~/samples && ls -l | grep -c '^-rw-------' && sha256sum *.bin")?;
+    ensure!(files.starts_with("5\n"), "not to be run, and nobody else's: {files}");
+    for line in files.lines().skip(1) {
+        let (sum, name) = line.split_once("  ").context("a sum")?;
+        ensure!(name == format!("{sum}.bin"), "{line}");
+    }
+    let (said, good) = tried(shell, &format!("~/Examples/first_look.py {}", "0".repeat(64)))?;
+    ensure!(!good || said.contains("none or not reached"), "{said}");
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) const NEAR: u16 = 8000;
 
 /// Where our own pages say that they are.
-const ORIGIN: &str = "Origin: http://127.0.0.1:8000";
+pub(crate) const ORIGIN: &str = "Origin: http://127.0.0.1:8000";
 
 /// What `pc` sees at `path`.
 pub(crate) fn page(pc: &Pc, path: &str) -> Result<String> {
@@ -71,7 +71,7 @@ fn a_researcher_applies_staff_approve_and_the_desktop_is_reached_as_the_page_say
     let mut shell = world.shell(&world.ready("e1")?)?;
     shell.run("(nc -ll -p 3389 -e cat >/dev/null 2>&1 &)")?;
     let _desktop = alice.tunnel(&host_key, &[Forward { port: near, target: far.into() }])?;
-    assert!(world.reaches(&alice, near, "hello-desktop")?, "{near} to {far}");
+    assert!(world.reaches_soon(&alice, near, "hello-desktop")?, "{near} to {far}");
     let file = page(&alice, "/environments/e1/rdp/analyst")?;
     assert!(file.contains(&format!("full address:s:localhost:{near}\r\n")), "{file}");
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use nonstop_testkit::{place::wait_for, ssh::Forward};
 use nonstop_tests::{GuestShell, World};
 use serde_json::Value;
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 /// The shipped templates' reach, with a guest that is up in seconds.
 const TEMPLATES: [(&str, &str); 3] = [
@@ -97,6 +97,10 @@ fn connects(shell: &mut GuestShell, targets: &[(String, String, u16)]) -> Result
         // TLS here, and for a page.
         let (asks, answers) = match port {
             5432 => (r"printf '\000\000\000\010\004\322\026\057'", "grep -q '^N'"),
+            8443 => (
+                r"printf 'OPTIONS / HTTP/1.1\r\nHost: airlock\r\nConnection: close\r\n\r\n'",
+                "grep -q '^HTTP/1.1 200'",
+            ),
             _ => ("printf 'HEAD / HTTP/1.0\\r\\n\\r\\n'", "grep -q -e stand-in -e '^HTTP/1.1 200'"),
         };
         format!(
@@ -104,9 +108,13 @@ fn connects(shell: &mut GuestShell, targets: &[(String, String, u16)]) -> Result
         )
     });
     let line = format!("{} wait", tries.collect::<String>());
-    let mut open: Vec<String> = shell.run(&line)?.lines().map(String::from).collect();
-    open.sort();
-    Ok(open)
+    // Once more: whoever is slow to answer under load is not out of reach, and what is open only once
+    // is open.
+    let mut open = BTreeSet::new();
+    for _ in 0..2 {
+        open.extend(shell.run(&line)?.lines().map(String::from));
+    }
+    Ok(open.into_iter().collect())
 }
 
 #[test]
@@ -114,8 +122,7 @@ fn what_is_proven_is_what_guests_get_and_each_sabotage_is_found() -> Result<()> 
     let world = a_lab()?;
     let sato = world.lab.person("sato", "staff", 11)?;
     let clean = is_green(&world)?;
-    let stand_ins = clean["stand_ins"].to_string();
-    assert!(stand_ins.contains("airlock") && !stand_ins.contains("pcap"), "{stand_ins}");
+    assert_eq!(clean["stand_ins"], serde_json::json!(["intermediate/live"]), "all else is real");
 
     as_proven_so_tried(&world, &clean)?;
     what_comes_and_goes_alarms_nobody(&world)?;
@@ -149,7 +156,7 @@ fn as_proven_so_tried(world: &World, proof: &Value) -> Result<()> {
         let mut targets: Vec<(String, String, u16)> =
             SERVERS.map(|(name, address, port)| (name.into(), address.into(), port)).into();
         for (other, at) in machines.map(|(_, other, at)| (other, at)) {
-            // The airlock's stand-in answers at the host's address of each segment.
+            // The airlock answers at the host's address of each segment.
             let gate = at.rsplit_once('.').context("an address")?;
             let last: u8 = gate.1.parse()?;
             targets.push((format!("gate-of-{other}"), format!("{}.{}", gate.0, last - 1), 8443));

@@ -1,4 +1,4 @@
-//! The conversation with qemu-guest-agent: two commands, each answer bounded in time, size and
+//! The conversation with qemu-guest-agent: a few commands, each answer bounded in time, size and
 //! depth. Source of the protocol: `qga/qapi-schema.json` of QEMU 10.0.
 
 use crate::{PATIENCE_MS, SILENCE_MS};
@@ -13,10 +13,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// What the child is to do.
+/// A password that a guest's user is to have.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Task {
+pub struct SetPassword {
     /// The guest's user.
     pub user: String,
     /// The password that the user shall have.
@@ -54,7 +54,7 @@ impl Verdict {
 const LONGEST: usize = 64 * 1024;
 
 /// An answer that ends the conversation.
-struct GaveUp;
+pub(crate) struct GaveUp;
 
 #[derive(Deserialize)]
 struct Answer<T> {
@@ -71,25 +71,29 @@ fn number() -> u32 {
 }
 
 /// Asks the agent behind `guest` to set the password, once.
-pub fn carry_out(task: &Task, guest: BorrowedFd<'_>) -> Verdict {
-    let mut talk = Talk {
-        guest,
-        until: Instant::now() + Duration::from_millis(SILENCE_MS),
-        heard: Vec::new(),
-        total: 0,
-    };
-    talk.set_password(task).unwrap_or(Verdict::NotYet)
+pub fn set_password(task: &SetPassword, guest: BorrowedFd<'_>) -> Verdict {
+    Talk::new(guest, 0).set_password(task).unwrap_or(Verdict::NotYet)
 }
 
-struct Talk<'a> {
+pub(crate) struct Talk<'a> {
     guest: BorrowedFd<'a>,
-    until: Instant,
+    pub(crate) until: Instant,
     heard: Vec<u8>,
-    total: usize,
+    /// How many more bytes are read from the guest.
+    left: usize,
+}
+
+impl<'a> Talk<'a> {
+    /// A conversation with `guest`, which may say `more` bytes than is usual.
+    pub(crate) fn new(guest: BorrowedFd<'a>, more: usize) -> Talk<'a> {
+        let until = Instant::now() + Duration::from_millis(SILENCE_MS);
+        Talk { guest, until, heard: Vec::new(), left: LONGEST + more }
+    }
 }
 
 impl Talk<'_> {
-    fn set_password(&mut self, task: &Task) -> Result<Verdict, GaveUp> {
+    /// Waits until the agent answers this conversation, at most [`SILENCE_MS`].
+    pub(crate) fn sync(&mut self) -> Result<(), GaveUp> {
         // A conversation that was given up may be answered in the midst of this one: each has a
         // number of its own, and what does not bear it is skipped. The agent sends 0xFF in front of
         // the answer to `guest-sync-delimited`, and may complain of ours before it.
@@ -103,9 +107,13 @@ impl Talk<'_> {
             let line = self.hear_until(b'\n')?;
             let answer = serde_json::from_slice::<Answer<u32>>(&line);
             if answer.is_ok_and(|answer| answer.value == Some(number)) {
-                break;
+                return Ok(());
             }
         }
+    }
+
+    fn set_password(&mut self, task: &SetPassword) -> Result<Verdict, GaveUp> {
+        self.sync()?;
         self.until += Duration::from_millis(PATIENCE_MS - SILENCE_MS);
         let set = serde_json::json!({
             "execute": "guest-set-user-password",
@@ -115,11 +123,20 @@ impl Talk<'_> {
                 "crypted": false,
             },
         });
-        self.say(format!("{set}\n").as_bytes())?;
-        let answer: Answer<IgnoredAny> = self.hear()?;
+        let done = self.ask::<IgnoredAny>(&set)?.is_some();
+        Ok(if done { Verdict::Done } else { Verdict::Refused })
+    }
+
+    /// What is answered to `command`; None for an error.
+    pub(crate) fn ask<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        command: &serde_json::Value,
+    ) -> Result<Option<T>, GaveUp> {
+        self.say(format!("{command}\n").as_bytes())?;
+        let answer: Answer<T> = self.hear()?;
         match (answer.value, answer.error) {
-            (Some(_), None) => Ok(Verdict::Done),
-            (_, Some(_)) => Ok(Verdict::Refused),
+            (Some(value), None) => Ok(Some(value)),
+            (_, Some(_)) => Ok(None),
             (None, None) => Err(GaveUp),
         }
     }
@@ -156,10 +173,7 @@ impl Talk<'_> {
             match rustix::io::read(self.guest, &mut buffer) {
                 Ok(0) => return Err(GaveUp),
                 Ok(n) => {
-                    self.total += n;
-                    if self.total > LONGEST {
-                        return Err(GaveUp);
-                    }
+                    self.left = self.left.checked_sub(n).ok_or(GaveUp)?;
                     self.heard.extend_from_slice(&buffer[..n]);
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}

@@ -2,13 +2,28 @@
 //!
 //! Everything that a guest says is hostile input, so it is parsed by a process that can do
 //! nothing else: the program `nonstop-agent`, a user of its own without files, network or
-//! new processes, for ten seconds. Its parent believes it one of three words.
+//! new processes, for ten seconds, or for as long as a file takes that it gives the guest. Its parent
+//! believes it one of a few words, and two numbers.
 
 mod guest;
+mod put;
 mod runner;
 
-pub use guest::{Task, Verdict, carry_out};
-pub use runner::{RunError, run};
+pub use guest::{SetPassword, Verdict, set_password};
+pub use put::{Kept, MOST_BYTES, Put, PutFile, PutVerdict, put, put_patience};
+pub use runner::{RunError, run, run_put};
+
+use serde::{Deserialize, Serialize};
+
+/// What the child is to do.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Task {
+    /// Have a password set; the child answers with the byte of a [`Verdict`].
+    SetPassword(SetPassword),
+    /// Have a file written, which is standard error; the child answers with the bytes of a [`Put`].
+    PutFile(PutFile),
+}
 
 /// How long a guest may take to answer at all, in milliseconds: most likely it still starts.
 pub const SILENCE_MS: u64 = 2000;

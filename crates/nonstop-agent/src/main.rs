@@ -1,7 +1,8 @@
 //! `nonstop-agent UID GID`: started by `nonstopd` with the task on standard input and the guest's
-//! channel as standard output. Confines itself, carries out the one task, answers with one byte.
+//! channel as standard output, and the file that the guest is given, if any, as standard error.
+//! Confines itself, carries out the one task, answers with a byte or a few.
 
-use nonstop_agent::{Task, carry_out};
+use nonstop_agent::{Task, put, set_password};
 use nonstop_confine::{Left, confine};
 use std::{io, os::fd::AsFd, process::ExitCode};
 
@@ -26,18 +27,22 @@ fn main() -> ExitCode {
         file_bytes: 0,
         files: 3,
         threads: 0,
-        cpu_seconds: Some(2),
+        // What it gives a guest it encodes, and it writes in pieces to a channel that is slow.
+        cpu_seconds: Some(20),
         calls: &[],
     };
     if let Err(e) = confine(left) {
         eprintln!("nonstop-agent: {e}");
         return ExitCode::FAILURE;
     }
-    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let Some(task) = read_task(stdin.as_fd()) else { return ExitCode::FAILURE };
-    let verdict = carry_out(&task, stdout.as_fd());
-    match rustix::io::write(stdin.as_fd(), &[verdict.byte()]) {
-        Ok(1) => ExitCode::SUCCESS,
+    let answer = match task {
+        Task::SetPassword(task) => vec![set_password(&task, stdout.as_fd()).byte()],
+        Task::PutFile(task) => put(&task, stderr.as_fd(), stdout.as_fd()).bytes().to_vec(),
+    };
+    match rustix::io::write(stdin.as_fd(), &answer) {
+        Ok(n) if n == answer.len() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }

@@ -1,6 +1,6 @@
 //! The real child against agents that lie, hang, flood and break off.
 
-use nonstop_agent::{PATIENCE_MS, Task, Verdict, run};
+use nonstop_agent::{PATIENCE_MS, SetPassword, Verdict, run};
 use std::{
     io::{BufRead, BufReader, Read, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
@@ -13,7 +13,7 @@ use std::{
 fn against(agent: impl FnOnce(UnixStream) + Send + 'static) -> Verdict {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let guest = thread::spawn(move || agent(theirs));
-    let task = Task { user: "researcher".into(), password: "secret".into() };
+    let task = SetPassword { user: "researcher".into(), password: "secret".into() };
     let program = Path::new(env!("CARGO_BIN_EXE_nonstop-agent"));
     let started = Instant::now();
     let verdict = run(program, OwnedFd::from(ours), &task, (64_102, 64_102)).expect("a verdict");

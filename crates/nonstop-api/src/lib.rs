@@ -4,12 +4,15 @@
 //! takes it from the peer's credentials, and for the portal from the accepted connection of the
 //! person, which the portal hands over with the request.
 
+pub mod airlock;
 mod client;
 pub mod day;
 pub mod fetch;
+pub mod heads;
 pub mod heard;
 mod login;
 mod request;
+pub mod samples;
 pub mod serving;
 pub mod told;
 mod views;
@@ -17,16 +20,18 @@ mod wire;
 
 pub use client::{CallError, Client};
 pub use login::{LoginEvent, LoginReply, LoginRequest};
-pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request};
+pub use request::{ApiError, ErrorCode, PowerAction, Reply, Request, TraceWanted};
 pub use views::{
     AccountView, BegunView, BetweenView, CardBegunView, CardCertifiedView, CardPukView, CardView,
     CheckItem, ClockView, ClosedCellsView, ConnectView, DataDomainView, DayOfLoginsView, DayView,
-    DesktopSessionView, DesktopView, DriftView, EnvironmentStateView, EnvironmentView, FlowView,
-    HostKeyView, HostKeysView, InboxView, LabView, MachineStateView, MachineView, MeView,
-    NextHostKeyView, OfferView, OfferedDay, OfferedServer, OpenCellView, PassingView, PlanView,
-    ProbeView, ProbedView, Problem, ProgressView, ProofColour, ProofSummary, ProofView,
-    PublicationView, ReachView, RecordingView, RefusedLoginsView, RefusedSourceView, RefusedView,
-    RepeatedView, RequestView, SessionView, SnapshotMachineView, SnapshotView, SourceRefusal,
-    StatsView, TemplateView, TraceVerification, TraceView, ViewGrantView,
+    DecisionView, DesktopSessionView, DesktopView, DriftView, EarlierView, EnvironmentStateView,
+    EnvironmentView, ExportAbout, ExportView, FlowView, HeadView, HostKeyView, HostKeysView,
+    ImportState, ImportView, InboxView, LabView, MachineStateView, MachineView, MeView,
+    NextHostKeyView, OfferView, OfferedDay, OfferedSamples, OfferedServer, OpenCellView,
+    PassingView, PlanView, PreviewView, ProbeView, ProbedView, Problem, ProgressView, ProofColour,
+    ProofSummary, ProofView, PublicationView, ReachView, RecordingView, RefusedLoginsView,
+    RefusedSourceView, RefusedView, RepeatedView, RequestView, SessionView, SnapshotMachineView,
+    SnapshotView, SourceRefusal, StatsView, TemplateView, TraceVerification, TraceView,
+    ViewGrantView,
 };
 pub use wire::{MAX_MESSAGE_BYTES, WireError, receive, receive_with_fd, send, send_with_fd};

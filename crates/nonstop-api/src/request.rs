@@ -1,11 +1,14 @@
 //! Requests, replies and refusals.
 
-use crate::views::*;
+use crate::{
+    samples::{InjectItem, InjectionView, SamplePage, SampleQuery},
+    views::*,
+};
 use ipnet::Ipv4Net;
 use jiff::{Timestamp, civil::Date};
 use nonstop_model::{
-    AccountName, Bandwidth, CardAct, CardGuid, CardId, EnvironmentId, MachineRole, Period,
-    PublicationId, RequestId, Role, SnapshotName, TemplateName,
+    AccountName, Bandwidth, CardAct, CardGuid, CardId, EnvironmentId, ExportId, InjectBy,
+    InjectionId, MachineRole, Period, PublicationId, RequestId, Role, SnapshotName, TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -333,10 +336,136 @@ pub enum Request {
     },
     /// What the data domains offer that one's own environments reach. Anybody.
     DataOffers,
+    /// Exports, newest first; one's own without names before they are released. Staff and admins see
+    /// all.
+    ExportList {
+        /// Of this environment alone.
+        environment: Option<EnvironmentId>,
+        /// Only those that wait for a person, the oldest first.
+        waiting: bool,
+        /// Also those that have ended: blocked, refused, withdrawn, revoked, released long ago.
+        all: bool,
+    },
+    /// One export. The owner, staff, admins.
+    ExportShow {
+        /// Which.
+        id: ExportId,
+    },
+    /// The bytes of an export, as a file beside the answer; traced. The owner, once it is released;
+    /// staff and admins.
+    ExportFetch {
+        /// Which.
+        id: ExportId,
+    },
+    /// What it looks like, made anew from it. Staff, admins.
+    ExportPreview {
+        /// Which.
+        id: ExportId,
+    },
+    /// Let a held export out. Staff, admins; never one's own.
+    ExportRelease {
+        /// Which.
+        id: ExportId,
+        /// Why, for the trace.
+        reason: String,
+    },
+    /// Keep a held export in. Staff, admins; never one's own.
+    ExportRefuse {
+        /// Which.
+        id: ExportId,
+        /// Why, for the researcher to read.
+        reason: String,
+    },
+    /// Take a released export back from where it is fetched. Staff, admins.
+    ExportRevoke {
+        /// Which.
+        id: ExportId,
+        /// Why, for the researcher to read.
+        reason: String,
+    },
+    /// Say what an export is, for those who decide on it. The owner.
+    ExportNote {
+        /// Which.
+        id: ExportId,
+        /// At most 1,000 characters; empty for none.
+        note: String,
+    },
+    /// The receipt of a release, which can be published and checked. The owner, staff, admins.
+    ExportReceipt {
+        /// Which.
+        id: ExportId,
+    },
+    /// Keep the bytes of an export whatever `trace.keep_days` of lab.yaml says, or leave them to it
+    /// again. Staff, admins.
+    ExportKeep {
+        /// Which.
+        id: ExportId,
+        /// True to keep them.
+        keep: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Imports, newest first: one's own; staff and admins see all.
+    ImportList {
+        /// Of this environment alone.
+        environment: Option<EnvironmentId>,
+        /// Also those that were removed.
+        all: bool,
+    },
+    /// Samples of a data domain, the newest first. Researchers of those that environments of theirs
+    /// are put before or reach; staff, admins.
+    SampleList {
+        /// Of which; None where the caller has one alone.
+        #[serde(default)]
+        domain: Option<String>,
+        /// Which.
+        #[serde(default)]
+        query: SampleQuery,
+    },
+    /// Put samples before the guest of an environment that takes them. The owner, admins.
+    SampleInject {
+        /// Which environment.
+        environment: EnvironmentId,
+        /// Which samples.
+        samples: Vec<InjectItem>,
+        /// How.
+        by: InjectBy,
+        /// Whether each is wrapped in a zip archive with the password `infected`.
+        #[serde(default)]
+        zip: bool,
+    },
+    /// Take the disc out of its drive. Repeatable. The owner, admins.
+    SampleEject {
+        /// Of which environment.
+        environment: EnvironmentId,
+    },
+    /// Injections, newest first: one's own; staff and admins see all.
+    InjectionList {
+        /// Of this environment alone.
+        #[serde(default)]
+        environment: Option<EnvironmentId>,
+    },
+    /// What is known of an injection and of what held while it was there, signed by the lab. The
+    /// owner, staff, admins.
+    InjectionRecord {
+        /// Which.
+        id: InjectionId,
+    },
+    /// Heads of the trace that were signed, newest first. Staff, admins.
+    TraceHeads {
+        /// At most so many.
+        limit: u32,
+    },
+    /// The whole trace as a stream beside the answer, byte for byte, for who verifies it by themself:
+    /// lines of JSON. Admins.
+    TraceStream,
     /// The trace, newest first. Staff, admins.
     TraceList {
         /// At most so many.
         limit: u32,
+        /// Which rows; all by default.
+        #[serde(default)]
+        wanted: TraceWanted,
     },
     /// Check the trace's hash chain. Staff, admins.
     TraceVerify,
@@ -400,6 +529,24 @@ impl std::str::FromStr for PowerAction {
     }
 }
 
+/// Which rows of the trace are wanted; a field that is None leaves all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceWanted {
+    /// Of this actor, or about this account, environment, export or other thing.
+    #[serde(default)]
+    pub about: Option<String>,
+    /// Of this action; `export.` of all that begin so.
+    #[serde(default)]
+    pub action: Option<String>,
+    /// Not before.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Before.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
 /// What is answered to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", content = "value", rename_all = "snake_case")]
@@ -458,6 +605,26 @@ pub enum Reply {
     Publications(Vec<PublicationView>),
     /// To `DataOffers`.
     Offers(Vec<OfferView>),
+    /// Exports.
+    Exports(Vec<ExportView>),
+    /// One export.
+    Export(ExportView),
+    /// To `ExportPreview`.
+    Preview(PreviewView),
+    /// To `ExportReceipt`: the file.
+    Receipt(String),
+    /// Imports, newest first.
+    Imports(Vec<ImportView>),
+    /// To `SampleList`.
+    Samples(SamplePage),
+    /// To `SampleInject`.
+    Injection(InjectionView),
+    /// To `InjectionList`.
+    Injections(Vec<InjectionView>),
+    /// To `InjectionRecord`: the file.
+    Record(String),
+    /// To `TraceHeads`.
+    Heads(Vec<HeadView>),
     /// Rows of the trace, newest first.
     Trace(Vec<TraceView>),
     /// To `TraceVerify`.

@@ -27,6 +27,9 @@ pub enum Told {
     },
     /// The file is whole and what its name says. The last line.
     Checked(Checked),
+    /// The archive is whole and a day of samples and reports, which was written to the files that were
+    /// given for it. The last line.
+    Packed(Packed),
     /// The file cannot be published. The last line.
     Refused {
         /// What is wrong, where, and how to mend it; at most 500 bytes, printable.
@@ -59,6 +62,19 @@ pub struct Checked {
     /// Time of the latest packet.
     pub last: Timestamp,
     /// Its SHA-256, as 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+/// What is known of a day of samples and reports whose archive was read to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    /// Length of the archive in bytes.
+    pub bytes: u64,
+    /// Samples in it.
+    pub samples: u64,
+    /// Reports in it.
+    pub reports: u64,
+    /// SHA-256 of the archive, as 64 lower-case hexadecimal digits.
     pub sha256: String,
 }
 

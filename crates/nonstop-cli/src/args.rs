@@ -1,6 +1,7 @@
 //! What can be typed: `nonstop NOUN VERB`, each flag defined once.
 
-use clap::{Args, Parser, Subcommand};
+use crate::words::{Wait, instant};
+use clap::{Parser, Subcommand};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_api::PowerAction;
@@ -56,9 +57,18 @@ pub(crate) enum Noun {
     /// Days of data: published, on their way, and not fit.
     #[command(subcommand)]
     Data(crate::data::DataVerb),
-    /// Who did what.
+    /// Files that leave the lab, and what was decided on them.
     #[command(subcommand)]
-    Trace(TraceVerb),
+    Export(crate::export::ExportVerb),
+    /// Files that were brought in.
+    #[command(subcommand)]
+    Import(crate::import::ImportVerb),
+    /// Samples of malware: searching them, and putting them before a guest.
+    #[command(subcommand)]
+    Sample(crate::sample::SampleVerb),
+    /// Who did what, and whether the record of it is what it was.
+    #[command(subcommand)]
+    Trace(crate::trace::TraceVerb),
     /// What may reach what.
     #[command(subcommand)]
     Reach(ReachVerb),
@@ -232,25 +242,6 @@ pub(crate) enum RequestVerb {
     },
 }
 
-/// A time with its zone, or on this host's clock.
-pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
-    if let Ok(at) = text.parse() {
-        return Ok(at);
-    }
-    let local = text.parse::<jiff::civil::DateTime>().ok();
-    local.and_then(|local| jiff::tz::TimeZone::system().to_timestamp(local).ok()).ok_or_else(|| {
-        "use a time such as 2030-01-31T09:00:00Z, or 2030-01-31T09:00 on this host's clock".into()
-    })
-}
-
-/// Whether to wait until an environment is ready.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Wait {
-    /// Wait until it is ready, at most so many seconds, and show how far it is.
-    #[arg(long, num_args = 0..=1, default_missing_value = "300", value_name = "SECONDS")]
-    pub(crate) wait: Option<u64>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum EnvironmentVerb {
     /// List environments.
@@ -395,18 +386,6 @@ pub(crate) enum ImageVerb {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum TraceVerb {
-    /// List the trace, newest first.
-    List {
-        /// At most so many rows.
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
-    },
-    /// Check the hash chain; exit code 1 if it is broken.
-    Verify,
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum ReachVerb {
     /// Who may reach what, and whether the kernel holds it now.
     Show,
@@ -467,16 +446,6 @@ mod tests {
     }
 
     #[test]
-    fn a_time_has_a_zone_or_is_of_this_host() {
-        assert_eq!(
-            instant("2030-01-31T09:00:00+09:00").expect("good").to_string(),
-            "2030-01-31T00:00:00Z"
-        );
-        assert!(instant("2030-01-31T09:00").is_ok() && instant("2030-01-31 09:00").is_ok());
-        assert!(instant("tomorrow").is_err());
-    }
-
-    #[test]
     fn misused_words_are_refused_before_anything_is_asked() {
         for words in [
             "nonstop",
@@ -488,6 +457,15 @@ mod tests {
             "nonstop environment power e1 explode",
             "nonstop environment snapshot take e1 ../x",
             "nonstop environment snapshot return e1",
+            "nonstop export fetch x1",
+            "nonstop export refuse x1",
+            "nonstop export list --state eaten",
+            "nonstop export list --waiting --all",
+            "nonstop export show e1",
+            "nonstop sample inject e1",
+            "nonstop sample inject x1 abcdef01",
+            "nonstop sample record x1",
+            "nonstop sample list --type",
         ] {
             assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words}");
         }

@@ -3,11 +3,12 @@
 use crate::{
     args::{
         AccountVerb, ClockVerb, EnvironmentVerb, HostKeyVerb, LabVerb, Noun, ReachVerb,
-        RequestVerb, SessionVerb, SnapshotVerb, TemplateVerb, TraceVerb, Wait,
+        RequestVerb, SessionVerb, SnapshotVerb, TemplateVerb,
     },
     error::CliError,
     print, print_json,
     render::render,
+    words::Wait,
 };
 use jiff::Timestamp;
 use nonstop_api::{Client, EnvironmentStateView, EnvironmentView, Problem, Reply, Request};
@@ -59,13 +60,7 @@ pub(crate) fn run(lab: &Lab, noun: &Noun, json: bool) -> Result<(), CliError> {
     } else {
         print(&render(&reply, crate::width()));
     }
-    match reply {
-        Reply::TraceVerified(found) => match found.broken_at {
-            Some(row) => Err(CliError::NotGood(format!("the trace is broken at row {row}"))),
-            None => Ok(()),
-        },
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn wait(noun: &Noun) -> Option<u64> {
@@ -95,8 +90,6 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         Noun::Clock(ClockVerb::Show) => Request::ClockShow,
         Noun::Clock(ClockVerb::Confirm) => Request::ClockConfirm,
         Noun::Session(SessionVerb::End { id }) => Request::SessionEnd { id: *id },
-        Noun::Trace(TraceVerb::List { limit }) => Request::TraceList { limit: *limit },
-        Noun::Trace(TraceVerb::Verify) => Request::TraceVerify,
         Noun::Reach(ReachVerb::Show) => Request::ReachShow,
         Noun::Plan => Request::Plan,
         Noun::Stats => Request::Stats,
@@ -107,6 +100,10 @@ fn request(noun: &Noun) -> Result<Request, CliError> {
         | Noun::Card(_)
         | Noun::Desktop(_)
         | Noun::Data(_)
+        | Noun::Sample(_)
+        | Noun::Trace(_)
+        | Noun::Export(_)
+        | Noun::Import(_)
         | Noun::Reach(ReachVerb::Prove { .. }) => {
             return Err(CliError::Misused("that is answered elsewhere".into()));
         }
@@ -280,7 +277,7 @@ fn wait_until_ready(
         let machines: Vec<_> = view
             .machines
             .iter()
-            .map(|m| format!("{} {}", m.role, crate::render::word(&m.state)))
+            .map(|m| format!("{} {}", m.role, crate::words::word(&m.state)))
             .collect();
         let line = match &view.problem {
             Some(problem) => format!("{id}: {}", problem.message),

@@ -74,12 +74,36 @@ fn without_daemon(lab: &Lab, root: &Path) -> Vec<CheckItem> {
             file(what, path.into(), &format!("run `apt-get install {package}`"))
         })
         .collect();
-    for program in ["nonstopd", "nonstop-portal", "nonstop-gate", "nonstop-agent", "nonstop-rdp"] {
+    for program in [
+        "nonstopd",
+        "nonstop-portal",
+        "nonstop-gate",
+        "nonstop-agent",
+        "nonstop-rdp",
+        "nonstop-airlock",
+        "nonstop-screen",
+        "nonstop-data",
+        "nonstop-samples",
+    ] {
         let help = "install our programs into `programs` of lab.yaml";
         items.push(file(program, lab.programs.join(program), help));
     }
+    let sends = !lab.trace.heads.places().is_empty();
+    if sends {
+        let help = "install our programs into `programs` of lab.yaml";
+        items.push(file("nonstop-heads", lab.programs.join("nonstop-heads"), help));
+    }
     let users = fs::read_to_string(under(Path::new("/etc/passwd"))).unwrap_or_default();
-    for user in [lab.portal.user.as_str(), "nonstop-agent"] {
+    for user in [
+        lab.portal.user.as_str(),
+        "nonstop-agent",
+        "nonstop-inside",
+        "nonstop-outside",
+        "nonstop-screen",
+    ]
+    .into_iter()
+    .chain(sends.then_some(lab.trace.heads.user.as_str()))
+    {
         let good = users.lines().any(|line| line.split(':').next() == Some(user));
         let found = if good { "is there" } else { "is not in /etc/passwd" };
         let help = "install systemd/sysusers.d/nonstop.conf and run `systemd-sysusers`";

@@ -61,6 +61,12 @@ pub(crate) enum CliError {
     #[error("bring {path} into {inbox}")]
     #[diagnostic(help("{help}"))]
     Bring { path: PathBuf, inbox: PathBuf, source: std::io::Error, help: String },
+    /// A copied database cannot be read.
+    #[error("read the trace from {path}")]
+    #[diagnostic(help(
+        "copy `nonstop.db` of the lab's state folder, with `nonstop.db-wal` beside it, or a backup of it"
+    ))]
+    Copy { path: PathBuf, source: nonstop_trace::CopyError },
     /// A file cannot be read.
     #[error("read {path}")]
     Read { path: PathBuf, source: std::io::Error },

@@ -1,8 +1,8 @@
 //! The gateway's host keys, and whom it refused before SSH, as text for people.
 
 use crate::{
-    render::{time, word},
     table::Table,
+    words::{time, word},
 };
 use nonstop_api::{HostKeysView, RefusedSourceView};
 

@@ -9,14 +9,19 @@ mod check;
 mod data;
 mod desktop;
 mod error;
+mod export;
 mod gateway;
 mod image;
+mod import;
 mod local;
 mod play;
 mod reach;
 mod render;
+mod sample;
 mod sessions;
 mod table;
+mod trace;
+mod words;
 
 use args::{Cli, Noun};
 use clap::Parser;
@@ -43,6 +48,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Noun::Template(args::TemplateVerb::Check { files, xml }) => {
             return local::check_templates(cli, files, *xml);
         }
+        Noun::Trace(verb) if trace::is_offline(verb) => return trace::run_offline(verb, cli.json),
         _ => {}
     }
     let lab = Lab::load(&cli.lab)?;
@@ -54,6 +60,10 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         }
         Noun::Data(verb) => data::run(&lab, verb, cli.json),
         Noun::Card(verb) => card::run(&lab, verb, cli.json),
+        Noun::Export(verb) => export::run(&lab, verb, cli.json),
+        Noun::Import(verb) => import::run(&lab, verb, cli.json),
+        Noun::Sample(verb) => sample::run(&lab, verb, cli.json),
+        Noun::Trace(verb) => trace::run(&lab, verb, cli.json),
         Noun::Check => check::run(&lab, cli.json),
         noun => ask::run(&lab, noun, cli.json),
     }

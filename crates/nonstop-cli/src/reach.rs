@@ -1,6 +1,6 @@
 //! `nonstop reach prove`: the proof that the daemon makes, or one made here without it.
 
-use crate::{error::CliError, print, print_json, render::time, table::plain};
+use crate::{error::CliError, print, print_json, table::plain, words::time};
 use nonstop_api::{CallError, Client, ErrorCode, ProofColour, ProofView, Reply, Request};
 use nonstop_model::Lab;
 use nonstop_reach::{

@@ -1,23 +1,21 @@
 //! Replies as text for people. Pure: what it says is reviewed as snapshots.
 
 use crate::{
-    desktop, gateway, sessions,
+    data::show as data,
+    desktop::show as desktop,
+    export::show as export,
+    gateway, import,
+    sample::show as sample,
+    sessions,
     table::{Table, cut, plain},
+    trace::show as trace,
+    words::{time, word},
 };
 use nonstop_api::{
     AccountView, CardView, CheckItem, EnvironmentView, Problem, Reply, RequestView, SnapshotView,
 };
 use nonstop_model::{Bandwidth, Period, RequestState, SegmentKind, SnapshotState};
-use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
-
-/// The word that a value has in JSON: one name for a thing everywhere.
-pub(crate) fn word<T: Serialize>(value: &T) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        other => format!("{other:?}"),
-    }
-}
 
 fn card_table(cards: &[CardView]) -> Table<8> {
     let columns = ["CARD", "ACCOUNT", "KIND", "STATE", "KEY", "PROVEN", "EXPIRES", "FINGERPRINT"];
@@ -110,7 +108,15 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
         Reply::CardBegun(begun) => format!("{} begun", begun.card),
         Reply::CardCertified(certified) => certified.fingerprint.clone(),
         Reply::CardPuk(puk) => puk.puk.clone(),
-        Reply::Profile(file) => file.trim_end().into(),
+        Reply::Profile(file) | Reply::Receipt(file) | Reply::Record(file) => file.trim_end().into(),
+        Reply::Exports(all) => export::listed(all, jiff::Timestamp::now(), width),
+        Reply::Export(one) => export::sheet(one),
+        Reply::Preview(seen) => export::preview(seen, width),
+        Reply::Imports(all) => import::listed(all, width),
+        Reply::Samples(page) => sample::listed(page, width),
+        Reply::Injection(one) => sample::sheet(one),
+        Reply::Injections(all) => sample::injections(all, width),
+        Reply::Heads(all) => trace::heads(all, width),
         Reply::Templates(templates) => {
             let columns = ["TEMPLATE", "EDITION", "DESKTOP", "MACHINES", "MIB", "TITLE", "PROBLEM"];
             let mut table = Table::new(columns);
@@ -189,13 +195,13 @@ pub(crate) fn render(reply: &Reply, width: Option<usize>) -> String {
             }
             table.text(width)
         }
-        Reply::DataDomains(all) => crate::data::listed(all, width),
+        Reply::DataDomains(all) => data::listed(all, width),
         Reply::Proof(_)
         | Reply::Probe(_)
         | Reply::Begun(_)
         | Reply::Publications(_)
         | Reply::Offers(_) => String::new(),
-        Reply::Clock(clock) => crate::sessions::clock(clock),
+        Reply::Clock(clock) => sessions::clock(clock),
         Reply::Check(items) => check(items),
         Reply::Stats(s) => [
             format!("active accounts     {}", s.accounts),
@@ -328,11 +334,6 @@ fn period(period: &Period) -> String {
 fn minutes(period: &Period) -> String {
     let minute = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
     format!("{} to {}Z", minute(period.from()), minute(period.until()))
-}
-
-/// A time to the second.
-pub(crate) fn time(at: jiff::Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

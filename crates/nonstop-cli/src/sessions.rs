@@ -1,6 +1,9 @@
 //! Sessions at the gateway, refused logins, logins a day, and the clock, as text.
 
-use crate::{render::time, table::Table};
+use crate::{
+    table::Table,
+    words::{size, time},
+};
 use nonstop_api::{ClockView, DayOfLoginsView, RefusedLoginsView, RepeatedView, SessionView};
 
 /// Sessions as a table.
@@ -92,13 +95,4 @@ pub(crate) fn clock(clock: &ClockView) -> String {
         time(clock.wall),
         clock.ahead_seconds
     )
-}
-
-/// Bytes, rounded.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..10_000 => format!("{bytes} B"),
-        10_000..10_000_000 => format!("{} kB", bytes / 1_000),
-        _ => format!("{} MB", bytes / 1_000_000),
-    }
 }

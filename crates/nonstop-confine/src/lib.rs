@@ -1,6 +1,12 @@
 //! Giving up everything that a process which hears hostile words does not need, before it hears the
 //! first of them: its rights, its namespaces, and nearly all system calls.
 
+mod heap;
+mod root;
+
+pub use heap::{ONE_HEAP, with_one_heap};
+pub use root::keep_only;
+
 use rustix::{
     io::Errno,
     process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit},
@@ -117,18 +123,26 @@ pub const TCP: &[i64] = &[
 pub fn confine(left: Left<'_>) -> Result<(), ConfineError> {
     let parent = getppid();
     private_namespaces()?;
-    confine_child_of(parent, left)
+    confine_child_of(parent, left, &[])
+}
+
+/// The same, and also in the groups `more`: what such a process may read is of several groups.
+pub fn confine_in_groups(left: Left<'_>, more: &[u32]) -> Result<(), ConfineError> {
+    let parent = getppid();
+    private_namespaces()?;
+    confine_child_of(parent, left, more)
 }
 
 /// The same, in the namespaces that it is in: for one whose starter has not the right to make others,
 /// and whose calls reach nothing of them.
 pub fn confine_in_place(left: Left<'_>) -> Result<(), ConfineError> {
-    confine_child_of(getppid(), left)
+    confine_child_of(getppid(), left, &[])
 }
 
 fn confine_child_of(
     parent: Option<rustix::process::Pid>,
     left: Left<'_>,
+    groups: &[u32],
 ) -> Result<(), ConfineError> {
     for (resource, limit) in [
         (Resource::As, left.memory_bytes),
@@ -145,7 +159,8 @@ fn confine_child_of(
     }
     let user = rustix::fs::Uid::from_raw(left.uid);
     let group = rustix::fs::Gid::from_raw(left.gid);
-    set_thread_groups(&[])?;
+    let groups: Vec<_> = groups.iter().map(|id| rustix::fs::Gid::from_raw(*id)).collect();
+    set_thread_groups(&groups)?;
     set_thread_res_gid(group, group, group)?;
     set_thread_res_uid(user, user, user)?;
     set_no_new_privs(true)?;
@@ -186,11 +201,41 @@ const CLONE_THREAD: u64 = 0x0001_0000;
 /// Makes `clone3`, whose arguments a filter cannot see, unknown: the C library takes `clone` then.
 pub fn refuse_clone3() -> Result<(), ConfineError> {
     const ENOSYS: u32 = 38;
+    refuse(&[CLONE3], ENOSYS)
+}
+
+/// Makes `calls` (x86-64, and the same of its x32) fail with `errno` from now on, here and in all
+/// that is started: for programs that are not ours, of which nobody knows what else they need.
+pub fn refuse(calls: &[i64], errno: u32) -> Result<(), ConfineError> {
+    const X32: i64 = 0x4000_0000;
     set_no_new_privs(true)?;
+    let rules = calls.iter().flat_map(|call| [(*call, Vec::new()), (*call | X32, Vec::new())]);
     let filter = SeccompFilter::new(
-        BTreeMap::from([(CLONE3, Vec::new())]),
+        rules.collect(),
         SeccompAction::Allow,
-        SeccompAction::Errno(ENOSYS),
+        SeccompAction::Errno(errno),
+        TargetArch::x86_64,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    seccompiler::apply_filter(&program)?;
+    Ok(())
+}
+
+/// Lets this process make unix sockets alone, whatever else it is allowed later.
+pub fn refuse_other_sockets() -> Result<(), ConfineError> {
+    const SOCKET: i64 = 41;
+    const SOCKETPAIR: i64 = 53;
+    const EAFNOSUPPORT: u32 = 97;
+    const AF_UNIX: u64 = 1;
+    set_no_new_privs(true)?;
+    let other = || {
+        let family = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, AF_UNIX)?;
+        SeccompRule::new(vec![family])
+    };
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(SOCKET, vec![other()?]), (SOCKETPAIR, vec![other()?])]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(EAFNOSUPPORT),
         TargetArch::x86_64,
     )?;
     let program: BpfProgram = filter.try_into()?;

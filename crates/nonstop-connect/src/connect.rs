@@ -233,11 +233,12 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Portal and desktops, as the profile has them.
+    /// Portal, file transfer and desktops, as the profile has them.
     fn targets(&self) -> Vec<Target> {
         let profile = &self.lab.profile;
         let mut targets: Vec<_> = profile.desktops.iter().map(|desktop| desktop.target).collect();
         targets.push(profile.portal);
+        targets.extend(profile.transfer);
         targets.sort();
         targets.dedup();
         targets
@@ -331,6 +332,12 @@ impl Connection<'_> {
 
     fn portal_url(&mut self) -> Result<String, Trouble> {
         Ok(format!("http://127.0.0.1:{}/", self.port(self.lab.profile.portal)?))
+    }
+
+    /// Where a file manager finds the transfers; None where the lab has none.
+    fn transfer_url(&mut self) -> Result<Option<String>, Trouble> {
+        let Some(target) = self.lab.profile.transfer else { return Ok(None) };
+        Ok(Some(format!("http://127.0.0.1:{}/dav/", self.port(target)?)))
     }
 
     /// Starts the RDP client for the desktop that is meant, if it is clear which.

@@ -16,6 +16,7 @@ pub mod rdb;
 pub mod say;
 pub mod serve;
 pub mod user;
+pub mod web;
 pub mod wire;
 
 /// What is said to `nonstopd`; it stands where `nonstopd` can read it without what reads packets.

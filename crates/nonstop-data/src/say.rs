@@ -87,7 +87,7 @@ fn line(told: &Told) -> io::Result<()> {
 }
 
 /// `reason` on one line, of at most [`LONGEST_REASON`] bytes.
-fn printable(reason: String) -> String {
+pub fn printable(reason: String) -> String {
     let mut reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     reason.truncate(reason.floor_char_boundary(LONGEST_REASON));
     reason

@@ -130,6 +130,9 @@ impl Lab {
             origin: None,
             resume: None,
             frozen: Vec::new(),
+            agent: true,
+            drive: false,
+            disc: None,
             seen_in: None,
         };
         (machine, segment)
@@ -138,7 +141,7 @@ impl Lab {
     fn start(&self, machine: &DesiredMachine) -> Result<(), nonstop_host::HostError> {
         let (dir, image) = self.images.verified(&machine.image, &machine.image_digest)?;
         let disk = self.disks.overlay(machine.id, machine.generation);
-        self.libvirt.start_machine(machine, &image, &dir, &disk, None)
+        self.libvirt.start_machine(machine, &image, &dir, &disk, None, None)
     }
 
     fn hosts(&self, machine: &DesiredMachine) -> Vec<SegmentHost> {

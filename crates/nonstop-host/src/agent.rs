@@ -2,9 +2,10 @@
 //! guest says is read by this process.
 
 use crate::{HostError, Outcome, domain::agent_socket, socket::connect_at_once};
-use nonstop_agent::{Task, Verdict};
+use nonstop_agent::{Put, PutFile, PutVerdict, SetPassword, Verdict};
 use nonstop_model::{MachineId, Password};
 use std::{
+    fs::File,
     io::ErrorKind,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -41,18 +42,11 @@ impl AgentRunner {
         let doing = || format!("set the password of {user} in {machine}");
         let socket = match connect_at_once(&agent_socket(&self.agent_dir, machine)) {
             Ok(socket) => socket,
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock
-                ) =>
-            {
-                return Ok(Outcome::NotYet);
-            }
+            Err(e) if is_absent(&e) => return Ok(Outcome::NotYet),
             Err(e) => return Err(HostError::new(doing(), e)),
         };
         socket.set_nonblocking(true).map_err(|e| HostError::new(doing(), e))?;
-        let task = Task { user: user.into(), password: password.0.clone() };
+        let task = SetPassword { user: user.into(), password: password.0.clone() };
         match nonstop_agent::run(&self.program, OwnedFd::from(socket), &task, self.user) {
             Ok(Verdict::Done) => Ok(Outcome::Done),
             Ok(Verdict::NotYet) => Ok(Outcome::NotYet),
@@ -62,6 +56,35 @@ impl AgentRunner {
                 .help("see that nonstop-agent lies in `programs` of lab.yaml and its user exists")),
         }
     }
+}
+
+impl AgentRunner {
+    /// Has the agent in the guest of `machine` write all of `file` to `path`. Returns within
+    /// [`nonstop_agent::put_patience`] and half a second.
+    pub fn put_file(&self, machine: MachineId, path: &str, file: &File) -> Result<Put, HostError> {
+        let doing = || format!("put {path} into {machine}");
+        let failed = |e: std::io::Error| HostError::new(doing(), e);
+        let socket = match connect_at_once(&agent_socket(&self.agent_dir, machine)) {
+            Ok(socket) => socket,
+            Err(e) if is_absent(&e) => return Ok(Put::new(PutVerdict::Silent, 0)),
+            Err(e) => return Err(failed(e)),
+        };
+        socket.set_nonblocking(true).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        let task = PutFile { path: path.into(), bytes };
+        let content = OwnedFd::from(file.try_clone().map_err(failed)?);
+        let guest = OwnedFd::from(socket);
+        let put = nonstop_agent::run_put(&self.program, guest, content, &task, self.user);
+        put.map_err(|e| {
+            HostError::new(doing(), e)
+                .help("see that nonstop-agent lies in `programs` of lab.yaml and its user exists")
+        })
+    }
+}
+
+/// Whether nobody is there to speak with.
+fn is_absent(e: &std::io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock)
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@
 //! to the uid of its machine's QEMU, but for the folder itself, in which only root makes things;
 //! others may pass `machines/` and `m7/` but not list them.
 
+mod discs;
 mod kept;
 
+pub use discs::WriteDiscs;
 pub use kept::Listed;
 
 use crate::{HostError, access::open_to_others, firmware::Firmware};
@@ -483,6 +485,9 @@ pub(crate) mod tests {
             origin: None,
             resume: None,
             frozen: Vec::new(),
+            agent: true,
+            drive: false,
+            disc: None,
             seen_in: None,
         }
     }

@@ -39,6 +39,8 @@ pub struct Guest<'a> {
     pub image_dir: &'a Path,
     /// Its own overlay on the image's disk.
     pub disk: &'a Path,
+    /// The image of the disc in its drive, if it has one.
+    pub disc: Option<&'a Path>,
     /// The firmware that starts what is on that disk; without, the image's kernel is started.
     pub uefi: Option<Uefi<'a>>,
     /// Where its channels' sockets are made.
@@ -78,7 +80,7 @@ pub fn card_socket(agent_dir: &Path, machine: MachineId, card: usize) -> PathBuf
 
 /// The domain XML of `guest`.
 pub fn domain_xml(guest: &Guest<'_>) -> String {
-    let Guest { lab, machine: m, image, disk, uefi, agent_dir, accelerator, .. } = *guest;
+    let Guest { lab, machine: m, image, disk, disc, uefi, agent_dir, accelerator, .. } = *guest;
     let (kind, cpu, tcg) = match accelerator {
         Accelerator::Kvm => ("kvm", "<cpu mode='host-passthrough'/>", String::new()),
         Accelerator::Tcg { .. } => {
@@ -87,7 +89,10 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
             ("qemu", "<cpu mode='maximum'/>", cache)
         }
     };
-    let mut channels = channel(&agent_socket(agent_dir, m.id), AGENT_PORT);
+    let mut channels = String::new();
+    if m.agent {
+        channels += &channel(&agent_socket(agent_dir, m.id), AGENT_PORT);
+    }
     if image.test_channel {
         channels += &channel(&test_socket(agent_dir, m.id), TEST_PORT);
     }
@@ -129,7 +134,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
   <devices>
     <controller type='usb' model='none'/>
     <controller type='virtio-serial' index='0'>{serial_slot}</controller>
-{disks}{cards}    <serial type='{serial}'/>
+{disks}{drive}{cards}    <serial type='{serial}'/>
 {channels}{input}{graphics}    <video><model type='virtio'/>{video_slot}</video>
     <rng model='virtio'><backend model='builtin'/>{rng_slot}</rng>
 {tpm}    <memballoon model='none'/>
@@ -151,6 +156,7 @@ pub fn domain_xml(guest: &Guest<'_>) -> String {
             Some(_) => overlay(disk, &m.limits, uefi.is_some()),
             None => String::new(),
         },
+        drive = if m.drive { drive(disc) } else { String::new() },
         cards = cards(m),
         video_slot = slot(1),
         serial_slot = slot(5),
@@ -286,6 +292,21 @@ fn overlay(disk: &Path, limits: &Limits, starts: bool) -> String {
     )
 }
 
+/// The drive in which discs with samples are shown, with one in it or without: read-only, and on a
+/// controller that guests of all ages know. The machine has that controller anyhow.
+pub(crate) fn drive(disc: Option<&Path>) -> String {
+    let source =
+        disc.map_or(String::new(), |file| format!("      <source file='{}'/>\n", shown(file)));
+    format!(
+        "    <disk type='file' device='cdrom'>
+      <driver name='qemu' type='raw'/>
+{source}      <target dev='sda' bus='sata'/>
+      <readonly/>
+    </disk>
+"
+    )
+}
+
 /// The image's command line with what a guest without KVM needs under load: its timer check can
 /// fail then, and a panicked kernel would spin for ever.
 fn cmdline(of_image: &str, machine: &DesiredMachine) -> String {
@@ -346,8 +367,12 @@ mod tests {
         networks: Vec<SegmentKind>,
         uefi: Option<Uefi<'_>>,
     ) -> String {
+        render_machine(image, accelerator, &machine(image, console, networks), uefi, None)
+    }
+
+    fn machine(image: &ImageManifest, console: bool, networks: Vec<SegmentKind>) -> DesiredMachine {
         let environment = EnvironmentId(3);
-        let machine = DesiredMachine {
+        DesiredMachine {
             id: MachineId(7),
             environment,
             role: nonstop_model::MachineRole::Analyst,
@@ -375,14 +400,27 @@ mod tests {
             origin: None,
             resume: None,
             frozen: Vec::new(),
+            agent: true,
+            drive: false,
+            disc: None,
             seen_in: None,
-        };
+        }
+    }
+
+    fn render_machine(
+        image: &ImageManifest,
+        accelerator: &Accelerator,
+        machine: &DesiredMachine,
+        uefi: Option<Uefi<'_>>,
+        disc: Option<&Path>,
+    ) -> String {
         domain_xml(&Guest {
             lab: &LabMark::of("lab"),
-            machine: &machine,
+            machine,
             image,
             image_dir: Path::new("/var/lib/nonstop/images/desktop/d"),
             disk: Path::new("/var/lib/nonstop/machines/m7/4/disk.qcow2"),
+            disc,
             uefi,
             agent_dir: Path::new("/run/nonstop/agent"),
             accelerator,
@@ -430,6 +468,40 @@ mod tests {
                 "{xml}"
             );
         }
+    }
+
+    #[test]
+    fn a_debuggee_has_a_drive_and_no_port_for_an_agent() {
+        let image = image("quiet", false);
+        let debuggee = DesiredMachine {
+            agent: false,
+            drive: true,
+            ..machine(&image, true, vec![SegmentKind::Link])
+        };
+        let render = |disc| render_machine(&image, &Accelerator::Kvm, &debuggee, None, disc);
+        let devices = |xml: &str| {
+            let from = xml.find("    <disk type='file' device='cdrom'").expect("a drive");
+            let to = xml.find("    <interface").expect("a card");
+            xml[from..to].to_string()
+        };
+        let empty = render(None);
+        assert!(!empty.contains("org.nonstop.agent"), "{empty}");
+        insta::assert_snapshot!(devices(&empty), @r"
+        <disk type='file' device='cdrom'>
+          <driver name='qemu' type='raw'/>
+          <target dev='sda' bus='sata'/>
+          <readonly/>
+        </disk>
+        ");
+        let disc = Path::new("/var/lib/nonstop/machines/m7/4/disc-j3.iso");
+        insta::assert_snapshot!(devices(&render(Some(disc))), @r"
+        <disk type='file' device='cdrom'>
+          <driver name='qemu' type='raw'/>
+          <source file='/var/lib/nonstop/machines/m7/4/disc-j3.iso'/>
+          <target dev='sda' bus='sata'/>
+          <readonly/>
+        </disk>
+        ");
     }
 
     #[test]

@@ -7,12 +7,14 @@
 
 mod elements;
 mod expected;
+mod links;
 mod netlink;
 mod nft;
 mod refused;
 mod rules;
 
 pub use expected::{Expected, SetName, elements_of};
+pub use links::LinkCounts;
 pub use netlink::NetlinkError;
 pub use nft::NftError;
 pub use refused::Refused;
@@ -48,10 +50,10 @@ pub struct FirewallConfig {
     pub connections_per_source: u32,
     /// How many it may open in a minute, and as many of them at once.
     pub new_per_minute: u32,
-    /// The portal's uid.
-    pub portal_uid: u32,
-    /// The uid of guest agents' children.
-    pub agent_uid: u32,
+    /// The port at which machines find the airlock, at all of the host's addresses.
+    pub airlock_port: u16,
+    /// The uids of programs of ours that open no connection of their own.
+    pub program_uids: Vec<u32>,
     /// The uids that dnsmasq may have after its start; without root.
     pub dnsmasq_uids: Vec<u32>,
     /// The uids of programs that serve displays.
@@ -63,8 +65,8 @@ pub struct FirewallConfig {
 }
 
 impl FirewallConfig {
-    /// The configuration of `lab`, whose portal and agents' children have these uids.
-    pub fn of(lab: &Lab, portal_uid: u32, agent_uid: u32) -> FirewallConfig {
+    /// The configuration of `lab`, whose programs that open no connection have `program_uids`.
+    pub fn of(lab: &Lab, program_uids: Vec<u32>) -> FirewallConfig {
         FirewallConfig {
             pool: lab.network.pool,
             domains: lab
@@ -78,8 +80,8 @@ impl FirewallConfig {
             gateway: SocketAddrV4::new(lab.gateway.address, lab.gateway.port),
             connections_per_source: lab.gateway.connections_per_source,
             new_per_minute: lab.gateway.new_per_minute,
-            portal_uid,
-            agent_uid,
+            airlock_port: lab.airlock.port,
+            program_uids,
             dnsmasq_uids: dnsmasq_uids(),
             display_uids: DISPLAY_UIDS,
             machine_uids: MACHINE_UIDS..=LAST_MACHINE_UID,

@@ -25,10 +25,13 @@ pub mod tpm;
 mod xml;
 
 pub use program::ProgramError;
-pub use real::{Bells, LocalUsers, RealHost};
+pub use real::{Bells, LocalUsers, RealHost, Sources};
 
+pub use nonstop_agent::{Kept, Put, PutVerdict};
+
+use nonstop_model::MachineId;
 use nonstop_plan::{Observed, Step};
-use std::os::fd::OwnedFd;
+use std::{fs::File, os::fd::OwnedFd};
 
 /// What a host can do. [`RealHost`] is the real one; tests of the daemon simulate another.
 pub trait Host: Send + Sync {
@@ -40,6 +43,12 @@ pub trait Host: Send + Sync {
 
     /// What the recording `id` holds, decrypted by a confined child, as a pipe.
     fn play_recording(&self, id: u64) -> Result<OwnedFd, HostError>;
+
+    /// Has the agent in the guest of `machine` write all of `file` to `path`, over what is there. Takes
+    /// at most [`nonstop_agent::put_patience`]. What the guest says of it is information, never proof.
+    ///
+    /// Errors: the child that speaks with the guest cannot be started, or says nothing.
+    fn put_file(&self, machine: MachineId, path: &str, file: &File) -> Result<Put, HostError>;
 }
 
 /// How a step ended.

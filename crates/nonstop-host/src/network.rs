@@ -184,6 +184,7 @@ fn routed_by_grants(environment: EnvironmentId, firewall: &FirewallState) -> boo
             *whose == environment && outside
         }
         Grant::Portal { .. }
+        | Grant::Transfer { .. }
         | Grant::Desktop { .. }
         | Grant::Port { .. }
         | Grant::Link { .. }

@@ -1,11 +1,11 @@
 //! The host that this program runs on: each step handed to the part that does it.
 
 use crate::{
-    Host, HostError, Outcome,
+    Host, HostError, Outcome, Put,
     accelerator::probe_accelerator,
     agent::AgentRunner,
     authority::Authority,
-    disks::Disks,
+    disks::{Disks, WriteDiscs},
     displays::{DisplayConfig, Displays, Told},
     domain::{Accelerator, Uefi},
     firewall::{Firewall, FirewallConfig},
@@ -21,6 +21,7 @@ use nonstop_model::{ImageName, Lab, MachineId, Memory};
 use nonstop_plan::{DesiredMachine, HostRun, Observed, ObservedMachine, Step};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -39,6 +40,7 @@ pub struct RealHost {
     shaper: Shaper,
     agent: AgentRunner,
     displays: Displays,
+    discs: Arc<dyn WriteDiscs>,
     /// What each generation took on the disk at the last observation.
     bytes: Mutex<BTreeMap<(MachineId, u32), u64>>,
 }
@@ -50,6 +52,19 @@ pub struct LocalUsers {
     pub portal: u32,
     /// That of the child which speaks with a guest's agent; its group has the same number.
     pub agent: u32,
+    /// That of the airlock's program which machines talk to.
+    pub inside: u32,
+    /// That of the airlock's program which researchers talk to.
+    pub outside: u32,
+    /// That of the children which look into exports; its group has the same number.
+    pub screen: u32,
+}
+
+impl LocalUsers {
+    /// Those whose programs answer or are given what they need, and open no connection.
+    pub fn opening_nothing(&self) -> Vec<u32> {
+        vec![self.portal, self.agent, self.inside, self.outside, self.screen]
+    }
 }
 
 /// What is called when something happens; neither waits.
@@ -58,6 +73,20 @@ pub struct Bells {
     pub wake: Wake,
     /// Something happened at a display.
     pub told: Told,
+}
+
+/// Where what machines are made of comes from.
+pub struct Sources {
+    /// Base images.
+    pub images: Arc<Images>,
+    /// Discs with samples.
+    pub discs: Arc<dyn WriteDiscs>,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sources")
+    }
 }
 
 impl std::fmt::Debug for Bells {
@@ -75,7 +104,7 @@ impl RealHost {
         lab_uuid: &str,
         users: LocalUsers,
         run: String,
-        images: Arc<Images>,
+        Sources { images, discs }: Sources,
         authority: Arc<Authority>,
         Bells { wake, told }: Bells,
     ) -> Result<RealHost, HostError> {
@@ -92,11 +121,12 @@ impl RealHost {
             libvirt: Libvirt::connect(LabMark::of(lab_uuid), agent_dir.clone(), accelerator, wake)?,
             disks: Disks::new(lab.machines(), lab.quarantine(), lab.capacity.reserve_mib << 20),
             tpms: Tpms::new(lab.run.join("tpm")),
-            firewall: Firewall::new(FirewallConfig::of(lab, users.portal, users.agent)),
+            firewall: Firewall::new(FirewallConfig::of(lab, users.opening_nothing())),
             network: Network::of(lab),
             gate,
             shaper: Shaper::default(),
             displays: Displays::start(DisplayConfig::of(lab), authority, wake_displays, told)?,
+            discs,
             bytes: Mutex::default(),
             agent: AgentRunner::new(&lab.programs, &agent_dir, users.agent, users.agent),
         })
@@ -111,8 +141,10 @@ impl RealHost {
         let (folder, manifest) = self.images.verified(&machine.image, &machine.image_digest)?;
         let (id, generation) = (machine.id, machine.generation);
         let disk = self.disks.overlay(id, generation);
+        let disc = machine.disc.as_ref().map(|d| self.disks.disc(id, generation, d.injection));
         let start = |uefi: Option<Uefi<'_>>| {
-            self.libvirt.start_machine(machine, &manifest, &folder, &disk, uefi)
+            let disc = disc.as_deref();
+            self.libvirt.start_machine(machine, &manifest, &folder, &disk, disc, uefi)
         };
         if !machine.profile.boots_from_disk() {
             return start(None);
@@ -238,6 +270,8 @@ impl Host for RealHost {
             segments: listing.segments,
             machines: listing.machines,
             paused: listing.paused,
+            drives: listing.drives,
+            discs: kept.discs,
             ended: listing.ended,
             displays: self.displays.observe(),
             disks,
@@ -283,6 +317,16 @@ impl Host for RealHost {
             }
             Step::CreateDisk { machine } => self.create_disk(machine)?,
             Step::StartMachine { machine } => self.start_machine(machine)?,
+            Step::MakeDisc { machine, generation, uid, disc } => {
+                self.disks.make_disc(*machine, *generation, *uid, disc, &*self.discs)?;
+            }
+            Step::ChangeDisc { machine, generation, disc } => {
+                let disc = disc.map(|disc| self.disks.disc(*machine, *generation, disc));
+                self.libvirt.change_disc(*machine, disc.as_deref())?;
+            }
+            Step::DropDisc { machine, generation, disc } => {
+                self.disks.drop_disc(*machine, *generation, *disc)?;
+            }
             Step::PauseMachine { machine, room_mib, .. } => {
                 self.disks.room_for(*machine, *room_mib)?;
                 self.libvirt.pause_machine(*machine)?;
@@ -320,5 +364,9 @@ impl Host for RealHost {
 
     fn play_recording(&self, id: u64) -> Result<OwnedFd, HostError> {
         self.displays.play(id)
+    }
+
+    fn put_file(&self, machine: MachineId, path: &str, file: &File) -> Result<Put, HostError> {
+        self.agent.put_file(machine, path, file)
     }
 }

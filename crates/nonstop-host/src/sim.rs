@@ -4,14 +4,15 @@
 //! what it keeps (disks) is kept, also half made. Steps are made of the same effects, in the same
 //! order, as those of [`crate::RealHost`].
 
-use crate::{Host, HostError, Outcome};
-use nonstop_model::{MachineId, Memory, Segment, SegmentName};
+use crate::{Host, HostError, Outcome, Put, PutVerdict};
+use nonstop_model::{InjectionId, MachineId, Memory, Segment, SegmentName};
 use nonstop_plan::{
-    Disk, DiskRoom, EndReason, FirewallState, GateState, HostRun, Observed, ObservedDisplay,
-    ObservedMachine, ObservedSegment, Saved, Shaping, Step,
+    DesiredMachine, Disk, DiskRoom, EndReason, FirewallState, GateState, HostRun, Observed,
+    ObservedDisplay, ObservedMachine, ObservedSegment, Saved, Shaping, Step,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     os::fd::OwnedFd,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -55,6 +56,9 @@ struct World {
     memory: BTreeMap<(MachineId, Memory), SimMemory>,
     /// Disks that nothing may write to any more, because others were made from them.
     bearing: BTreeSet<(MachineId, u32)>,
+    /// Images of discs, by machine and generation.
+    discs: BTreeSet<(MachineId, u32, InjectionId)>,
+    no_samples: bool,
     no_room: bool,
     made: u64,
     quarantined: Vec<(MachineId, u32)>,
@@ -68,6 +72,10 @@ struct Volatile {
     /// What each guest has in its memory: a number that differs for each that boots.
     minds: BTreeMap<MachineId, u64>,
     paused: BTreeSet<MachineId>,
+    /// What is in the drives of guests; those that were started without have none.
+    drives: BTreeMap<MachineId, Option<InjectionId>>,
+    /// Files that agents were given, and how long each is.
+    put: BTreeMap<(MachineId, String), u64>,
     answering: BTreeSet<MachineId>,
     ended: BTreeMap<MachineId, EndReason>,
     firewall: FirewallState,
@@ -80,6 +88,8 @@ struct Volatile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SimMemory {
     mind: u64,
+    /// What was in the guest's drive.
+    disc: Option<InjectionId>,
     state: Saved,
     written: bool,
 }
@@ -101,6 +111,13 @@ impl World {
         displays
     }
 
+    /// A guest that has ended has nothing in its drive.
+    fn drives(&self) -> BTreeMap<MachineId, Option<InjectionId>> {
+        let mut drives = self.volatile.drives.clone();
+        drives.retain(|machine, _| self.volatile.machines.contains_key(machine));
+        drives
+    }
+
     fn start(&mut self, id: MachineId, seen: ObservedMachine, mind: u64, paused: bool) {
         let (volatile, key) = (&mut self.volatile, (id, seen.generation));
         assert!(!self.bearing.contains(&key), "{id} writes to what others were made from");
@@ -108,6 +125,13 @@ impl World {
         volatile.minds.insert(id, mind);
         if paused {
             volatile.paused.insert(id);
+        }
+    }
+
+    /// What a guest that was just started has in its drive, if it has one.
+    fn show(&mut self, machine: &DesiredMachine, disc: Option<InjectionId>) {
+        if machine.drive {
+            self.volatile.drives.insert(machine.id, disc);
         }
     }
 
@@ -223,6 +247,28 @@ impl SimHost {
         self.world().memory.iter().map(|(key, memory)| (*key, memory.state)).collect()
     }
 
+    /// What is in the drives of guests.
+    pub fn drives(&self) -> BTreeMap<MachineId, Option<InjectionId>> {
+        self.world().drives()
+    }
+
+    /// Images of discs, by machine and generation.
+    pub fn discs(&self) -> BTreeSet<(MachineId, u32, InjectionId)> {
+        self.world().discs.clone()
+    }
+
+    /// What the agent in the guest of `machine` was given, and how long each file is.
+    pub fn put(&self, machine: MachineId) -> BTreeMap<String, u64> {
+        let world = self.world();
+        let of_it = world.volatile.put.iter().filter(|((id, _), _)| *id == machine);
+        of_it.map(|((_, path), bytes)| (path.clone(), *bytes)).collect()
+    }
+
+    /// Whether no disc can be made.
+    pub fn has_no_samples(&self, none: bool) {
+        self.world().no_samples = none;
+    }
+
     /// Whether the disk has no room for anybody's memory.
     pub fn has_no_room(&self, none: bool) {
         self.world().no_room = none;
@@ -255,6 +301,8 @@ impl Host for SimHost {
             segments: world.volatile.segments.iter().map(whole).collect(),
             machines: world.volatile.machines.clone(),
             paused: world.volatile.paused.clone(),
+            drives: world.drives(),
+            discs: world.discs.clone(),
             ended,
             displays: world.displays(),
             disks: world.disks.iter().map(|(key, disk)| (*key, disk.state)).collect(),
@@ -266,6 +314,19 @@ impl Host for SimHost {
             shaping: world.volatile.shaping.clone(),
             gate: world.volatile.gate.clone(),
         })
+    }
+
+    fn put_file(&self, machine: MachineId, path: &str, file: &File) -> Result<Put, HostError> {
+        let mut world = self.world();
+        let bytes = file.metadata().map_or(0, |file| file.len());
+        if !world.volatile.machines.contains_key(&machine) {
+            return Ok(Put::new(PutVerdict::Silent, 0));
+        }
+        let put = world.effect(|w| {
+            w.volatile.put.insert((machine, path.into()), bytes);
+        });
+        put.map_err(|e| HostError::new(format!("put {path} into {machine}"), e))?;
+        Ok(Put::new(PutVerdict::Done, bytes))
     }
 
     fn apply(&self, step: &Step) -> Result<Outcome, HostError> {
@@ -347,6 +408,7 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
             })?;
             world.effect(|w| {
                 w.disks.remove(&key);
+                w.discs.retain(|(m, generation, _)| (*m, *generation) != key);
                 w.bearing.remove(&key);
                 w.memory.retain(|(m, memory), _| (*m, memory.generation) != key);
             })?;
@@ -360,7 +422,10 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
         Step::CreateDisk { machine } => {
             let key = (machine.id, machine.generation);
             if !world.disks.get(&key).is_some_and(|disk| disk.state == Disk::Whole) {
+                let mut shown = Vec::new();
                 if let Some(origin) = machine.origin.map(|origin| (machine.id, origin)) {
+                    let of_it = world.discs.iter().filter(|(m, g, _)| (*m, *g) == origin);
+                    shown.extend(of_it.map(|(_, _, disc)| *disc));
                     let below = world.disks.get(&origin);
                     assert!(
                         below.is_some_and(|d| d.state == Disk::Whole),
@@ -377,6 +442,7 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
                 })?;
                 world.effect(|w| {
                     w.disks.entry(key).and_modify(|disk| disk.state = Disk::Whole);
+                    w.discs.extend(shown.into_iter().map(|disc| (key.0, key.1, disc)));
                 })?;
             }
         }
@@ -397,8 +463,35 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
                 w.made += 1;
                 let mind = w.made;
                 w.start(machine.id, started, mind, false);
+                w.show(machine, machine.disc.as_ref().map(|disc| disc.injection));
             })?;
         }
+        Step::MakeDisc { .. } if world.no_samples => {
+            return Err(Failed::Refused("no sample with this hash"));
+        }
+        Step::MakeDisc { machine, generation, disc, .. } => {
+            let disk = world.disks.get(&(*machine, *generation));
+            assert!(disk.is_some_and(|disk| disk.state == Disk::Whole), "no folder for the disc");
+            let disc = (*machine, *generation, disc.injection);
+            if !world.discs.contains(&disc) {
+                world.effect(|w| {
+                    w.discs.insert(disc);
+                })?;
+            }
+        }
+        Step::ChangeDisc { machine, generation, disc } => {
+            let there = |disc| world.discs.contains(&(*machine, *generation, disc));
+            assert!(disc.is_none_or(there), "a disc that is not made");
+            world.effect(|w| {
+                if let Some(drive) = w.volatile.drives.get_mut(machine) {
+                    *drive = *disc;
+                }
+            })?;
+        }
+        Step::DropDisc { machine, generation, disc } => world.effect(|w| {
+            assert_ne!(w.drives().get(machine), Some(&Some(*disc)), "it lies in the drive");
+            w.discs.remove(&(*machine, *generation, *disc));
+        })?,
         Step::PauseMachine { .. } if world.no_room => return Err(Failed::Refused("no space")),
         Step::PauseMachine { machine, .. } => world.effect(|w| {
             if w.volatile.machines.contains_key(machine) {
@@ -430,7 +523,13 @@ fn apply(world: &mut World, step: &Step) -> Result<Outcome, Failed> {
                 environment: machine.environment,
                 generation: machine.generation,
             };
-            world.effect(|w| w.start(machine.id, seen, kept.mind, true))?;
+            let disc = kept.disc;
+            let at = |disc| world.discs.contains(&(machine.id, machine.generation, disc));
+            assert!(disc.is_none_or(at), "restored without the disc in its drive");
+            world.effect(|w| {
+                w.start(machine.id, seen, kept.mind, true);
+                w.show(machine, disc);
+            })?;
         }
         Step::ResumeMachine { machine } => world.effect(|w| {
             w.volatile.paused.remove(machine);
@@ -488,7 +587,8 @@ fn save(world: &mut World, machine: MachineId, memory: Memory) -> Result<(), Fai
     if world.volatile.machines.contains_key(&machine) {
         assert!(world.volatile.paused.contains(&machine), "{machine} is kept while it runs");
         let mind = world.volatile.minds[&machine];
-        let begun = SimMemory { mind, state: Saved::Begun, written: false };
+        let disc = world.drives().get(&machine).copied().flatten();
+        let begun = SimMemory { mind, disc, state: Saved::Begun, written: false };
         world.effect(|w| {
             w.memory.insert(key, begun);
         })?;

@@ -22,6 +22,9 @@ const ALICE: u32 = 70_001;
 const BOB: u32 = 70_002;
 const PORTAL: u32 = 64_101;
 const AGENT: u32 = 64_102;
+const INSIDE: u32 = 64_107;
+const OUTSIDE: u32 = 64_108;
+const AIRLOCK: u16 = 8443;
 const DNSMASQ: u32 = 64_103;
 const QEMU: u32 = 80_007;
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
@@ -40,8 +43,8 @@ fn config() -> FirewallConfig {
             ("nsd0".into(), BTreeSet::from([ip("10.80.0.2"), ip("10.80.0.3")])),
             ("nsd1".into(), BTreeSet::from([ip("10.81.0.2")])),
         ]),
-        portal_uid: PORTAL,
-        agent_uid: AGENT,
+        airlock_port: AIRLOCK,
+        program_uids: vec![PORTAL, AGENT, INSIDE, OUTSIDE],
         dnsmasq_uids: vec![DNSMASQ],
         display_uids: 65_600..=69_999,
         machine_uids: 80_000..=99_999,
@@ -55,6 +58,10 @@ fn ip(text: &str) -> Ipv4Addr {
 
 fn portal_of(uid: u32) -> Grant {
     Grant::Portal { uid, address: Ipv4Addr::new(127, 64, 0, (uid % 1000) as u8), port: 8080 }
+}
+
+fn transfer_of(uid: u32) -> Grant {
+    Grant::Transfer { uid, address: Ipv4Addr::new(127, 64, 0, (uid % 1000) as u8), port: 8081 }
 }
 
 fn desktop(uid: u32) -> Grant {
@@ -121,7 +128,12 @@ fn listen(net: &Net, uid: u32, at: &str) -> TcpListener {
 /// Whether a connection is made, in several tries: a link that has just come up, on a machine that
 /// does much else, may lose the first.
 fn reached(net: &Net, uid: u32, to: &str) -> bool {
-    (0..5).any(|_| connect(net, uid, to).is_ok())
+    connected(net, uid, to).is_some()
+}
+
+/// The connection that one of several tries makes.
+fn connected(net: &Net, uid: u32, to: &str) -> Option<TcpStream> {
+    (0..5).find_map(|_| connect(net, uid, to).ok())
 }
 
 fn connect(net: &Net, uid: u32, to: &str) -> Result<TcpStream, ErrorKind> {
@@ -197,6 +209,7 @@ fn what_the_kernel_lists_is_what_grants_come_to() {
     let host = Host::new();
     let grants = [
         portal_of(ALICE),
+        transfer_of(ALICE),
         desktop(ALICE),
         port(MachineId(1), ip("10.77.0.2")),
         Grant::Link { machine: MachineId(1), broadcasts_a_second: 50 },
@@ -225,7 +238,7 @@ fn what_the_kernel_lists_is_what_grants_come_to() {
             assert!(parts.all(|part| listed.contains(part)), "{element}: {listed}");
         }
     }
-    assert_eq!(expected.sets.len(), 59, "{:?}", expected.sets);
+    assert_eq!(expected.sets.len(), 61, "{:?}", expected.sets);
 }
 
 #[test]
@@ -287,6 +300,37 @@ fn an_accounts_address_is_reached_by_its_own_uid_alone_and_only_at_the_portal() 
     }
     let udp = host.net.inside_as(0, || UdpSocket::bind("127.0.0.1:0")).expect("a socket");
     assert!(udp.send_to(b"x", "127.64.0.1:8080").is_err(), "not by UDP either");
+}
+
+#[test]
+fn the_file_transfer_is_reached_by_its_own_uid_alone_apart_from_the_portal_and_cut_on_revoke() {
+    let host = Host::new();
+    let transfer = listen(&host.net, OUTSIDE, "127.64.0.1:8081");
+    let _another = listen(&host.net, OUTSIDE, "127.64.0.2:8081");
+    let refused = Some(ErrorKind::ConnectionRefused);
+    host.grant(&portal_of(ALICE), HOUR);
+    assert_eq!(connect(&host.net, ALICE, "127.64.0.1:8081").err(), refused, "not by the portal's");
+    host.grant(&transfer_of(ALICE), HOUR);
+    let mut client = connect(&host.net, ALICE, "127.64.0.1:8081").expect("her own");
+    let (mut server, _) = transfer.accept().expect("accepted");
+    assert!(passes(&mut client, &mut server) && passes(&mut server, &mut client));
+    for (uid, to) in [
+        (0, "127.64.0.1:8081"),
+        (BOB, "127.64.0.1:8081"),
+        (PORTAL, "127.64.0.1:8081"),
+        (INSIDE, "127.64.0.1:8081"),
+        (OUTSIDE, "127.64.0.1:8081"),
+        (ALICE, "127.64.0.2:8081"),
+        (BOB, "127.64.0.2:8081"),
+    ] {
+        assert_eq!(connect(&host.net, uid, to).err(), refused, "uid {uid} to {to}");
+    }
+    host.revoke(&transfer_of(ALICE));
+    assert!(!passes(&mut client, &mut server), "nothing goes up");
+    assert!(is_cut(&mut client), "the client is told");
+    let _unheard = server.write_all(b"x");
+    assert!(is_cut(&mut server), "the airlock is told");
+    assert_eq!(host.observe().grants.into_keys().collect::<Vec<_>>(), [portal_of(ALICE)]);
 }
 
 #[test]
@@ -357,7 +401,7 @@ fn our_own_programs_and_qemu_open_no_connection_anywhere() {
     let host = Host::new();
     let _server = listen(&host.net, 0, "0.0.0.0:5432");
     let _server6 = listen(&host.net, 0, "[::1]:5432");
-    for uid in [PORTAL, AGENT, DNSMASQ, QEMU, ALICE] {
+    for uid in [PORTAL, AGENT, INSIDE, OUTSIDE, DNSMASQ, QEMU, ALICE] {
         for to in ["127.0.0.1:5432", "[::1]:5432"] {
             let refused = connect(&host.net, uid, to).err();
             assert_eq!(refused, Some(ErrorKind::ConnectionRefused), "uid {uid} to {to}");
@@ -380,7 +424,7 @@ fn a_desktop_is_reached_by_its_persons_uid_alone_and_cut_on_revoke() {
     let _ssh = listen(&guest, 0, "0.0.0.0:22");
     assert!(connect(&host.net, ALICE, "10.77.0.2:3389").is_err(), "not granted yet");
     host.grant(&desktop(ALICE), HOUR);
-    let mut client = connect(&host.net, ALICE, "10.77.0.2:3389").expect("connected");
+    let mut client = connected(&host.net, ALICE, "10.77.0.2:3389").expect("connected");
     let (mut desktop_end, _) = server.accept().expect("accepted");
     assert!(passes(&mut client, &mut desktop_end) && passes(&mut desktop_end, &mut client));
     for (uid, to) in [
@@ -657,8 +701,9 @@ fn nobody_outside_reaches_a_segment_or_an_accounts_address() {
     let _portal = host.portal();
     let _dns = listen(&host.net, 0, "0.0.0.0:53");
     let _desktop = listen(&guest, 0, "0.0.0.0:3389");
+    let _airlock = listen(&host.net, INSIDE, "0.0.0.0:8443");
     assert!(reached(&outside, 0, "192.0.2.1:53"), "the host's own services are its own");
-    for to in ["10.77.0.2:3389", "10.77.0.1:53", "127.64.0.1:8080"] {
+    for to in ["10.77.0.2:3389", "10.77.0.1:53", "127.64.0.1:8080", "192.0.2.1:8443"] {
         let silence = connect(&outside, 0, to).err();
         assert!(
             matches!(silence, Some(ErrorKind::TimedOut | ErrorKind::HostUnreachable)),
@@ -666,7 +711,7 @@ fn nobody_outside_reaches_a_segment_or_an_accounts_address() {
         );
     }
     host.net.sh("nft flush ruleset");
-    for to in ["10.77.0.2:3389", "10.77.0.1:53", "127.64.0.1:8080"] {
+    for to in ["10.77.0.2:3389", "10.77.0.1:53", "127.64.0.1:8080", "192.0.2.1:8443"] {
         assert!(reached(&outside, 0, to), "{to} is there without the rules");
     }
     host.net.inside(|| host.firewall.load()).expect("loaded");

@@ -177,20 +177,36 @@ fn near(kbit: u64, limit: u64) -> bool {
     (limit * 7 / 10..=limit * 11 / 10).contains(&kbit)
 }
 
+/// That `measured` is right once in a few times: a processor that others have for a while makes
+/// anything slow, and a rule that is wrong makes it wrong each time.
+#[track_caller]
+fn in_one_of_some_tries(mut measured: impl FnMut() -> Result<(), String>) {
+    let mut wrong = Vec::new();
+    for _ in 0..4 {
+        match measured() {
+            Ok(()) => return,
+            Err(what) => wrong.push(what),
+        }
+    }
+    panic!("{wrong:#?}");
+}
+
 #[test]
 fn all_connections_of_a_person_share_one_limit_each_way_and_others_have_their_own() {
     let host = Host::new();
     host.apply(&shaping(&[(ALICE, Some(8000)), (BOB, Some(4000)), (CAROL, None)]));
-    let rates = host.rates(&[
-        (ALICE, PORTAL, b'd'),
-        (ALICE, DESKTOP, b'd'),
-        (ALICE, PORTAL, b'u'),
-        (BOB, PORTAL, b'd'),
-        (BOB, PORTAL, b'u'),
-    ]);
-    assert!(near(rates[0] + rates[1], 8000), "alice down: {rates:?}");
-    assert!(near(rates[2], 8000), "alice up: {rates:?}");
-    assert!(near(rates[3], 4000) && near(rates[4], 4000), "bob: {rates:?}");
+    in_one_of_some_tries(|| {
+        let rates = host.rates(&[
+            (ALICE, PORTAL, b'd'),
+            (ALICE, DESKTOP, b'd'),
+            (ALICE, PORTAL, b'u'),
+            (BOB, PORTAL, b'd'),
+            (BOB, PORTAL, b'u'),
+        ]);
+        let alice = near(rates[0] + rates[1], 8000) && near(rates[2], 8000);
+        let bob = near(rates[3], 4000) && near(rates[4], 4000);
+        (alice && bob).then_some(()).ok_or(format!("alice: {alice}, bob: {bob}: {rates:?}"))
+    });
     let free = host.rates(&[(CAROL, PORTAL, b'd'), (0, DESKTOP, b'u')]);
     assert!(free.iter().all(|kbit| *kbit > 80_000), "who has no limit is held up: {free:?}");
 }
@@ -200,15 +216,19 @@ fn a_desktop_answers_beside_bulk_transfers_of_the_same_person() {
     let host = Host::new();
     host.apply(&shaping(&[(ALICE, Some(10_000))]));
     for kind in *b"du" {
-        let (median, rates) = host.beside(&[(ALICE, PORTAL, kind); 3], |rates| {
-            (host.echo_ms(ALICE, DESKTOP), rates(1000))
+        in_one_of_some_tries(|| {
+            let (median, rates) = host.beside(&[(ALICE, PORTAL, kind); 3], |rates| {
+                (host.echo_ms(ALICE, DESKTOP), rates(1000))
+            });
+            let right = median < 60 && near(rates.iter().sum(), 10_000);
+            right.then_some(()).ok_or(format!("{median} ms beside {rates:?}"))
         });
-        assert!(median < 60, "{median} ms beside {rates:?}");
-        assert!(near(rates.iter().sum(), 10_000), "{rates:?}");
     }
     // Also where both are of the same kind.
-    let median = host.beside(&[(ALICE, DESKTOP, b'd')], |_| host.echo_ms(ALICE, DESKTOP));
-    assert!(median < 100, "{median} ms");
+    in_one_of_some_tries(|| {
+        let median = host.beside(&[(ALICE, DESKTOP, b'd')], |_| host.echo_ms(ALICE, DESKTOP));
+        (median < 100).then_some(()).ok_or(format!("{median} ms"))
+    });
 }
 
 #[test]
@@ -250,7 +270,10 @@ fn whoever_changes_the_limits_by_hand_is_noticed_and_the_limits_come_back() {
         host.apply(&wanted);
         assert!(host.holds(&wanted), "not mended: {change}");
     }
-    assert!(near(host.rates(&[(ALICE, PORTAL, b'd')])[0], 8000));
+    in_one_of_some_tries(|| {
+        let rate = host.rates(&[(ALICE, PORTAL, b'd')])[0];
+        near(rate, 8000).then_some(()).ok_or(format!("{rate}"))
+    });
 }
 
 #[test]
@@ -306,11 +329,13 @@ fn a_desktop_that_a_guest_serves_is_limited_both_ways() {
     let wanted = Shaping { desks: [desk].into(), ..shaping(&[(ALICE, Some(8000))]) };
     host.apply(&wanted);
     let rdp = "10.77.0.2:3389";
-    let (median, rates) = host.beside(&[(ALICE, rdp, b'd'), (ALICE, rdp, b'u')], |rates| {
-        (host.echo_ms(ALICE, rdp), rates(1500))
+    in_one_of_some_tries(|| {
+        let (median, rates) = host.beside(&[(ALICE, rdp, b'd'), (ALICE, rdp, b'u')], |rates| {
+            (host.echo_ms(ALICE, rdp), rates(1500))
+        });
+        let right = rates.iter().all(|rate| near(*rate, 8000)) && median < 150;
+        right.then_some(()).ok_or(format!("{median} ms beside {rates:?}"))
     });
-    assert!(rates.iter().all(|rate| near(*rate, 8000)), "{rates:?}");
-    assert!(median < 150, "{median} ms");
     // A bridge that goes is nobody's doing.
     host.net.sh(&format!("ip link del {segment}"));
     let state = host.net.inside(|| host.shaper.observe()).expect("observed");

@@ -154,8 +154,8 @@ impl Recipe {
         if self.boot == Boot::Uefi && self.disk_mib < 256 {
             return Err(format!("disk_mib {} is below 256, which boot: uefi needs", self.disk_mib));
         }
-        if self.agent != self.user.is_some() {
-            return Err("user and agent go together: the agent sets the user's password".into());
+        if self.user.is_some() && !self.agent {
+            return Err("user needs agent: true: the agent sets the user's password".into());
         }
         let needed: &[&str] = match self.install {
             Install::Full => &["initrd/init", "customise"],

@@ -65,6 +65,11 @@ impl Resource {
     pub const ALL: [Resource; 5] =
         [Resource::Live, Resource::Pcap, Resource::Samples, Resource::Reports, Resource::Rdb];
 
+    /// Whether a server of this product gives it out.
+    pub fn is_ours(self) -> bool {
+        self != Resource::Live
+    }
+
     /// Its word in `lab.yaml`, pages and URLs.
     pub fn word(self) -> &'static str {
         match self {
@@ -127,6 +132,10 @@ pub struct Server {
     /// What it offers; by default what its name says, where that is one of these words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<Resource>,
+    /// Whether it gives out samples themselves; with false a server of `samples` is a catalogue that
+    /// tells of them what is known, and never a byte.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub bytes: bool,
 }
 
 impl Server {
@@ -144,6 +153,10 @@ fn yes() -> bool {
     true
 }
 
+fn is_yes(word: &bool) -> bool {
+    *word
+}
+
 impl DataDomain {
     /// The host's address in it.
     pub fn host(&self) -> Ipv4Addr {
@@ -151,10 +164,30 @@ impl DataDomain {
             .unwrap_or_else(|| Ipv4Addr::from(u32::from(self.network.network()).saturating_add(1)))
     }
 
-    /// The name and address of the server that offers `resource` here; None if there is none.
+    /// The name and address of the server that offers `resource` here, before one that only tells of
+    /// it; None if there is none.
     pub fn server_of(&self, resource: Resource) -> Option<(&str, &Server)> {
-        let mut all = self.servers.iter().map(|(name, server)| (name.as_str(), server));
-        all.find(|(name, server)| server.resource(name) == Some(resource))
+        self.servers_of(resource).max_by_key(|(_, server)| server.bytes)
+    }
+
+    /// All servers that offer `resource`, or tell of it.
+    pub fn servers_of(&self, resource: Resource) -> impl Iterator<Item = (&str, &Server)> {
+        let all = self.servers.iter().map(|(name, server)| (name.as_str(), server));
+        all.filter(move |(name, server)| server.resource(name) == Some(resource))
+    }
+
+    /// What the server `name` offers; None for one that is only reached, or that there is not.
+    pub fn offered_by(&self, name: &str) -> Option<Resource> {
+        self.servers.get(name)?.resource(name)
+    }
+
+    /// The servers that run on this host and are ours.
+    pub fn ours(&self) -> impl Iterator<Item = (&str, &Server, Resource)> {
+        let all = self.servers.iter().filter(|_| self.here);
+        all.filter_map(|(name, server)| {
+            let resource = server.resource(name).filter(|resource| resource.is_ours())?;
+            Some((name.as_str(), server, resource))
+        })
     }
 
     /// The instants between which `day` lies here: its first one, and the first one after it.
@@ -346,13 +379,17 @@ fn server_fault(domain: &DataDomain) -> Option<Fault> {
             let message = format!("`{name}` has no port: list them in `tcp` or `udp`");
             return Some((format!("servers.{name}"), message));
         }
+        if !server.bytes && server.resource(name) != Some(Resource::Samples) {
+            let message = "`bytes: false` is for servers of samples alone: add `resource: samples`, \
+                           or remove it";
+            return Some((at("bytes"), message.into()));
+        }
         if let Some(resource) = server.resource(name) {
-            if let Some(other) = offered.insert(resource, name) {
+            if let Some(other) = offered.insert((resource, server.bytes), name) {
                 let message = format!("`{other}` offers {resource} already: one server for each");
                 return Some((format!("servers.{name}"), message));
             }
-            let ours = [Resource::Pcap, Resource::Rdb].contains(&resource);
-            if domain.here && ours && (server.tcp.len(), server.udp.len()) != (1, 0) {
+            if domain.here && resource.is_ours() && (server.tcp.len(), server.udp.len()) != (1, 0) {
                 let message = format!("{resource} is served here at one TCP port: list one");
                 return Some((format!("servers.{name}"), message));
             }
@@ -420,4 +457,31 @@ where
         }
     }
     deserializer.deserialize_map(Once(PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_offers_what_it_says_or_else_what_it_is_called() {
+        let domain: DataDomain = serde_yaml::from_str(
+            "interface: dmz0\nnetwork: 10.80.0.0/24\n\
+             servers:\n\
+             \x20 samples: { address: 10.80.0.5, tcp: [80] }\n\
+             \x20 catalogue: { address: 10.80.0.7, tcp: [80], resource: samples, bytes: false }\n\
+             \x20 mirror: { address: 10.80.0.8, tcp: [80] }\n",
+        )
+        .expect("a data domain");
+        for (name, offered) in [
+            ("samples", Some(Resource::Samples)),
+            ("catalogue", Some(Resource::Samples)),
+            ("mirror", None),
+            ("nobody", None),
+        ] {
+            assert_eq!(domain.offered_by(name), offered, "{name}");
+        }
+        let whole = domain.server_of(Resource::Samples).map(|(name, _)| name);
+        assert_eq!(whole, Some("samples"), "before one that only tells of them");
+    }
 }

@@ -63,6 +63,9 @@ id!(MachineId, 'm', "a machine");
 id!(SnapshotId, 's', "a snapshot");
 id!(PublicationId, 'p', "a publication");
 id!(CardId, 'c', "a card");
+id!(ExportId, 'x', "an export");
+id!(ImportId, 'i', "an import");
+id!(InjectionId, 'j', "an injection");
 
 #[cfg(test)]
 mod tests {

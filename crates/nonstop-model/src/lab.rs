@@ -5,6 +5,8 @@ use crate::{
     data_domain::{self, DataDomain},
     network::{ACCOUNT_NET, Segment, slots},
     reach::{AIRLOCK, Protocol, ReachTarget},
+    screening::{self, Screening},
+    trace::Trace,
     yaml::{self, ConfigError},
 };
 use ipnet::Ipv4Net;
@@ -53,6 +55,12 @@ pub struct Lab {
     /// Where machines give exports and take imports.
     #[serde(default)]
     pub airlock: Airlock,
+    /// How files are screened before they leave.
+    #[serde(default)]
+    pub screening: Screening,
+    /// The record of who did what, and how it is put out of this host's reach.
+    #[serde(default)]
+    pub trace: Trace,
     /// What may run at once.
     #[serde(default)]
     pub capacity: Capacity,
@@ -129,11 +137,34 @@ pub struct Network {
 pub struct Airlock {
     /// TCP port, at the host's address of each machine's own segment.
     pub port: u16,
+    /// TCP port on each account's loopback address, where researchers find their transfers.
+    pub outside_port: u16,
+    /// How long a name must be left alone before what it holds is an export, in seconds.
+    pub quiet_seconds: u32,
+    /// MiB that an environment's imports may hold together.
+    pub import_mib: u64,
+    /// MiB that an environment's export folder may hold together.
+    pub export_mib: u64,
+    /// MiB that one export may have.
+    pub file_mib: u64,
+    /// MiB that an environment may export in a day (UTC).
+    pub day_mib: u64,
+    /// MiB that an environment may export in its whole period.
+    pub period_mib: u64,
 }
 
 impl Default for Airlock {
     fn default() -> Self {
-        Airlock { port: 8443 }
+        Airlock {
+            port: 8443,
+            outside_port: 8081,
+            quiet_seconds: 3,
+            import_mib: 8192,
+            export_mib: 8192,
+            file_mib: 2048,
+            day_mib: 4096,
+            period_mib: 65536,
+        }
     }
 }
 
@@ -260,7 +291,8 @@ impl Lab {
         let lab: Lab = yaml::parse(file, text)?;
         lab.check().map_err(|(key, message)| yaml::error_at_key(file, text, key, message))?;
         let (pool, gateway) = (lab.network.pool, lab.gateway.address);
-        match data_domain::fault(&lab.data_domains, pool, gateway) {
+        let fault = data_domain::fault(&lab.data_domains, pool, gateway);
+        match fault.or_else(|| screening::fault(&lab)).or_else(|| lab.trace.fault()) {
             Some((path, message)) => Err(yaml::error_at_path(file, text, &path, message)),
             None => Ok(lab),
         }
@@ -357,6 +389,25 @@ impl Lab {
             let message = "the airlock's `port` must not be 0, 53 or 67: DNS and DHCP answer there";
             return Err(("port", message.into()));
         }
+        let outside = self.airlock.outside_port;
+        if outside < 1024 || outside == self.portal.port {
+            let message = "`outside_port` must be at least 1024 and not the portal's: it has the same address";
+            return Err(("outside_port", message.into()));
+        }
+        if !(1..=3600).contains(&self.airlock.quiet_seconds) {
+            return Err(("quiet_seconds", "`quiet_seconds` must be 1 to 3600".into()));
+        }
+        for (key, mib) in [
+            ("import_mib", self.airlock.import_mib),
+            ("export_mib", self.airlock.export_mib),
+            ("file_mib", self.airlock.file_mib),
+            ("day_mib", self.airlock.day_mib),
+            ("period_mib", self.airlock.period_mib),
+        ] {
+            if !(1..=1 << 30).contains(&mib) {
+                return Err((key, format!("`{key}` must be 1 to {} MiB", 1 << 30)));
+            }
+        }
         if self.capacity.machines == 0 {
             return Err(("machines", "`machines` must be at least 1".into()));
         }
@@ -423,6 +474,31 @@ impl Lab {
         self.state.join("recordings")
     }
 
+    /// Where files that were brought from outside lie.
+    pub fn imports(&self) -> PathBuf {
+        self.state.join("imports")
+    }
+
+    /// Where files that machines gave lie.
+    pub fn exports(&self) -> PathBuf {
+        self.state.join("exports")
+    }
+
+    /// Where the bytes of every export lie, by their SHA-256, but those that were blocked.
+    pub fn trace_store(&self) -> PathBuf {
+        self.state.join("trace")
+    }
+
+    /// What the lab itself made for environments, a folder each.
+    pub fn captures(&self) -> PathBuf {
+        self.state.join("captures")
+    }
+
+    /// What the airlock's programs keep for themselves, a folder each.
+    pub fn airlock_folder(&self, side: &str) -> PathBuf {
+        self.state.join("airlock").join(side)
+    }
+
     /// The folder of the lab's certificate authority.
     pub fn authority(&self) -> PathBuf {
         self.state.join("authority")
@@ -441,6 +517,21 @@ impl Lab {
     /// The socket of the portal.
     pub fn portal_socket(&self) -> PathBuf {
         self.run.join("portal.sock")
+    }
+
+    /// The socket of the airlock's program that machines talk to.
+    pub fn inside_socket(&self) -> PathBuf {
+        self.run.join("inside.sock")
+    }
+
+    /// The socket of the airlock's program that researchers talk to.
+    pub fn outside_socket(&self) -> PathBuf {
+        self.run.join("outside.sock")
+    }
+
+    /// The socket of what puts heads of the trace out of the host's reach.
+    pub fn heads_socket(&self) -> PathBuf {
+        self.run.join("heads.sock")
     }
 
     /// The socket at which servers of data domains tell what machines fetched.

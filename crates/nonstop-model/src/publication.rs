@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// How the name of a file begins that the CLI is copying into an inbox; it is not taken.
 pub const UPLOAD: &str = ".upload-";
 
+/// How the name of a file ends that holds a day of samples.
+pub const SAMPLES: &str = ".samples.tar";
+
 /// The longest name of a file that is taken, in bytes.
 pub const LONGEST_FILE_NAME: usize = 200;
 
@@ -106,21 +109,62 @@ impl PublicationState {
     }
 }
 
-/// What a file of packets holds.
+/// What a file that was read to its end is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// `pcap` or `pcapng`.
-    pub format: CaptureFormat,
     /// Its length in bytes.
     pub bytes: u64,
-    /// Packets in it.
+    /// Its SHA-256, as 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// What it holds.
+    #[serde(flatten)]
+    pub holds: Holds,
+}
+
+/// What a file of a day holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Holds {
+    /// Packets.
+    Packets(Packets),
+    /// Samples and reports of dynamic analysis; at least one of either.
+    Samples {
+        /// Samples in it.
+        samples: u64,
+        /// Reports in it.
+        reports: u64,
+    },
+}
+
+/// The packets of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packets {
+    /// `pcap` or `pcapng`.
+    pub format: CaptureFormat,
+    /// How many.
     pub packets: u64,
     /// Time of the earliest packet.
     pub first: Timestamp,
     /// Time of the latest packet.
     pub last: Timestamp,
-    /// Its SHA-256, as 64 lower-case hexadecimal digits.
-    pub sha256: String,
+}
+
+impl Content {
+    /// Its packets; None for a day of samples.
+    pub fn packets(&self) -> Option<&Packets> {
+        match &self.holds {
+            Holds::Packets(packets) => Some(packets),
+            Holds::Samples { .. } => None,
+        }
+    }
+
+    /// The name under which it is published as `day`: of samples the one that it is brought by.
+    pub fn published_name(&self, day: Date) -> String {
+        match &self.holds {
+            Holds::Packets(packets) => published_name(day, packets.format),
+            Holds::Samples { .. } => format!("{day}{SAMPLES}"),
+        }
+    }
 }
 
 /// Formats of files of packets.
@@ -160,11 +204,19 @@ pub fn published_name(day: Date, format: CaptureFormat) -> String {
     format!("{day}.{}", format.word())
 }
 
-/// The day that the name of a file of packets says: `2030-01-31.pcap`, `20300131.pcapng`.
+/// What a file of this name is published as. One that is named after nothing counts as packets.
+pub fn kind_of(name: &str) -> Resource {
+    if name.ends_with(SAMPLES) { Resource::Samples } else { Resource::Pcap }
+}
+
+/// The day that the name of a file says: `2030-01-31.pcap`, `20300131.pcapng`,
+/// `2030-01-31.samples.tar`.
 ///
-/// The end of the name says only that it is a file of packets: which format it has is read from it.
+/// The end of the name of a file of packets says no more than that: which format it has is read from
+/// it.
 pub fn day_of(name: &str) -> Option<Date> {
-    let day = name.strip_suffix(".pcap").or_else(|| name.strip_suffix(".pcapng"))?;
+    let ends = [".pcap", ".pcapng", SAMPLES];
+    let day = ends.iter().find_map(|end| name.strip_suffix(end))?;
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     let parts: Vec<&str> = match day.len() {
         8 if digits(day) => vec![&day[..4], &day[4..6], &day[6..]],
@@ -194,7 +246,10 @@ mod tests {
     fn a_name_says_its_day_or_is_none() {
         let day = Date::constant(2028, 2, 29);
         for good in ["2028-02-29.pcap", "2028-02-29.pcapng", "20280229.pcap", "20280229.pcapng"] {
-            assert_eq!(day_of(good), Some(day), "{good}");
+            assert_eq!((day_of(good), kind_of(good)), (Some(day), Resource::Pcap), "{good}");
+        }
+        for good in ["2028-02-29.samples.tar", "20280229.samples.tar"] {
+            assert_eq!((day_of(good), kind_of(good)), (Some(day), Resource::Samples), "{good}");
         }
         for bad in [
             "2027-02-29.pcap",
@@ -208,6 +263,10 @@ mod tests {
             "２０２８.pcap",
             "x2028-02-29.pcap",
             ".pcap",
+            ".samples.tar",
+            "2028-02-29.tar",
+            "2028-02-29.samples.tar.gz",
+            "2028-02-29samples.tar",
         ] {
             assert_eq!(day_of(bad), None, "{bad}");
         }

@@ -152,6 +152,10 @@ pub struct MachineTemplate {
     /// The folder in the guest into which samples are put.
     #[serde(default)]
     pub import: Option<String>,
+    /// Whether samples may also go there through the guest's agent, whose words are then heard by a
+    /// confined child; without, by a disc alone.
+    #[serde(default)]
+    pub agent: bool,
     /// What it may use up.
     #[serde(default)]
     pub limits: Limits,
@@ -254,6 +258,12 @@ impl EnvironmentTemplate {
     /// The machine of `role`.
     pub fn machine(&self, role: MachineRole) -> Option<&MachineTemplate> {
         self.machines.iter().find(|m| m.role == role)
+    }
+
+    /// The machine that samples are put before: the debuggee, which can send to nobody but its debugger.
+    /// Others get samples from a server, where their `reach` names one.
+    pub fn takes_samples(&self) -> Option<&MachineTemplate> {
+        self.machine(MachineRole::Debuggee)
     }
 
     /// Where the desktop of `machine` comes from.

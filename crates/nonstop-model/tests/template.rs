@@ -66,6 +66,16 @@ fn the_pair_is_good_and_says_what_it_says() {
 }
 
 #[test]
+fn samples_are_put_before_a_debuggee_and_no_other_machine() {
+    let pair = EnvironmentTemplate::parse("t.yaml", PAIR, Some(&known())).expect("good");
+    assert_eq!(pair.takes_samples().map(|m| m.role), Some(MachineRole::Debuggee));
+    let mut alone = pair;
+    alone.machines.retain(|m| m.role != MachineRole::Debuggee);
+    alone.machines[0].import = Some("/home/researcher/Import".into());
+    assert!(alone.takes_samples().is_none());
+}
+
+#[test]
 fn a_debuggee_reaches_nothing_but_its_debugger() {
     insta::assert_snapshot!(with("networks: [link]", "networks: [link, access]"), @"13:22: a debuggee may send to nothing but its debugger, so it has no network `access`: say `networks: [link]`");
     // The default is `access`: the place of what is not written is the machine's.

@@ -7,7 +7,7 @@ use crate::{
     observed::{EndReason, Observed},
     snapshots,
 };
-use nonstop_model::{MachineId, Power, SnapshotId};
+use nonstop_model::{InjectionId, MachineId, Power, SnapshotId};
 
 /// Something to record before planning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Fact {
     Taken(SnapshotId),
     /// The snapshot cannot be taken any more.
     NotTaken(SnapshotId, &'static str),
+    /// The disc lies in its drive.
+    DiscThere(InjectionId),
     /// The memory that the machine was to go on with is not there: it boots.
     NothingToResume(MachineId),
 }
@@ -38,6 +40,12 @@ pub const ASKED_OFF: &str = "asked-off";
 pub fn absorb(desired: &Desired, observed: &Observed) -> Vec<Fact> {
     // What has ended is stopped by us, whatever its machines were wanted to do.
     let live = desired.environments.values().filter(|e| e.phase == Phase::Live);
+    let of_discs = live.clone().flat_map(|e| &e.machines).filter_map(|m| {
+        let disc = m.disc.as_ref().filter(|disc| !disc.there)?;
+        let runs = observed.machines.get(&m.id)?.generation == m.generation;
+        let seen = observed.drives.get(&m.id).copied().flatten();
+        (runs && seen == Some(disc.injection)).then_some(Fact::DiscThere(disc.injection))
+    });
     let of_snapshots = live.clone().flat_map(|e| snapshots::facts(e, observed));
     // One whose memory we keep was ended by us, though the daemon may have died over it.
     let machines =
@@ -57,5 +65,5 @@ pub fn absorb(desired: &Desired, observed: &Observed) -> Vec<Fact> {
                 (None, None) => seen_in_this_run.then_some(Fact::PoweredOff(m.id)),
             }
         });
-    of_machines.chain(of_snapshots).collect()
+    of_machines.chain(of_snapshots).chain(of_discs).collect()
 }

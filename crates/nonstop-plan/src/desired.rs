@@ -3,8 +3,9 @@
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, EnvironmentId, Frozen, ImageName, Limits, MachineId, MachineProfile, MachineRole,
-    Memory, Password, Power, PublicKey, ReachTarget, Segment, SegmentKind, SegmentName, SnapshotId,
+    AccountName, Disc, EnvironmentId, Frozen, ImageName, Limits, MachineId, MachineProfile,
+    MachineRole, Memory, Password, Power, PublicKey, ReachTarget, Segment, SegmentKind,
+    SegmentName, SnapshotId,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -27,6 +28,8 @@ pub struct Desired {
     pub bandwidth_kbit: BTreeMap<u32, u32>,
     /// The portal's port on each account's address.
     pub portal_port: u16,
+    /// The file transfer's port there.
+    pub transfer_port: u16,
     /// Sessions whose right has ended while their account's has not.
     pub sessions_to_end: Vec<SessionToEnd>,
 }
@@ -254,6 +257,12 @@ pub struct DesiredMachine {
     pub desktop: Option<Desktop>,
     /// Who else looks at its display.
     pub viewers: Vec<Viewer>,
+    /// Whether its guest's agent may be spoken with: it has a port for that.
+    pub agent: bool,
+    /// Whether it has a drive in which discs with samples are shown.
+    pub drive: bool,
+    /// The disc that is wanted in it.
+    pub disc: Option<Disc>,
     /// The host's run in which it was last seen running.
     pub seen_in: Option<String>,
 }

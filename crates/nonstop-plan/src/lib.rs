@@ -5,6 +5,7 @@
 
 mod absorb;
 mod desired;
+mod discs;
 mod observed;
 mod planner;
 mod shaping;

@@ -5,7 +5,7 @@ use crate::{
     shaping::Shaping,
     step::Grant,
 };
-use nonstop_model::{AccountName, EnvironmentId, MachineId, Memory, SegmentName};
+use nonstop_model::{AccountName, EnvironmentId, InjectionId, MachineId, Memory, SegmentName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ pub struct Observed {
     pub machines: BTreeMap<MachineId, ObservedMachine>,
     /// Those of them whose processors stand still, but for a full disk.
     pub paused: BTreeSet<MachineId>,
+    /// What lies in the drives of running guests; a guest without a drive is not in it.
+    pub drives: BTreeMap<MachineId, Option<InjectionId>>,
+    /// Images of discs on the host, by the machine and generation that they belong to.
+    pub discs: BTreeSet<(MachineId, u32, InjectionId)>,
     /// How guests ended that we heard of since the last observation.
     pub ended: BTreeMap<MachineId, EndReason>,
     /// Displays that are served.

@@ -8,6 +8,7 @@ use crate::{
     desired::{
         AccountGate, Desired, DesiredEnvironment, DesiredMachine, Phase, Viewer, ViewerKind,
     },
+    discs,
     observed::{Disk, DiskRoom, Observed},
     shaping::wanted_shaping,
     snapshots,
@@ -82,9 +83,13 @@ pub type Grants = BTreeMap<Grant, Option<Timestamp>>;
 pub fn wanted_grants(desired: &Desired, observed: &Observed, now: Timestamp) -> Grants {
     let mut grants = Grants::new();
     for gate in desired.accounts.values() {
-        let grant =
-            Grant::Portal { uid: gate.uid, address: gate.address, port: desired.portal_port };
-        grants.insert(grant, Some(Timestamp::MAX));
+        let (uid, address) = (gate.uid, gate.address);
+        for grant in [
+            Grant::Portal { uid, address, port: desired.portal_port },
+            Grant::Transfer { uid, address, port: desired.transfer_port },
+        ] {
+            grants.insert(grant, Some(Timestamp::MAX));
+        }
         // The same network of two accounts is one right: it goes with the last of them.
         let sources = gate.networks().into_iter().map(|net| Grant::Source { net });
         grants.extend(sources.map(|grant| (grant, Some(Timestamp::MAX))));
@@ -167,7 +172,9 @@ fn wanted_gates(desired: &Desired, grants: &Grants) -> BTreeMap<String, AccountG
         gate.targets = grants
             .keys()
             .filter_map(|grant| match grant {
-                Grant::Portal { uid, address, port } | Grant::Desktop { uid, address, port }
+                Grant::Portal { uid, address, port }
+                | Grant::Transfer { uid, address, port }
+                | Grant::Desktop { uid, address, port }
                     if *uid == gate.uid =>
                 {
                     Some((*address, *port))
@@ -322,6 +329,7 @@ fn plan_environment(
             environment.destroy_at.into_iter().for_each(|at| plan.wake(at));
             stop(plan, &mut queue, environment, observed, now);
             remove_segments(&mut queue, environment, observed);
+            discs::drop_all(&mut queue, environment, observed);
         }
         Phase::Destroy => {
             for machine in running(environment, observed) {
@@ -400,6 +408,7 @@ fn build(
     }
     snapshots::drop_memory(queue, environment, observed);
     snapshots::take(queue, environment, observed);
+    discs::make(queue, environment, observed);
     let mut paused = Vec::new();
     let on = |m: &&DesiredMachine| m.power == Power::On && environment.taking(m.id).is_none();
     for machine in environment.machines.iter().filter(on) {
@@ -432,6 +441,7 @@ fn build(
             },
         }
     }
+    discs::change(queue, environment, observed);
     // After all have been started, so that what they had open between them goes on.
     queue.extend(paused.into_iter().map(|machine| Step::ResumeMachine { machine }));
 }

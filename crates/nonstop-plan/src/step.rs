@@ -6,8 +6,8 @@ use crate::{
 };
 use ipnet::Ipv4Net;
 use nonstop_model::{
-    AccountName, EnvironmentId, MachineId, Memory, NetworkLimits, Protocol, Segment, SegmentName,
-    SnapshotId,
+    AccountName, Disc, EnvironmentId, InjectionId, MachineId, Memory, NetworkLimits, Protocol,
+    Segment, SegmentName, SnapshotId,
     network::{DESKTOP_NET, RDP_PORT},
 };
 use serde::Serialize;
@@ -24,6 +24,15 @@ pub enum Grant {
         /// The account's address.
         address: Ipv4Addr,
         /// The portal's port.
+        port: u16,
+    },
+    /// The account's own connections to the file transfer on its address.
+    Transfer {
+        /// The account's uid.
+        uid: u32,
+        /// The account's address.
+        address: Ipv4Addr,
+        /// The outside airlock's port.
         port: u16,
     },
     /// The account's tunnel to a desktop.
@@ -86,7 +95,9 @@ impl Grant {
     /// The account it belongs to; None for one of a machine.
     pub fn uid(&self) -> Option<u32> {
         match self {
-            Grant::Portal { uid, .. } | Grant::Desktop { uid, .. } => Some(*uid),
+            Grant::Portal { uid, .. }
+            | Grant::Transfer { uid, .. }
+            | Grant::Desktop { uid, .. } => Some(*uid),
             Grant::Port { .. }
             | Grant::Reach { .. }
             | Grant::Link { .. }
@@ -100,6 +111,9 @@ impl fmt::Display for Grant {
         match self {
             Grant::Portal { uid, address, port } => {
                 write!(f, "uid {uid} to the portal at {address}:{port}")
+            }
+            Grant::Transfer { uid, address, port } => {
+                write!(f, "uid {uid} to the file transfer at {address}:{port}")
             }
             Grant::Desktop { uid, address, port } => {
                 write!(f, "uid {uid} to the desktop at {address}:{port}")
@@ -202,6 +216,35 @@ pub enum Step {
     StartMachine {
         /// Which.
         machine: DesiredMachine,
+    },
+    /// Make the image of a disc with samples, beside what its machine writes.
+    MakeDisc {
+        /// Of which machine.
+        machine: MachineId,
+        /// In the folder of which generation.
+        generation: u32,
+        /// The uid that may read it.
+        uid: u32,
+        /// What is on it.
+        disc: Disc,
+    },
+    /// Put a disc into the drive of a guest that runs, whatever is in it; or take it out.
+    ChangeDisc {
+        /// Of which machine.
+        machine: MachineId,
+        /// In the folder of which generation it lies.
+        generation: u32,
+        /// Which; None for none.
+        disc: Option<InjectionId>,
+    },
+    /// Delete the image of a disc.
+    DropDisc {
+        /// Of which machine.
+        machine: MachineId,
+        /// In the folder of which generation.
+        generation: u32,
+        /// Which.
+        disc: InjectionId,
     },
     /// Stop the guest's processors, if the disk has room for its memory.
     PauseMachine {
@@ -339,6 +382,18 @@ impl fmt::Display for Step {
             Step::StartMachine { machine: m } => {
                 let segments: Vec<String> = m.segments().map(Into::into).collect();
                 write!(f, "start {} on {}", m.id, segments.join(", "))
+            }
+            Step::MakeDisc { machine, disc, .. } => {
+                write!(f, "make the disc {} of {machine}", disc.injection)
+            }
+            Step::ChangeDisc { machine, disc: Some(disc), .. } => {
+                write!(f, "put the disc {disc} into the drive of {machine}")
+            }
+            Step::ChangeDisc { machine, disc: None, .. } => {
+                write!(f, "take the disc out of the drive of {machine}")
+            }
+            Step::DropDisc { machine, disc, .. } => {
+                write!(f, "delete the disc {disc} of {machine}")
             }
             Step::PauseMachine { machine, .. } => write!(f, "pause {machine}"),
             Step::HoldMachine { machine } => {

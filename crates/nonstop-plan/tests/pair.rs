@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    AccountName, EnvironmentId, Frozen, Limits, MachineId, MachineProfile, MachineRole, Memory,
-    Power, Protocol, ReachTarget, Segment, SegmentKind, SegmentName, Slot, SnapshotId,
+    AccountName, Disc, EnvironmentId, Frozen, InjectionId, Limits, MachineId, MachineProfile,
+    MachineRole, Memory, Power, Protocol, ReachTarget, Segment, SegmentKind, SegmentName, Slot,
+    SnapshotId,
 };
 use nonstop_plan::{
-    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desk, Desktop, Disk, DiskRoom,
+    AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desk, Desktop, Disk, DiskRoom, Fact,
     FirewallState, Grant, Observed, ObservedMachine, ObservedSegment, Phase, Plan, Saved, Shaping,
-    Step, Take, plan,
+    Step, Take, absorb, plan,
 };
 use std::time::Duration;
 
@@ -56,6 +57,9 @@ fn machine(id: MachineId, networks: &[SegmentKind]) -> DesiredMachine {
         origin: None,
         resume: None,
         frozen: Vec::new(),
+        agent: true,
+        drive: false,
+        disc: None,
         seen_in: None,
     }
 }
@@ -91,6 +95,7 @@ fn wanted() -> Desired {
         lease: Duration::from_secs(3600),
         bandwidth_kbit: Default::default(),
         portal_port: 8080,
+        transfer_port: 8081,
         sessions_to_end: Vec::new(),
     }
 }
@@ -107,7 +112,9 @@ fn running(grants: impl IntoIterator<Item = Grant>) -> Observed {
     let lasting = |grant: Grant| {
         let left = match grant {
             Grant::Reach { .. } => Some(Duration::from_secs(990)),
-            Grant::Portal { .. } | Grant::Source { .. } => Some(Duration::from_secs(3600)),
+            Grant::Portal { .. } | Grant::Transfer { .. } | Grant::Source { .. } => {
+                Some(Duration::from_secs(3600))
+            }
             Grant::Desktop { .. } | Grant::Port { .. } | Grant::Link { .. } => None,
         };
         (grant, left)
@@ -153,10 +160,12 @@ fn bridges_come_before_guests_and_rights_after_both() {
     start m1 on nsb00001, nsl00001
     start m2 on nsl00001
     grant uid 70001 to the portal at 127.64.0.1:8080
+    grant uid 70001 to the file transfer at 127.64.0.1:8081
     limit the bandwidth of 0 of 1 accounts
     ");
     insta::assert_snapshot!(told(&plan(&wanted(), &running([]), at(10))), @r"
     grant uid 70001 to the portal at 127.64.0.1:8080
+    grant uid 70001 to the file transfer at 127.64.0.1:8081
     grant m1 as 10.77.0.2
     grant m1 at 10.77.0.2 to 10.80.0.2:80/tcp
     grant m1 on its link
@@ -173,7 +182,10 @@ fn a_debuggee_has_the_right_to_its_link_and_no_other() {
             Grant::Port { machine, .. }
             | Grant::Reach { machine, .. }
             | Grant::Link { machine, .. } => *machine == DEBUGGEE,
-            Grant::Portal { .. } | Grant::Desktop { .. } | Grant::Source { .. } => false,
+            Grant::Portal { .. }
+            | Grant::Transfer { .. }
+            | Grant::Desktop { .. }
+            | Grant::Source { .. } => false,
         })
         .collect();
     assert!(matches!(of_debuggee[..], [Grant::Link { .. }]), "{of_debuggee:?}");
@@ -195,6 +207,7 @@ fn reach_is_a_lease_that_ends_with_the_period_and_with_the_account() {
     wanted.accounts.clear();
     insta::assert_snapshot!(told(&plan(&wanted, &settled, at(10))), @r"
     revoke uid 70001 to the portal at 127.64.0.1:8080
+    revoke uid 70001 to the file transfer at 127.64.0.1:8081
     revoke m1 at 10.77.0.2 to 10.80.0.2:80/tcp
     limit the bandwidth of 0 of 0 accounts
     ");
@@ -203,7 +216,7 @@ fn reach_is_a_lease_that_ends_with_the_period_and_with_the_account() {
     // A server that the lab has no longer is cut, also while the guest runs.
     let machines = &mut wanted.environments.get_mut(&E1).expect("there").machines;
     machines[0].reach.clear();
-    settled.firewall.grants.retain(|grant, _| !matches!(grant, Grant::Portal { .. }));
+    settled.firewall.grants.retain(|grant, _| grant.uid().is_none());
     insta::assert_snapshot!(told(&plan(&wanted, &settled, at(10))), @"revoke m1 at 10.77.0.2 to 10.80.0.2:80/tcp");
 }
 
@@ -345,7 +358,7 @@ fn a_right_that_somebody_made_longer_is_given_anew() {
     for (grant, left) in &mut settled.firewall.grants {
         match grant {
             Grant::Reach { .. } => *left = Some(Duration::from_secs(8_640_000)),
-            Grant::Portal { .. } => *left = None,
+            Grant::Portal { .. } | Grant::Transfer { .. } => *left = None,
             Grant::Source { .. }
             | Grant::Desktop { .. }
             | Grant::Port { .. }
@@ -354,6 +367,7 @@ fn a_right_that_somebody_made_longer_is_given_anew() {
     }
     insta::assert_snapshot!(told(&plan(&wanted(), &settled, at(10))), @r"
     grant uid 70001 to the portal at 127.64.0.1:8080
+    grant uid 70001 to the file transfer at 127.64.0.1:8081
     grant m1 at 10.77.0.2 to 10.80.0.2:80/tcp
     ");
 }
@@ -389,4 +403,67 @@ fn a_desktop_that_a_guest_serves_is_limited_as_soon_as_it_may_be_reached() {
     wanted.bandwidth_kbit.insert(70_001, 10_000);
     let desk = Desk { segment: segment().name, address, port: 3389, uid: 70_001 };
     assert_eq!(desks(&wanted), Some([desk].into()));
+}
+
+/// What is done in the pair where `disc` is wanted in the debuggee's drive.
+fn with_disc(disc: Option<u32>, observed: &Observed) -> String {
+    let mut wanted = wanted();
+    let environment = wanted.environments.get_mut(&E1).expect("there");
+    let debuggee = &mut environment.machines[1];
+    debuggee.drive = true;
+    debuggee.disc = disc.map(|id| Disc {
+        injection: InjectionId(id),
+        domain: "lab".into(),
+        items: Vec::new(),
+        zip: false,
+        there: false,
+    });
+    let plan = plan(&wanted, observed, at(10));
+    plan.environments.values().flatten().map(|step| format!("{step}\n")).collect()
+}
+
+#[test]
+fn a_disc_is_made_put_in_and_replaced_and_its_image_goes_only_once_the_drive_has_let_go() {
+    let drive = |disc: Option<u32>, images: &[u32]| Observed {
+        drives: [(DEBUGGEE, disc.map(InjectionId))].into(),
+        discs: images.iter().map(|id| (DEBUGGEE, 1, InjectionId(*id))).collect(),
+        ..running([])
+    };
+    assert_eq!(with_disc(None, &drive(None, &[])), "");
+    let put_in = "make the disc j3 of m2\nput the disc j3 into the drive of m2\n";
+    assert_eq!(with_disc(Some(3), &drive(None, &[])), put_in);
+    assert_eq!(with_disc(Some(3), &drive(Some(3), &[3])), "");
+    let replaced = "make the disc j4 of m2\nput the disc j4 into the drive of m2\n";
+    assert_eq!(with_disc(Some(4), &drive(Some(3), &[3])), replaced);
+    assert_eq!(with_disc(Some(4), &drive(Some(4), &[3, 4])), "delete the disc j3 of m2\n");
+    let out = "take the disc out of the drive of m2\n";
+    assert_eq!(with_disc(None, &drive(Some(4), &[4])), out);
+    assert_eq!(with_disc(None, &drive(None, &[4])), "delete the disc j4 of m2\n");
+}
+
+#[test]
+fn a_guest_without_a_drive_is_left_alone_and_one_that_starts_has_its_disc_from_the_first() {
+    let image = [(DEBUGGEE, 1, InjectionId(3))];
+    let without = Observed { discs: image.into(), ..running([]) };
+    assert_eq!(with_disc(Some(3), &without), "");
+    let mut off = running([]);
+    off.machines.remove(&DEBUGGEE);
+    assert_eq!(with_disc(Some(3), &off), "make the disc j3 of m2\nstart m2 on nsl00001\n");
+}
+
+#[test]
+fn a_disc_is_known_as_there_once_it_is_seen_in_its_drive() {
+    let mut wanted = wanted();
+    let environment = wanted.environments.get_mut(&E1).expect("there");
+    for machine in &mut environment.machines {
+        machine.seen_in = Some(String::new());
+    }
+    let injection = InjectionId(3);
+    let disc =
+        Disc { injection, domain: "lab".into(), items: Vec::new(), zip: false, there: false };
+    environment.machines[1].disc = Some(disc);
+    let seen = |in_drive| Observed { drives: [(DEBUGGEE, in_drive)].into(), ..running([]) };
+    assert_eq!(absorb(&wanted, &seen(None)), []);
+    assert_eq!(absorb(&wanted, &seen(Some(InjectionId(2)))), []);
+    assert_eq!(absorb(&wanted, &seen(Some(injection))), [Fact::DiscThere(injection)]);
 }

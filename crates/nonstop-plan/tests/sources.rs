@@ -28,6 +28,7 @@ fn desired(accounts: impl IntoIterator<Item = AccountGate>) -> Desired {
         lease: Duration::from_secs(60),
         bandwidth_kbit: BTreeMap::new(),
         portal_port: 8080,
+        transfer_port: 8081,
         sessions_to_end: Vec::new(),
     }
 }

@@ -5,8 +5,8 @@ use crate::{
     guard::guard,
     listen::Connection,
     routes::{
-        about, accounts, cards, data, displays, environments, home, language, reach, recordings,
-        requests, sessions, snapshots, trace,
+        about, accounts, cards, data, displays, environments, exports, home, injections, language,
+        reach, recordings, requests, samples, sessions, snapshots, trace, transfers,
     },
     token::Secret,
 };
@@ -75,21 +75,25 @@ impl App {
     }
 
     /// Asks for something that comes as an open file, and reads that with `read` before anybody
-    /// else's turn: it may take a while, and what it reads from ends with it.
+    /// else's turn: it may take a while, and what it reads from ends with it. None if no file came
+    /// with the answer.
     pub(crate) async fn ask_for_file<T: Send + 'static>(
         &self,
         connection: &Arc<Connection>,
         request: Request,
         read: impl FnOnce(File) -> T + Send + 'static,
-    ) -> Result<(Reply, T), PageError> {
+    ) -> Result<Option<(Reply, T)>, PageError> {
         let connection = Arc::clone(connection);
         let own = Arc::clone(&connection.asks).acquire_owned().await;
         let all = Arc::clone(&self.asks).acquire_owned().await;
         let client = self.client.clone();
         let answer = tokio::task::spawn_blocking(move || {
             let _turn = (own, all);
-            let (reply, file) = client.call_for_file_as(&request, connection.fd.as_fd())?;
-            Ok::<_, CallError>((reply, read(File::from(file))))
+            match client.call_for_file_as(&request, connection.fd.as_fd()) {
+                Ok((reply, file)) => Ok(Some((reply, read(File::from(file))))),
+                Err(CallError::NoFile) => Ok(None),
+                Err(e) => Err(e),
+            }
         });
         Ok(answer.await.map_err(|_| PageError::Unexpected)??)
     }
@@ -126,6 +130,9 @@ impl App {
                 "/environments/{id}/snapshots/{snapshot}/delete",
                 get(snapshots::ask_delete).post(snapshots::delete),
             )
+            .route("/environments/{id}/samples", get(samples::choose))
+            .route("/environments/{id}/inject", post(samples::inject))
+            .route("/environments/{id}/eject", post(samples::eject))
             .route("/environments/{id}/end", get(environments::ask_end).post(environments::end))
             .route("/environments/{id}/extend", post(environments::extend))
             .route("/environments/{id}/rdp/{role}", get(environments::rdp_file))
@@ -153,6 +160,20 @@ impl App {
             .route("/profile", get(cards::profile))
             .route("/sessions", get(sessions::list))
             .route("/sessions/{id}/end", post(sessions::end))
+            .route("/transfers", get(transfers::show))
+            .route("/imports", get(transfers::imports))
+            .route("/exports", get(exports::list))
+            .route("/exports/{id}", get(exports::show))
+            .route("/exports/{id}/preview.png", get(exports::picture))
+            .route("/exports/{id}/receipt", get(exports::receipt))
+            .route("/exports/{id}/release", post(exports::release))
+            .route("/exports/{id}/refuse", post(exports::refuse))
+            .route("/exports/{id}/revoke", post(exports::revoke))
+            .route("/exports/{id}/note", post(exports::note))
+            .route("/samples", get(samples::store))
+            .route("/injections", get(injections::list))
+            .route("/injections/{id}", get(injections::show))
+            .route("/injections/{id}/record", get(injections::file))
             .route("/data", get(data::show))
             .route("/data/publish", post(data::publish))
             .route("/reach", get(reach::show))

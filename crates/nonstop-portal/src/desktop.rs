@@ -37,8 +37,7 @@ impl Desktop {
             ssh: ssh(
                 gateway,
                 &environment.account,
-                near,
-                &(desktop.address.to_string(), desktop.port),
+                &[(near, &(desktop.address.to_string(), desktop.port))],
             ),
             freerdp: format!(
                 "xfreerdp3 /v:localhost:{near}{for_user} {} /size:1280x800 \
@@ -58,7 +57,7 @@ impl Desktop {
         let near = near_port_of_view(view);
         let far = (view.desktop.address.to_string(), view.desktop.port);
         Desktop {
-            ssh: ssh(gateway, &view.account, near, &far),
+            ssh: ssh(gateway, &view.account, &[(near, &far)]),
             freerdp: format!(
                 "xfreerdp3 /v:localhost:{near} /u:{} /p: {} /gfx +auto-reconnect /audio-mode:2 \
                  -clipboard",
@@ -97,19 +96,21 @@ fn certificate(desktop: &DesktopView) -> String {
 /// How `ssh` finds a card's key: by OpenSC, and not behind the keys of an agent.
 pub(crate) const BY_CARD: &str = "-o PKCS11Provider=opensc-pkcs11.so -o IdentityAgent=none";
 
-/// The command that leads `near` of the researcher's PC to `far` through the gateway.
+/// The command that leads each port of the researcher's PC to what is behind it, through the gateway.
 pub(crate) fn ssh(
     gateway: &ConnectView,
     account: &AccountName,
-    near: u16,
-    far: &(String, u16),
+    forwards: &[(u16, &(String, u16))],
 ) -> String {
+    let forwards: Vec<String> =
+        forwards.iter().map(|(near, (far, port))| format!("-L {near}:{far}:{port}")).collect();
     let port = if gateway.port == 22 { String::new() } else { format!(" -p {}", gateway.port) };
     let card = if gateway.cards_alone { format!(" {BY_CARD}") } else { String::new() };
     // Without ExitOnForwardFailure a taken port would leave a session that leads nowhere.
     format!(
-        "ssh -N -L {near}:{}:{} -o ExitOnForwardFailure=yes{card}{port} {account}@{}",
-        far.0, far.1, gateway.host
+        "ssh -N {} -o ExitOnForwardFailure=yes{card}{port} {account}@{}",
+        forwards.join(" "),
+        gateway.host
     )
 }
 

@@ -69,7 +69,8 @@ impl From<askama::Error> for PageError {
 }
 
 impl PageError {
-    fn status(&self) -> StatusCode {
+    /// The status that an answer has with it.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             PageError::Host | PageError::Origin | PageError::Token | PageError::Forbidden => {
                 StatusCode::FORBIDDEN
@@ -147,10 +148,10 @@ pub(crate) fn page(app: &App, visitor: &Visitor, answer: Response) -> Response {
     let status = answer.status();
     let error = match answer.extensions().get::<PageError>() {
         Some(error) => error.clone(),
-        None if status == StatusCode::NOT_FOUND => PageError::Missing,
         None if status.is_success() || status.is_redirection() || is_page(&answer) => {
             return answer;
         }
+        None if status == StatusCode::NOT_FOUND => PageError::Missing,
         None if status.is_client_error() => PageError::Bad,
         None => PageError::Unexpected,
     };

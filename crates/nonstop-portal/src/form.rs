@@ -29,6 +29,16 @@ impl Fields {
         self.get(name).lines().map(str::trim).filter(|line| !line.is_empty())
     }
 
+    /// Fields whose names begin with `prefix`: the rest of the name, and what was typed.
+    pub(crate) fn beginning<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0
+            .iter()
+            .filter_map(move |(name, text)| Some((name.strip_prefix(prefix)?, text.trim())))
+    }
+
     /// Sets a field, as for a form that is filled in beforehand.
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Fields {
         self.0.insert(name.into(), value.into());

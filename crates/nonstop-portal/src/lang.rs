@@ -1,6 +1,6 @@
 //! Which language a visitor reads: what they chose, else what their browser asks for.
 
-use crate::texts::{ENGLISH, JAPANESE, Texts};
+use crate::texts::{ENGLISH, JAPANESE, Texts, samples, transfers};
 use axum::http::{HeaderMap, header};
 
 /// The cookie that keeps a visitor's choice.
@@ -54,6 +54,24 @@ impl Lang {
         match self {
             Lang::En => &ENGLISH,
             Lang::Ja => &JAPANESE,
+        }
+    }
+}
+
+impl Lang {
+    /// Its texts of samples.
+    pub(crate) fn sample_texts(self) -> &'static samples::Texts {
+        match self {
+            Lang::En => &samples::ENGLISH,
+            Lang::Ja => &samples::JAPANESE,
+        }
+    }
+
+    /// Its texts of files on their way in and out.
+    pub(crate) fn transfer_texts(self) -> &'static transfers::Texts {
+        match self {
+            Lang::En => &transfers::ENGLISH,
+            Lang::Ja => &transfers::JAPANESE,
         }
     }
 }

@@ -13,14 +13,18 @@ mod desktop;
 mod error;
 mod form;
 mod guard;
+mod injected;
 mod lang;
 mod listen;
 mod page;
 mod person;
 mod playback;
+mod preview;
+mod record;
 mod routes;
 mod texts;
 mod token;
+mod transfer;
 
 pub use app::App;
 pub use listen::keep_listening;

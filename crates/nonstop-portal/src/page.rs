@@ -5,7 +5,7 @@ use crate::{
     form::Fields,
     guard::Visitor,
     lang::Lang,
-    texts::{Texts, fill},
+    texts::{Texts, fill, samples, transfers},
 };
 use askama::Template;
 use axum::{
@@ -27,6 +27,10 @@ const OLD_PROOF_SECONDS: i64 = 300;
 pub(crate) enum Section {
     Home,
     Requests,
+    /// A researcher's.
+    Transfers,
+    /// Those of the staff.
+    Exports,
     Accounts,
     Sessions,
     Displays,
@@ -41,6 +45,10 @@ pub(crate) enum Section {
 /// The frame of a page.
 pub(crate) struct Page {
     pub(crate) t: &'static Texts,
+    /// The texts of samples.
+    pub(crate) s: &'static samples::Texts,
+    /// The texts of files on their way in and out.
+    pub(crate) f: &'static transfers::Texts,
     pub(crate) lang: Lang,
     pub(crate) lab: String,
     pub(crate) demo: bool,
@@ -49,6 +57,10 @@ pub(crate) struct Page {
     pub(crate) me: Option<AccountView>,
     /// For staff, while the host's clock is not believed.
     pub(crate) clock: Option<nonstop_api::ClockView>,
+    /// Second places that lack heads of the trace, for staff.
+    pub(crate) heads_late: Vec<String>,
+    /// For staff, how many exports wait for a decision.
+    pub(crate) waiting: Option<u64>,
     pub(crate) section: Section,
     /// Path and query, to come back to.
     pub(crate) path: String,
@@ -91,17 +103,21 @@ impl Page {
         let t = visitor.lang.texts();
         Page {
             t,
+            s: visitor.lang.sample_texts(),
+            f: visitor.lang.transfer_texts(),
             lang: visitor.lang,
             lab: app.lab.name.clone(),
             demo: app.lab.software_keys,
             style: &STYLE_VERSION,
             me: None,
             clock: None,
+            heads_late: Vec::new(),
+            waiting: None,
             section: Section::Elsewhere,
             path: visitor.path.clone(),
             token: app.secret.token(&visitor.cookie, visitor.connection.address),
             refresh: None,
-            notice: notice(t, Fields::query(&visitor.path).get("done")),
+            notice: notice(visitor.lang, Fields::query(&visitor.path).get("done")),
             zone: app.zone.clone(),
             now: (app.now)(),
         }
@@ -339,7 +355,8 @@ pub(crate) fn see_other(path: &str) -> Result<Response, crate::error::PageError>
 }
 
 /// What `?done=WORD` says; only known words say anything.
-fn notice(t: &'static Texts, word: &str) -> Option<&'static str> {
+fn notice(lang: Lang, word: &str) -> Option<&'static str> {
+    let (t, s, f) = (lang.texts(), lang.sample_texts(), lang.transfer_texts());
     Some(match word {
         "applied" => t.notice_applied,
         "approved" => t.notice_approved,
@@ -363,9 +380,15 @@ fn notice(t: &'static Texts, word: &str) -> Option<&'static str> {
         "view_ended" => t.notice_view_ended,
         "recording" => t.notice_recording,
         "recording_ended" => t.notice_recording_ended,
+        "export_released" => f.notice_export_released,
+        "export_refused" => f.notice_export_refused,
+        "export_revoked" => f.notice_export_revoked,
+        "noted" => f.notice_noted,
         "proven" => t.notice_proven,
         "publishing" => t.notice_publishing,
         "probing" => t.notice_probing,
+        "injecting" => s.notice_injecting,
+        "ejecting" => s.notice_ejecting,
         _ => return None,
     })
 }

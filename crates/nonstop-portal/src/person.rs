@@ -32,6 +32,8 @@ impl Person {
         let mut page = Page::new(&self.app, &self.visitor);
         page.me = Some(self.account.clone());
         page.clock = self.me.clock.clone();
+        page.heads_late = self.me.heads_late.clone();
+        page.waiting = self.me.exports_waiting.filter(|_| self.is_staff());
         page.section = section;
         page
     }

@@ -11,9 +11,12 @@ macro_rules! texts {
         pub(crate) static ENGLISH: Texts = Texts { $($name: $en,)* };
         pub(crate) static JAPANESE: Texts = Texts { $($name: $ja,)* };
         #[cfg(test)]
-        const ALL: &[(&str, &str, &str)] = &[$((stringify!($name), $en, $ja),)*];
+        pub(crate) const ALL: &[(&str, &str, &str)] = &[$((stringify!($name), $en, $ja),)*];
     };
 }
+
+pub(crate) mod samples;
+pub(crate) mod transfers;
 
 /// `text` with its `{}` replaced by `value`.
 pub(crate) fn fill(text: &str, value: impl std::fmt::Display) -> String {
@@ -28,6 +31,9 @@ texts! {
     clock_mark: "The host's clock was set", "ホストの時計が変更されました";
     clock_held: "It is {} seconds ahead of the time that the lab goes by. Nothing ends by it until an admin runs: nonstop clock confirm",
         "ラボの基準時刻より {} 秒進んでいます。管理者が nonstop clock confirm を実行するまで、これによって終了するものはありません。";
+    heads_late_mark: "The record of who did what does not get out of this host", "操作記録がこのホストの外に届いていません";
+    heads_late: "A second place lacks signed heads: {}. An admin finds the reason with: nonstop check",
+        "署名済みの記録を受け取れていない保管先があります: {}。管理者は nonstop check で原因を確認できます。";
     demo_mark: "Demo lab", "デモ環境";
     demo: "Key files are allowed here instead of IC cards. Do not use it for real work.",
         "IC カードの代わりに鍵ファイルでログインできる設定です。実際の業務には使用しないでください。";
@@ -131,6 +137,7 @@ texts! {
     data_waiting: "In the inbox", "受信箱にあるもの";
     data_published: "Published days", "公開済みの日";
     no_days: "No day is published.", "公開済みの日はありません。";
+    data_samples: "Published days of samples and reports", "公開済みの検体とレポートの日";
     data_rejected: "Rejected files", "却下されたファイル";
     data_rejected_lead: "They lie, each with its reason, in", "理由とともに次の場所に保存されています:";
     data_waits: "Waits", "待機中";
@@ -150,11 +157,16 @@ texts! {
     offers_servers: "Servers", "サーバー";
     offers_lines: "In the machine", "仮想マシン内での使い方";
     offers_days: "Days", "日別データ";
+    offers_samples: "Days of samples and reports", "検体とレポートの日別データ";
+    offers_samples_warning: "Samples are malware. A program that you fetch stays what it is: run it in a debuggee alone.",
+        "検体はマルウェアです。取得した検体は debuggee の中だけで実行してください。";
     offers_elsewhere: "Its servers are the lab's own: ask them for their days.",
         "サーバーはラボ側にあります。日別データの一覧はサーバーで確認してください。";
     col_day: "Day", "日";
     col_file: "File", "ファイル";
     col_packets: "Packets", "パケット数";
+    col_samples: "Samples", "検体数";
+    col_reports: "Reports", "レポート数";
     col_published: "Published", "公開日時";
     col_rejected: "Rejected", "却下日時";
     col_arrived: "Taken", "受付日時";
@@ -591,8 +603,10 @@ texts! {
     fingerprint: "Fingerprint", "フィンガープリント";
     fingerprint_hint: "Compare it when ssh asks you at the first login.",
         "初回ログイン時に ssh が表示する値と一致することを確認してください。";
-    portal_tunnel: "The tunnel to this portal", "このポータルへのトンネル";
+    portal_tunnel: "The tunnel to this portal and to the file transfer", "このポータルとファイル転送へのトンネル";
     portal_then: "Then open {} in your browser.", "その後、ブラウザーで {} を開いてください。";
+    transfer_then: "Files go in and out by WebDAV at {}: connect your file manager there (Windows: map a network drive).",
+        "ファイルの送受信は WebDAV の {} で行います。ファイルマネージャーから接続してください（Windows: ネットワークドライブの割り当て）。";
     you_are: "You are known by your tunnel as", "トンネルにより識別された利用者";
     no_passwords: "No account has a password. Whoever holds the tunnel is you: close it when you leave.",
         "アカウントにパスワードはありません。トンネルを保持する人が本人とみなされます。離席時はトンネルを閉じてください。";
@@ -700,8 +714,13 @@ mod tests {
     #[test]
     fn both_languages_say_everything_and_fill_the_same_gaps() {
         // Proper names, and the button that names the other language.
-        let same = ["windows", "linux", "other_language"];
-        for (name, en, ja) in ALL.iter().filter(|(name, ..)| !same.contains(name)) {
+        let same = ["windows", "linux", "other_language", "mount_finder", "mount_davfs"];
+        for (name, en, ja) in ALL
+            .iter()
+            .chain(samples::ALL)
+            .chain(transfers::ALL)
+            .filter(|(name, ..)| !same.contains(name))
+        {
             assert!(!en.trim().is_empty() && !japanese(en), "{name} in English: {en}");
             assert!(japanese(ja), "{name} in Japanese: {ja}");
             assert_eq!(en.matches("{}").count(), ja.matches("{}").count(), "{name}");

@@ -11,7 +11,7 @@ use crate::{
     watch::Captured,
 };
 use anyhow::Result;
-use etherparse::{ArpOperation, ArpPacketSlice, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{ArpOperation, ArpPacketSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use nonstop_reach::probe::Order;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -60,12 +60,13 @@ impl<'a> Talk<'a> {
         if captured.protocol == ARP {
             return self.heard_arp(at, captured, seen, cards);
         }
-        let Ok(packet) = SlicedPacket::from_ip(&captured.content) else {
+        // Captures are cut, and a server's answer can be longer than what is kept of it.
+        let Ok(packet) = LaxSlicedPacket::from_ip(&captured.content) else {
             self.unexplained(at, &format!("a frame of ethertype {:#06x}", captured.protocol), seen);
             return Ok(());
         };
         let from = match &packet.net {
-            Some(NetSlice::Ipv4(ip)) => Some(ip.header().source_addr()),
+            Some(LaxNetSlice::Ipv4(ip)) => Some(ip.header().source_addr()),
             _ => None,
         };
         let (port, tcp) = match &packet.transport {
@@ -87,7 +88,7 @@ impl<'a> Talk<'a> {
         };
         let Some(number) = number else {
             let what = match &packet.net {
-                Some(NetSlice::Ipv6(ip)) => {
+                Some(LaxNetSlice::Ipv6(ip)) => {
                     let header = ip.header();
                     let (from, to) = (header.source_addr(), header.destination_addr());
                     format!("an IPv6 packet of {from} to {to}")

@@ -1,5 +1,5 @@
 //! What a researcher's PC is told of a lab: where its gateway is and which keys that shows, whose
-//! account this is, where portal and desktops are. No secret.
+//! account this is, where portal, file transfer and desktops are. No secret.
 //!
 //! The file is read on a PC that trusts nobody yet, and its words end up in the arguments of `ssh`
 //! and of RDP clients. So each word is parsed into a type whose text can be nothing else: no option,
@@ -43,6 +43,9 @@ pub struct Profile {
     pub account: Account,
     /// The portal, as seen from the gateway.
     pub portal: Target,
+    /// The file transfer, likewise. None in files made before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Target>,
     /// Desktops there were when the file was made.
     pub desktops: Vec<Desktop>,
     /// When the file was made. A younger one takes the place of an older one.

@@ -26,6 +26,7 @@ fn profile() -> Profile {
         host_keys: vec![ED25519.parse().expect("a key")],
         account: "alice".parse().expect("an account"),
         portal: target("127.64.0.1", 8080),
+        transfer: Some(target("127.64.0.1", 8081)),
         desktops: vec![Desktop {
             environment: "e3".parse().expect("an environment"),
             role: "analyst".parse().expect("a role"),
@@ -97,6 +98,15 @@ fn no_byte_of_a_file_can_be_changed() {
 }
 
 #[test]
+fn a_file_from_before_there_was_a_file_transfer_is_still_read() {
+    let key = KeyPair::generate().expect("a key");
+    let mut older = serde_json::to_value(profile()).expect("JSON");
+    older.as_object_mut().expect("an object").remove("transfer");
+    let read = opened(&key, older.to_string().as_bytes()).expect("read");
+    assert_eq!(read, Profile { transfer: None, ..profile() });
+}
+
+#[test]
 fn a_signature_of_a_certificate_is_none_of_a_profile() {
     let key = KeyPair::generate().expect("a key");
     let mut file: Value = serde_json::from_str(&seal(&key, &profile())).expect("JSON");
@@ -118,6 +128,7 @@ fn whatever_could_become_an_option_or_a_command_is_refused_in_every_word() {
         "/host_keys/0",
         "/account",
         "/portal/address",
+        "/transfer/address",
         "/desktops/0/environment",
         "/desktops/0/role",
         "/desktops/0/title",

@@ -22,6 +22,12 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../migrations/0007_cards.sql")),
         M::up(include_str!("../migrations/0008_sessions.sql")),
         M::up(include_str!("../migrations/0009_bandwidth.sql")),
+        M::up(include_str!("../migrations/0010_transfers.sql")),
+        M::up(include_str!("../migrations/0011_heads.sql")),
+        M::up(include_str!("../migrations/0012_samples.sql")),
+        M::up(include_str!("../migrations/0013_injections.sql")),
+        M::up(include_str!("../migrations/0014_publication_hashes.sql")),
+        M::up(include_str!("../migrations/0015_injection_begin.sql")),
     ])
 }
 
@@ -193,6 +199,17 @@ impl Write<'_> {
         self.actor
     }
 
+    /// This change follows from the trace alone and says nothing of its own: it has no row of it.
+    pub(crate) fn derived(&mut self) {
+        self.traced = true;
+    }
+
+    /// This change is one of names that nobody outside sees and that are no export yet: it has no row
+    /// of trace of its own.
+    pub(crate) fn names_only(&mut self) {
+        self.traced = true;
+    }
+
     /// Adds a row of trace by this change's actor.
     pub fn trace(
         &mut self,
@@ -200,8 +217,19 @@ impl Write<'_> {
         subject: &dyn std::fmt::Display,
         detail: serde_json::Value,
     ) -> Result<(), StoreError> {
+        self.trace_by(self.actor, action, subject, &detail)
+    }
+
+    /// Adds a row of trace by `actor`.
+    pub(crate) fn trace_by(
+        &mut self,
+        actor: &str,
+        action: &str,
+        subject: &dyn std::fmt::Display,
+        detail: &serde_json::Value,
+    ) -> Result<(), StoreError> {
         self.traced = true;
-        trace::append(self.read.tx, self.actor, self.now, action, &subject.to_string(), &detail)
+        trace::append(self.read.tx, actor, self.now, action, &subject.to_string(), detail)
     }
 }
 

@@ -224,6 +224,7 @@ impl Write<'_> {
         for snapshot in self.snapshots(Some(id))? {
             self.snapshot_failed(snapshot.id, "the environment ended")?;
         }
+        self.environment_lost_samples(id)?;
         self.trace("environment.end", &id, json!({ "destroy_at": destroy_at }))
     }
 

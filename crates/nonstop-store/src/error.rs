@@ -1,8 +1,8 @@
 //! What can go wrong with the database.
 
 use nonstop_model::{
-    AccountName, CardGuid, CardId, EnvironmentId, MachineId, MachineRole, PublicationId, RequestId,
-    SnapshotName, TemplateName, capacity::Full,
+    AccountName, CardGuid, CardId, EnvironmentId, ExportId, ExportState, MachineId, MachineRole,
+    PublicationId, RequestId, SnapshotName, TemplateName, capacity::Full,
 };
 use std::path::PathBuf;
 
@@ -31,6 +31,23 @@ pub enum StoreError {
         /// Why it cannot be.
         why: String,
     },
+    /// A head of the trace was not signed.
+    #[error("sign a head of the trace")]
+    Head(#[from] nonstop_trace::HeadError),
+    /// A release cannot be said in a receipt.
+    #[error("write the receipt of {export}")]
+    Receipt {
+        /// Of which.
+        export: nonstop_model::ExportId,
+        /// Why not.
+        source: nonstop_trace::ReceiptError,
+    },
+    /// There is no such injection.
+    #[error("there is no injection {0}")]
+    NoInjection(nonstop_model::InjectionId),
+    /// Samples go to one guest one after the other.
+    #[error("{0} is just being put before this guest")]
+    BeingInjected(nonstop_model::InjectionId),
     /// There is no such account.
     #[error("there is no account `{0}`")]
     NoAccount(AccountName),
@@ -167,6 +184,26 @@ pub enum StoreError {
         /// What was wanted.
         to: &'static str,
     },
+    /// There is no such export.
+    #[error("there is no export {0}")]
+    NoExport(ExportId),
+    /// What leaves must lie in the trace store.
+    #[error("export {0} cannot be released: another file lies in the trace store under its hash")]
+    NotKept(ExportId),
+    /// An export is decided once.
+    #[error("export {id} cannot be {wanted}: it is {state}{} since {at}", by_whom(.by))]
+    ExportDecided {
+        /// Which.
+        id: ExportId,
+        /// How far it is.
+        state: ExportState,
+        /// What was wanted.
+        wanted: ExportState,
+        /// Who decided last, if anybody did.
+        by: Option<String>,
+        /// When its state came to be.
+        at: jiff::Timestamp,
+    },
     /// The lab has no room.
     #[error(transparent)]
     Full(#[from] Full),
@@ -189,6 +226,10 @@ pub enum StoreError {
     /// All uids of machines were given out.
     #[error("the lab has given out the uids of all its machines")]
     NoMachineId,
+}
+
+fn by_whom(by: &Option<String>) -> String {
+    by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default()
 }
 
 fn edition_of(edition: &Option<String>) -> String {

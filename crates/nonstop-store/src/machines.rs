@@ -162,6 +162,7 @@ impl Write<'_> {
         if changed == 0 {
             return Err(StoreError::NoMachine(environment));
         }
+        self.machine_lost_samples(environment, role, "revert")?;
         self.trace("machine.revert", &environment, json!({ "machine": role }))
     }
 

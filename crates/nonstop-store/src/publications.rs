@@ -3,13 +3,15 @@
 use crate::{Read, StoreError, Write, codec, desktops::signed};
 use jiff::civil::Date;
 use nonstop_model::{
-    Content, Publication, PublicationId, PublicationState, Resource, publication::Rows,
+    Content, Holds, Packets, Publication, PublicationId, PublicationState, Resource,
+    publication::Rows,
 };
 use rusqlite::Row;
 use serde_json::json;
 
 const SELECT: &str = "SELECT id, domain, kind, day, file, asked_by, state, taken_at, changed_at,
-    format, bytes, packets, first_at, last_at, sha256, rows, modified_ns, load, reason
+    format, bytes, packets, first_at, last_at, sha256, rows, modified_ns, load, reason, samples,
+    reports
     FROM publications";
 
 impl Read<'_> {
@@ -24,9 +26,9 @@ impl Read<'_> {
         self.publications(domain, "state IN ('taken', 'checked', 'loaded') ORDER BY id")
     }
 
-    /// What `domain` has published, by day.
+    /// What `domain` has published, by kind and day.
     pub fn published(&self, domain: &str) -> Result<Vec<Publication>, StoreError> {
-        self.publications(domain, "state = 'published' ORDER BY day")
+        self.publications(domain, "state = 'published' ORDER BY kind, day")
     }
 
     /// The last hundred of `domain` that were rejected, newest first.
@@ -45,6 +47,34 @@ impl Read<'_> {
         Ok(codec::all(statement.query((domain, file))?, publication_from)?.pop())
     }
 
+    /// Whether bytes of this SHA-256 (hex) were ever published, or are about to be: any version of any
+    /// day of any data domain, or a sample or report of one.
+    pub fn is_published(&self, sha256: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM publications WHERE sha256 = ?1)";
+        let mut statement = self.tx.prepare_cached(sql)?;
+        let as_a_day: bool = statement.query_row([sha256], |row| row.get(0))?;
+        Ok(as_a_day || self.is_held(sha256)?)
+    }
+
+    /// Whether a sample or report of this SHA-256 (hex) is in any version of any day.
+    fn is_held(&self, sha256: &str) -> Result<bool, StoreError> {
+        let mut hash = [0; 32];
+        if hex::decode_to_slice(sha256, &mut hash).is_err() {
+            return Ok(false);
+        }
+        let sql = "SELECT hashes FROM publication_hashes WHERE first = ?1";
+        let mut statement = self.tx.prepare_cached(sql)?;
+        let mut rows = statement.query([hash[0]])?;
+        while let Some(row) = rows.next()? {
+            let bytes: Vec<u8> = row.get(0)?;
+            let (hashes, _) = bytes.as_chunks::<32>();
+            if hashes.binary_search(&hash).is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn publications(&self, domain: &str, which: &str) -> Result<Vec<Publication>, StoreError> {
         let sql = format!("{SELECT} WHERE domain = ?1 AND {which}");
         let mut statement = self.tx.prepare_cached(&sql)?;
@@ -55,15 +85,18 @@ impl Read<'_> {
 fn publication_from(row: &Row<'_>) -> Result<Publication, StoreError> {
     let text = |column| row.get::<_, String>(column);
     let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+    let kind: Resource = codec::parsed("a kind of data", &text(2)?)?;
     let content = || {
-        Ok::<_, StoreError>(Content {
-            format: codec::parsed("a format", &text(9)?)?,
-            bytes: number(10)?,
-            packets: number(11)?,
-            first: codec::time(row.get(12)?)?,
-            last: codec::time(row.get(13)?)?,
-            sha256: text(14)?,
-        })
+        let holds = match kind {
+            Resource::Samples => Holds::Samples { samples: number(19)?, reports: number(20)? },
+            _ => Holds::Packets(Packets {
+                format: codec::parsed("a format", &text(9)?)?,
+                packets: number(11)?,
+                first: codec::time(row.get(12)?)?,
+                last: codec::time(row.get(13)?)?,
+            }),
+        };
+        Ok::<_, StoreError>(Content { bytes: number(10)?, sha256: text(14)?, holds })
     };
     let rows: Rows = row.get::<_, Option<i64>>(15)?.map(i64::unsigned_abs);
     let state = match text(6)?.as_str() {
@@ -85,7 +118,7 @@ fn publication_from(row: &Row<'_>) -> Result<Publication, StoreError> {
     Ok(Publication {
         id: PublicationId(row.get(0)?),
         domain: text(1)?,
-        kind: codec::parsed("a kind of data", &text(2)?)?,
+        kind,
         day: day.map(|day| codec::parsed::<Date>("a day", &day)).transpose()?,
         file: text(4)?,
         by: text(5)?,
@@ -107,7 +140,8 @@ impl Write<'_> {
         file: &str,
     ) -> Result<PublicationId, StoreError> {
         let under_way = self.publications_under_way(domain)?;
-        if let Some(other) = under_way.iter().find(|p| p.day.is_some() && p.day == day) {
+        let same = |p: &&Publication| p.kind == kind && p.day.is_some() && p.day == day;
+        if let Some(other) = under_way.iter().find(same) {
             return Err(StoreError::DayUnderWay { id: other.id, file: other.file.clone() });
         }
         let (actor, now) = (self.actor().to_string(), codec::micros(self.now()));
@@ -132,21 +166,46 @@ impl Write<'_> {
         content: &Content,
     ) -> Result<(), StoreError> {
         let before = self.step(id, &["taken"], "checked")?;
+        match &content.holds {
+            Holds::Packets(packets) => self.tx.execute(
+                "UPDATE publications SET format = ?2, packets = ?3, first_at = ?4, last_at = ?5
+                 WHERE id = ?1",
+                (
+                    id.0,
+                    packets.format.word(),
+                    signed(packets.packets),
+                    codec::micros(packets.first),
+                    codec::micros(packets.last),
+                ),
+            )?,
+            Holds::Samples { samples, reports } => self.tx.execute(
+                "UPDATE publications SET samples = ?2, reports = ?3 WHERE id = ?1",
+                (id.0, signed(*samples), signed(*reports)),
+            )?,
+        };
         self.tx.execute(
-            "UPDATE publications SET format = ?2, bytes = ?3, packets = ?4, first_at = ?5,
-                last_at = ?6, sha256 = ?7, state = 'checked' WHERE id = ?1",
-            (
-                id.0,
-                content.format.word(),
-                signed(content.bytes),
-                signed(content.packets),
-                codec::micros(content.first),
-                codec::micros(content.last),
-                &content.sha256,
-            ),
+            "UPDATE publications SET bytes = ?2, sha256 = ?3, state = 'checked' WHERE id = ?1",
+            (id.0, signed(content.bytes), &content.sha256),
         )?;
         let detail = json!({ "publication": id, "content": content });
         self.trace("data.checked", &place(&before), detail)
+    }
+
+    /// What was checked as `id` has samples and reports of these `hashes`, which are ascending.
+    ///
+    /// It belongs into the transaction that [checks](Write::publication_checked): a day that is
+    /// published without it would leave unseen.
+    pub fn publication_holds(
+        &mut self,
+        id: PublicationId,
+        hashes: &[[u8; 32]],
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO publication_hashes (first, publication, hashes) VALUES (?1, ?2, ?3)";
+        let mut insert = self.tx.prepare_cached(sql)?;
+        for alike in hashes.chunk_by(|one, next| one[0] == next[0]) {
+            insert.execute((alike[0][0], id.0, alike.as_flattened()))?;
+        }
+        Ok(())
     }
 
     /// The publication `id` lies beside the day that is shown, with `rows` in PostgreSQL.

@@ -251,6 +251,12 @@ impl Write<'_> {
                 ),
             )?;
         }
+        for role in roles {
+            self.machine_lost_samples(snapshot.environment, *role, "return")?;
+        }
+        for machine in snapshot.machines.iter().filter(|m| roles.contains(&m.role)) {
+            self.samples_come_back(snapshot, machine)?;
+        }
         let detail = json!({
             "environment": snapshot.environment, "name": snapshot.name, "machines": roles,
         });

@@ -1,12 +1,10 @@
-//! The trace: append-only, without gaps, each row hashed with the one before.
-//!
-//! The hash of a row is SHA-256 over the hash before (32 zero bytes for the first) and the row's
-//! fields, each preceded by its length as eight bytes, little-endian.
+//! The trace: append-only, without gaps, each row hashed with the one before, as
+//! [`nonstop_trace::row`] has it.
 
 use crate::{Read, StoreError, codec};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Transaction};
-use sha2::{Digest, Sha256};
+use nonstop_trace::{Hash, Row, row::chained};
+use rusqlite::{OptionalExtension, Transaction, params_from_iter, types::Value};
 
 /// A row of the trace.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,17 +36,6 @@ pub struct Verification {
     pub broken_at: Option<u64>,
 }
 
-type Hash = [u8; 32];
-
-fn hash(before: &Hash, fields: [&[u8]; 6]) -> Hash {
-    let mut hasher = Sha256::new_with_prefix(before);
-    for field in fields {
-        hasher.update((field.len() as u64).to_le_bytes());
-        hasher.update(field);
-    }
-    hasher.finalize().into()
-}
-
 pub(crate) fn append(
     tx: &Transaction<'_>,
     actor: &str,
@@ -57,40 +44,82 @@ pub(crate) fn append(
     subject: &str,
     detail: &serde_json::Value,
 ) -> Result<(), StoreError> {
-    let last = tx
-        .query_row("SELECT seq, hash FROM trace ORDER BY seq DESC LIMIT 1", [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Hash>(1)?))
-        })
-        .optional()?;
-    let (last, before) = last.unwrap_or((0, [0; 32]));
+    let last = last(tx)?;
+    let (last, before) = last.unwrap_or((0, Hash::ZERO));
     let (seq, at, detail) = (last + 1, codec::micros(at), detail.to_string());
-    let hash = hash(
-        &before,
-        [
-            &seq.to_le_bytes(),
-            &at.to_le_bytes(),
-            actor.as_bytes(),
-            action.as_bytes(),
-            subject.as_bytes(),
-            detail.as_bytes(),
-        ],
-    );
+    let hash = chained(&before, seq.unsigned_abs(), at, [actor, action, subject, &detail]);
     tx.prepare_cached(
         "INSERT INTO trace (seq, at, actor, action, subject, detail, hash)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute((seq, at, actor, action, subject, detail, hash))?;
+    .execute((seq, at, actor, action, subject, detail, hash.0))?;
     Ok(())
+}
+
+/// The number and hash of the last row.
+pub(crate) fn last(tx: &Transaction<'_>) -> Result<Option<(i64, Hash)>, StoreError> {
+    let last = tx
+        .prepare_cached("SELECT seq, hash FROM trace ORDER BY seq DESC LIMIT 1")?
+        .query_row([], |row| Ok((row.get(0)?, Hash(row.get(1)?))))
+        .optional()?;
+    Ok(last)
+}
+
+/// Which rows of the trace are wanted; a field that is None leaves all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TraceFilter {
+    /// Of this actor, or about this account, environment, export or other thing.
+    pub about: Option<String>,
+    /// Of this action; `export.` of all that begin so.
+    pub action: Option<String>,
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Before.
+    pub until: Option<Timestamp>,
 }
 
 impl Read<'_> {
     /// The last `limit` rows, newest first.
     pub fn trace_rows(&self, limit: u32) -> Result<Vec<TraceRow>, StoreError> {
-        let mut statement = self.tx.prepare_cached(
+        self.trace_filtered(&TraceFilter::default(), limit)
+    }
+
+    /// The last `limit` rows that `filter` wants, newest first.
+    pub fn trace_filtered(
+        &self,
+        filter: &TraceFilter,
+        limit: u32,
+    ) -> Result<Vec<TraceRow>, StoreError> {
+        let (mut wanted, mut values) = (Vec::new(), Vec::<Value>::new());
+        if let Some(about) = &filter.about {
+            // What an account's row says of itself stands in its detail.
+            wanted.push(
+                "(subject = ? OR actor = ? OR json_extract(detail, '$.account') = ?
+                  OR json_extract(detail, '$.environment') = ?)",
+            );
+            values.extend(std::iter::repeat_n(Value::from(about.clone()), 4));
+        }
+        if let Some(action) = &filter.action {
+            let part = action.ends_with('.');
+            wanted.push(if part { "substr(action, 1, ?) = ?" } else { "action = ?" });
+            if part {
+                values.push(i64::try_from(action.chars().count()).unwrap_or(i64::MAX).into());
+            }
+            values.push(action.clone().into());
+        }
+        for (at, part) in [(filter.since, "at >= ?"), (filter.until, "at < ?")] {
+            if let Some(at) = at {
+                wanted.push(part);
+                values.push(codec::micros(at).into());
+            }
+        }
+        values.push(i64::from(limit).into());
+        let wanted = if wanted.is_empty() { "TRUE".into() } else { wanted.join(" AND ") };
+        let mut statement = self.tx.prepare_cached(&format!(
             "SELECT seq, at, actor, action, subject, detail, hash FROM trace
-             ORDER BY seq DESC LIMIT ?1",
-        )?;
-        let mut rows = statement.query([limit])?;
+             WHERE {wanted} ORDER BY seq DESC LIMIT ?",
+        ))?;
+        let mut rows = statement.query(params_from_iter(values))?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             found.push(TraceRow {
@@ -100,10 +129,28 @@ impl Read<'_> {
                 action: row.get(3)?,
                 subject: row.get(4)?,
                 detail: codec::json("a detail of the trace", &row.get::<_, String>(5)?)?,
-                hash: hex::encode(row.get::<_, Hash>(6)?),
+                hash: hex::encode(row.get::<_, [u8; 32]>(6)?),
             });
         }
         Ok(found)
+    }
+
+    /// At most `limit` rows behind row `seq`, oldest first, byte for byte: the trace only grows, so
+    /// that parts of it that are read one after the other are one whole.
+    pub fn trace_after(&self, seq: u64, limit: u32) -> Result<Vec<Row>, StoreError> {
+        let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+        let mut statement = self.tx.prepare_cached(
+            "SELECT seq, at, actor, action, subject, detail, hash FROM trace
+             WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        )?;
+        codec::all(statement.query((seq, limit))?, row)
+    }
+
+    /// What the last row about `subject` says was done.
+    pub fn last_action_on(&self, subject: &str) -> Result<Option<String>, StoreError> {
+        let query = "SELECT action FROM trace WHERE subject = ?1 ORDER BY seq DESC LIMIT 1";
+        let mut statement = self.tx.prepare_cached(query)?;
+        Ok(statement.query_row([subject], |row| row.get(0)).optional()?)
     }
 
     /// How many rows the trace has.
@@ -119,28 +166,27 @@ impl Read<'_> {
             "SELECT seq, at, actor, action, subject, detail, hash FROM trace ORDER BY seq",
         )?;
         let mut rows = statement.query([])?;
-        let mut head = [0; 32];
-        let mut count = 0;
-        while let Some(row) = rows.next()? {
-            let (seq, at): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-            let expected = hash(
-                &head,
-                [
-                    &seq.to_le_bytes(),
-                    &at.to_le_bytes(),
-                    text(2)?.as_bytes(),
-                    text(3)?.as_bytes(),
-                    text(4)?.as_bytes(),
-                    text(5)?.as_bytes(),
-                ],
-            );
-            if seq.unsigned_abs() != count + 1 || expected != row.get::<_, Hash>(6)? {
+        let (mut head, mut count) = (Hash::ZERO, 0);
+        while let Some(found) = rows.next()? {
+            let found = row(found)?;
+            if found.seq != count + 1 || found.recomputed(&head) != found.hash {
                 let broken_at = Some(count + 1);
-                return Ok(Verification { rows: count, head: hex::encode(head), broken_at });
+                return Ok(Verification { rows: count, head: head.to_string(), broken_at });
             }
-            (head, count) = (expected, count + 1);
+            (head, count) = (found.hash, count + 1);
         }
-        Ok(Verification { rows: count, head: hex::encode(head), broken_at: None })
+        Ok(Verification { rows: count, head: head.to_string(), broken_at: None })
     }
+}
+
+fn row(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
+    Ok(Row {
+        seq: row.get::<_, i64>(0)?.unsigned_abs(),
+        at: row.get(1)?,
+        actor: row.get(2)?,
+        action: row.get(3)?,
+        subject: row.get(4)?,
+        detail: row.get(5)?,
+        hash: Hash(row.get(6)?),
+    })
 }

@@ -63,7 +63,7 @@ pub struct Lab {
 }
 
 /// The data domains of every lab: what the shipped templates reach.
-const DATA_DOMAINS: &str = "\
+pub const DATA_DOMAINS: &str = "\
 data_domains:
   intermediate:
     interface: nsd0
@@ -449,6 +449,11 @@ impl Lab {
         words.extend(["--affiliation", "Test", "--source", "0.0.0.0/0", "--key-file", &key]);
         words.extend(edition.into_iter().flat_map(|edition| ["--edition", edition]));
         self.cli(&words)?;
+        // Entered is soon, not at once: the gateway knows the account with the next pass.
+        let keys = format!("/run/nonstop/gate/keys/{account}");
+        wait_for("the gateway to know the account", Duration::from_secs(20), || {
+            self.enter(&["cat", &keys]).map(Some)
+        })?;
         Ok(pc)
     }
 }

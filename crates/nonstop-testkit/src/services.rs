@@ -4,33 +4,58 @@
 use crate::{
     card::vpcd,
     spec::{PROGRAMS, Ready, ServiceSpec},
+    stand_in,
 };
 use anyhow::{Context, Result};
 use std::{fs, path::Path};
 
 /// All services of a lab, in starting order.
-pub const ALL: [&str; 6] = ["libvirtd", "nonstopd", "portal", "sshd", "data", "stand-in"];
+pub const ALL: [&str; 8] =
+    ["libvirtd", "nonstopd", "portal", "inside", "outside", "sshd", "data", "stand-in"];
 
 /// A virtual reader at the lab's host, and a test card in it, kept in `card.json` beside `lab.yaml`.
 pub const READER: [&str; 2] = ["pcscd", "card"];
 
 /// System users of ours in a box; on a real host they come from `systemd/sysusers.d`.
-pub const USERS: [(&str, u32); 6] = [
+pub const USERS: [(&str, u32); 11] = [
     ("nonstop-portal", PORTAL_UID),
     ("nonstop-agent", 64102),
     ("nonstop-data", 64103),
     ("nonstop-rdb", 64104),
     ("nonstop-loader", 64105),
     ("nonstop-gate", 64106),
+    ("nonstop-inside", INSIDE_UID),
+    ("nonstop-outside", OUTSIDE_UID),
+    ("nonstop-screen", 64109),
+    ("nonstop-heads", 64110),
+    ("nonstop-samples", 64111),
 ];
 
 const PORTAL_UID: u32 = 64101;
+/// The uids of the airlock's two programs in a box.
+pub const INSIDE_UID: u32 = 64107;
+/// See [`INSIDE_UID`].
+pub const OUTSIDE_UID: u32 = 64108;
 
 /// Every service of the lab described in `lab_file`; those in `enabled` start with the box.
 pub fn all(lab_file: &Path, enabled: &[&str]) -> Vec<ServiceSpec> {
     let ours = |program: &str| {
         let file = lab_file.display().to_string();
         vec![format!("{PROGRAMS}/{program}"), "--lab".into(), file]
+    };
+    // Each starts as root, and becomes its own user once it listens.
+    let airlock = |side: &str, port| ServiceSpec {
+        name: side.into(),
+        argv: {
+            let mut words = ours("nonstop-airlock");
+            words.insert(1, side.into());
+            words
+        },
+        uid: None,
+        ready: Ready::Listens(port),
+        needs: vec!["nonstopd".into()],
+        kill_group: true,
+        enabled: true,
     };
     let words = |line: &str| line.split_whitespace().map(String::from).collect::<Vec<_>>();
     let mut services = vec![
@@ -86,12 +111,14 @@ pub fn all(lab_file: &Path, enabled: &[&str]) -> Vec<ServiceSpec> {
             kill_group: true,
             enabled: true,
         },
-        // Until the other servers of data domains and the airlock are built.
+        airlock("inside", 8443),
+        airlock("outside", 8081),
+        // Until the other servers of data domains are built.
         ServiceSpec {
             name: "stand-in".into(),
             argv: ours("nonstop-stand-in"),
             uid: None,
-            ready: Ready::Listens(8443),
+            ready: Ready::File(stand_in::marker(Path::new("/run/nonstop"))),
             needs: vec!["nonstopd".into()],
             kill_group: true,
             enabled: true,

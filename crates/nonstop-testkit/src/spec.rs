@@ -67,6 +67,8 @@ pub enum Ready {
     Unix(PathBuf),
     /// When something listens on this TCP port.
     Listens(u16),
+    /// When this file is there.
+    File(PathBuf),
     /// When every server of data domains listens, in the lab whose `run` folder this is.
     Serving(PathBuf),
 }

@@ -1,15 +1,15 @@
 //! Plain listeners in place of servers that are not built yet: one for each of those of a data
-//! domain, in that domain's network namespace, and one for the airlock, on the host.
+//! domain, in that domain's network namespace.
 //!
 //! Each says its name to whoever connects. What they stand in for is written into
 //! `RUN/stand-ins.json`, so that nobody takes them for the real thing.
 
 use anyhow::{Context, Result, bail};
-use nonstop_model::{Lab, Protocol, ReachTarget, Resource, reach::AIRLOCK};
+use nonstop_model::{Lab, Protocol, ReachTarget, Resource};
 use std::{
     fs::{self, File},
     io::Write,
-    net::{Ipv4Addr, TcpListener, UdpSocket},
+    net::{TcpListener, UdpSocket},
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::mpsc,
@@ -22,9 +22,6 @@ pub fn marker(run: &Path) -> PathBuf {
     run.join("stand-ins.json")
 }
 
-/// What `nonstop-data serve` serves.
-const BUILT: [Resource; 2] = [Resource::Pcap, Resource::Rdb];
-
 /// How long the daemon may take to make a data domain.
 const MADE: Duration = Duration::from_secs(60);
 
@@ -36,24 +33,16 @@ pub fn main(args: &[String]) -> Result<()> {
     }
     let lab = Lab::load(Path::new(file))?;
     let (tell, told) = mpsc::channel();
-    let mut names = vec![AIRLOCK.to_string()];
-    let airlock = ReachTarget {
-        server: AIRLOCK.into(),
-        address: Ipv4Addr::UNSPECIFIED,
-        protocol: Protocol::Tcp,
-        port: lab.airlock.port,
-    };
-    let mut expected = 1;
-    serve(None, airlock, tell.clone());
+    let (mut names, mut expected) = (Vec::new(), 0);
     for (name, domain) in lab.data_domains.iter().filter(|(_, domain)| domain.here) {
         let namespace = PathBuf::from(format!("/run/netns/nonstop-{name}"));
         for (server, found) in &domain.servers {
-            if found.resource(server).is_some_and(|resource| BUILT.contains(&resource)) {
+            if found.resource(server).is_some_and(Resource::is_ours) {
                 continue;
             }
             names.push(format!("{name}/{server}"));
             for target in domain.targets(server).unwrap_or_default() {
-                serve(Some(namespace.clone()), target, tell.clone());
+                serve(namespace.clone(), target, tell.clone());
                 expected += 1;
             }
         }
@@ -71,9 +60,9 @@ pub fn main(args: &[String]) -> Result<()> {
 }
 
 /// Listens at `target` in `namespace` on a thread of its own; tells when it does.
-fn serve(namespace: Option<PathBuf>, target: ReachTarget, tell: mpsc::Sender<Result<()>>) {
+fn serve(namespace: PathBuf, target: ReachTarget, tell: mpsc::Sender<Result<()>>) {
     thread::spawn(move || {
-        let entered = namespace.map_or(Ok(()), |namespace| enter(&namespace));
+        let entered = enter(&namespace);
         let at = (target.address, target.port);
         let bound = entered.and_then(|()| match target.protocol {
             Protocol::Tcp => {

@@ -250,6 +250,7 @@ fn is_ready(ready: &Ready) -> bool {
     match ready {
         Ready::Running => true,
         Ready::Unix(path) => UnixStream::connect(path).is_ok(),
+        Ready::File(path) => path.exists(),
         Ready::Listens(port) => net::listens("self", *port),
         Ready::Serving(run) => matches!(Serving::read(run), Ok(Some(serving)) if serving.ready),
     }

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    Account, AccountState, Environment, EnvironmentId, EnvironmentState, Lab, Limits, Machine,
-    MachineId, MachineProfile, RdpPolicy, ReachTarget, Segment, Snapshot, SnapshotState,
-    network::display_address, snapshot::frozen, template::MachineTemplate,
+    Account, AccountState, Disc, Environment, EnvironmentId, EnvironmentState, EnvironmentTemplate,
+    Lab, Limits, Machine, MachineId, MachineProfile, MachineRole, RdpPolicy, ReachTarget, Segment,
+    Snapshot, SnapshotState, network::display_address, snapshot::frozen, template::MachineTemplate,
 };
 use nonstop_plan::{
     AccountGate, Desired, DesiredEnvironment, DesiredMachine, Desktop, GateKey, Phase,
@@ -32,6 +32,7 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
     let environments = read.environments(lab.network.pool, false)?;
     let mut viewers = viewers(read, now)?;
     let snapshots = snapshots(read)?;
+    let mut discs: Discs = read.discs()?.into_iter().collect();
     let none = Vec::new();
     Ok(Desired {
         accounts: accounts.collect(),
@@ -39,12 +40,13 @@ pub fn desired(read: &Read<'_>, lab: &Lab, now: Timestamp) -> Result<Desired, St
             .into_iter()
             .map(|e| {
                 let of_it = snapshots.get(&e.id).unwrap_or(&none);
-                (e.id, environment(e, lab, &mut viewers, of_it, now))
+                (e.id, environment(e, lab, &mut viewers, &mut discs, of_it, now))
             })
             .collect(),
         lease: lab.lease(),
         bandwidth_kbit,
         portal_port: lab.portal.port,
+        transfer_port: lab.airlock.outside_port,
         sessions_to_end: sessions_to_end(read, lab, now)?,
     })
 }
@@ -121,6 +123,9 @@ fn snapshots(read: &Read<'_>) -> Result<BTreeMap<EnvironmentId, Vec<Snapshot>>, 
     Ok(by_environment)
 }
 
+/// The discs that are wanted in drives, by machine.
+type Discs = BTreeMap<MachineId, Disc>;
+
 /// Who looks at displays beside their owners, by machine.
 type Viewers = BTreeMap<MachineId, Vec<Viewer>>;
 
@@ -142,6 +147,7 @@ fn environment(
     environment: Environment,
     lab: &Lab,
     viewers: &mut Viewers,
+    discs: &mut Discs,
     snapshots: &[Snapshot],
     now: Timestamp,
 ) -> DesiredEnvironment {
@@ -156,7 +162,8 @@ fn environment(
         EnvironmentState::Gone => (Phase::Destroy, None),
     };
     let machines = environment.machines.iter();
-    let machines = machines.map(|m| machine(m, &environment, lab, viewers, snapshots)).collect();
+    let machines =
+        machines.map(|m| machine(m, &environment, lab, viewers, discs, snapshots)).collect();
     let taking = snapshots.iter().find(|s| s.state == SnapshotState::Taking).map(|s| Take {
         snapshot: s.id,
         machines: s.machines.iter().map(|m| (m.machine, m.memory)).collect(),
@@ -173,6 +180,17 @@ fn environment(
         edition: environment.template.domain.clone(),
         machines,
     }
+}
+
+/// Whether the agent of a machine of `template` may be spoken with: a debuggee has no port for that
+/// unless its template lets samples in by it.
+pub fn speaks(template: &MachineTemplate) -> bool {
+    template.role != MachineRole::Debuggee || template.agent
+}
+
+/// Whether the machine of `role` has a drive for discs with samples.
+pub fn has_drive(template: &EnvironmentTemplate, role: MachineRole) -> bool {
+    template.takes_samples().is_some_and(|takes| takes.role == role)
 }
 
 /// Where the desktop of `machine` is; None where it has none.
@@ -201,6 +219,7 @@ fn machine(
     environment: &Environment,
     lab: &Lab,
     viewers: &mut Viewers,
+    discs: &mut Discs,
     snapshots: &[Snapshot],
 ) -> DesiredMachine {
     let preparation = match &machine.guest_user {
@@ -235,6 +254,9 @@ fn machine(
         preparation,
         desktop: desktop(machine, environment),
         viewers: viewers.remove(&machine.id).unwrap_or_default(),
+        agent: template.is_none_or(speaks),
+        drive: has_drive(&environment.template, machine.role),
+        disc: discs.remove(&machine.id),
         seen_in: machine.seen_in.clone(),
     }
 }

@@ -3,14 +3,14 @@
 use anyhow::Context;
 use clap::Parser;
 use nonstop_host::{
-    Bells, Host, LocalUsers, RealHost,
+    Bells, Host, LocalUsers, RealHost, Sources,
     authority::{Authority, CardSecret},
-    firewall::{Firewall, FirewallConfig},
+    firewall::{Firewall, FirewallConfig, LinkCounts},
     gate::{GateConfig, HostKeys},
     images::Images,
 };
 use nonstop_model::{
-    Lab,
+    Lab, Resource,
     capacity::Room,
     lab::{ACCOUNT_UIDS, MACHINE_UIDS},
 };
@@ -24,14 +24,23 @@ use nonstopd::{
     fetches::Fetches,
     flows::Meter,
     gateway::Gateway,
+    heads::Heads,
+    injector::{self, Counted, Injector},
     login::Logins,
     prover::Prover,
-    publisher::{Hand, PATIENCE, Programs, Publisher, Steady},
+    publisher::{Hand, PATIENCE, Programs, Publisher, Readers, Steady, takes},
     reconciler::{Reconciler, Wake},
     render::render,
+    samples::{SampleReaders, Samples},
+    screening::{Confined, Screener},
+    sealing,
     server::{self, Door},
     service::Service,
     status::{Status, chain},
+    transfers::{
+        self, ByKernel, Transfers,
+        doors::{self, Side},
+    },
     wanted::Ground,
 };
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
@@ -51,6 +60,8 @@ struct Args {
 
 /// The user of the servers of data domains, and of what reads files that arrived.
 const DATA_USER: &str = "nonstop-data";
+/// The user of the servers that give out samples; of the group of the other, too.
+const SAMPLES_USER: &str = "nonstop-samples";
 
 fn main() -> miette::Result<()> {
     let args = Args::parse();
@@ -86,7 +97,14 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let mut editions = lab.data_domains.keys().map(String::as_str);
     let only = editions.next().filter(|_| editions.next().is_none());
     db.keep_editions(only, clock.now())?;
-    let users = LocalUsers { portal: uid_of(&lab.portal.user)?, agent: uid_of("nonstop-agent")? };
+    let users = LocalUsers {
+        portal: uid_of(&lab.portal.user)?,
+        agent: uid_of("nonstop-agent")?,
+        inside: uid_of("nonstop-inside")?,
+        outside: uid_of("nonstop-outside")?,
+        screen: uid_of("nonstop-screen")?,
+    };
+    let samples = Samples::new(&lab, sample_readers(&lab)?);
     let run_id = host_run(&lab)?;
     let wake = Arc::new(Wake::default());
     let images = Arc::new(Images::new(lab.images()));
@@ -98,7 +116,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         db.lab_uuid(),
         users,
         run_id.clone(),
-        Arc::clone(&images),
+        Sources { images: Arc::clone(&images), discs: Arc::new(samples.clone()) },
         Arc::clone(&authority),
         Bells {
             wake: Box::new(move || on_event.wake()),
@@ -107,7 +125,7 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     )?;
     let host: Arc<dyn Host> = Arc::new(host);
     let status = Arc::new(Status::default());
-    let firewall = Arc::new(Firewall::new(FirewallConfig::of(&lab, users.portal, users.agent)));
+    let firewall = Arc::new(Firewall::new(FirewallConfig::of(&lab, users.opening_nothing())));
     let rules = Arc::clone(&firewall);
     let prover = Arc::new(Prover::new(
         Ground::new(lab.clone(), Box::new(move || rules.expected())),
@@ -134,7 +152,9 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         Fetches::start(&lab, ids, Arc::clone(&db), Arc::clone(&clock))
             .with_context(|| format!("listen at {}", lab.data_socket().display()))?;
     }
-    let publisher = Arc::new(publisher(&lab, reader, &db, &clock));
+    let has_samples = lab.data_domains.values().any(|domain| takes(domain, Resource::Samples));
+    let of_samples = if has_samples { Some(ids_of(SAMPLES_USER)?.1) } else { None };
+    let publisher = Arc::new(publisher(&lab, reader, of_samples, &db, &clock));
     let meter = Arc::new(Meter::new(
         Arc::clone(&db),
         Arc::clone(&clock),
@@ -149,8 +169,24 @@ fn run(lab: Lab) -> anyhow::Result<()> {
     let gateway = Arc::new(gateway);
     let (watched, records) = (Arc::clone(&clock), Arc::clone(&db));
     std::thread::spawn(move || clock::watch(&watched, &records));
+    let heads = Heads::new(&lab, Arc::clone(&db), Arc::clone(&clock), Arc::clone(&authority))?;
+    let heads = Arc::new(heads);
+    let signing = Arc::clone(&heads);
+    std::thread::spawn(move || signing.run());
     let writing = Arc::clone(&gateway);
     std::thread::spawn(move || writing.keep_writing());
+    let screener: Arc<dyn Screener> =
+        Arc::new(Confined::new(Arc::new(lab.clone()), ids_of("nonstop-screen")?, Arc::clone(&db)));
+    let transfers = Transfers::open(transfers::Parts {
+        lab: lab.clone(),
+        db: Arc::clone(&db),
+        clock: Arc::clone(&clock),
+        screener: Arc::clone(&screener),
+        peers: Arc::new(ByKernel::new(lab.clone(), Arc::clone(&db))),
+        hand: Arc::new(Steady),
+        seal: sealing::seal(&lab, Arc::clone(&authority)),
+    })
+    .context("look at what was left of transfers")?;
     let service = Arc::new(Service {
         lab: lab.clone(),
         db: Arc::clone(&db),
@@ -165,11 +201,36 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         prover: Arc::clone(&prover),
         canaries,
         publisher: Arc::clone(&publisher),
+        transfers: Arc::clone(&transfers),
+        screener,
         host_keys: HostKeys::new(GateConfig::of(&lab)),
         firewall: Arc::clone(&firewall),
         authority,
         card_secret,
+        samples: samples.clone(),
     });
+    let counting_link = Arc::clone(&firewall);
+    let injector = Arc::new(Injector::new(injector::Parts {
+        lab: lab.clone(),
+        db: Arc::clone(&db),
+        host: Arc::clone(&host),
+        clock: Arc::clone(&clock),
+        status: Arc::clone(&status),
+        prover: Some(Arc::clone(&prover)),
+        count: Box::new(move |environment, machines| {
+            let counted = counting_link.link_counts(environment, machines);
+            let counts = counted.map_err(|e| chain(&e))?;
+            Ok(counts.map(|LinkCounts { tables, between, refused, left }| Counted {
+                tables,
+                between,
+                refused,
+                left,
+            }))
+        }),
+        rules: Some(firewall),
+        samples,
+        wake: Arc::clone(&wake),
+    }));
     let logins = Logins::new(
         Arc::clone(&db),
         Arc::clone(&clock),
@@ -185,6 +246,10 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         Door::Portal { service: Arc::clone(&service), uid: users.portal, port: lab.portal.port };
     open_door(lab.login_socket(), None, 0o600, Door::Login(logins))?;
     open_door(lab.gateway_socket(), None, 0o600, Door::Gateway(gateway))?;
+    if !lab.trace.heads.places().is_empty() {
+        let (uid, gid) = ids_of(&lab.trace.heads.user)?;
+        open_door(lab.heads_socket(), Some(gid), 0o660, Door::Heads { heads, uid })?;
+    }
     open_door(lab.portal_socket(), Some(users.portal), 0o660, portal)?;
     let reconciler =
         Arc::new(Reconciler::new(lab.clone(), db, host, clock, status, Arc::clone(&wake)));
@@ -193,30 +258,46 @@ fn run(lab: Lab) -> anyhow::Result<()> {
         error!("first pass: {}", chain(&e));
     }
     open_door(lab.admin_socket(), None, 0o600, Door::Admin(service))?;
+    transfers.run().context("start a thread")?;
+    open_airlock(&lab, &transfers)?;
     let proving = std::thread::Builder::new().name("prover".into());
     proving.spawn(move || prover.run()).context("start a thread")?;
     publisher.run().context("start a thread")?;
+    let injecting = std::thread::Builder::new().name("injector".into());
+    injecting.spawn(move || injector.run()).context("start a thread")?;
     info!("lab `{}` is up", lab.name);
     wake.wake();
     reconciler.run()
 }
 
-/// What publishes the data of `lab`: files are read, and served, by the user `reader`, without rights.
+/// The users that read samples; none where no data domain of `lab` has any.
+fn sample_readers(lab: &Lab) -> anyhow::Result<SampleReaders> {
+    if lab.data_domains.values().any(|domain| takes(domain, Resource::Samples)) {
+        return Ok(SampleReaders { data: ids_of(DATA_USER)?, samples: ids_of(SAMPLES_USER)? });
+    }
+    Ok(SampleReaders { data: (0, 0), samples: (0, 0) })
+}
+
+/// What publishes the data of `lab`: files are read, and served, by the user `reader`, without rights;
+/// samples by members of the group `samples`.
 fn publisher(
     lab: &Lab,
     reader: Option<(u32, u32)>,
+    samples: Option<u32>,
     db: &Arc<Db>,
     clock: &Arc<dyn Clock>,
 ) -> Publisher {
     let programs = Programs {
         program: lab.programs.join("nonstop-data"),
+        samples: lab.programs.join("nonstop-samples"),
         run: lab.run.join("data"),
         reader: reader.unwrap_or_default(),
         patience: PATIENCE,
     };
     let (db, clock) = (Arc::clone(db), Arc::clone(clock));
     let hand: Arc<dyn Hand> = Arc::new(Steady);
-    Publisher::new(lab, reader.map(|(_, gid)| gid), &hand, Arc::new(programs), db, clock)
+    let readers = Readers { data: reader.map(|(_, gid)| gid), samples };
+    Publisher::new(lab, readers, &hand, Arc::new(programs), db, clock)
 }
 
 fn open_door(path: PathBuf, gid: Option<u32>, mode: u32, door: Door) -> anyhow::Result<()> {
@@ -226,6 +307,29 @@ fn open_door(path: PathBuf, gid: Option<u32>, mode: u32, door: Door) -> anyhow::
         .name("door".into())
         .spawn(move || server::serve(&listener, &door))
         .context("start a thread")?;
+    Ok(())
+}
+
+/// Opens the doors of the airlock's programs, and makes each its own folder.
+fn open_airlock(lab: &Lab, transfers: &Arc<Transfers>) -> anyhow::Result<()> {
+    for (side, name, socket) in [
+        (Side::Inside, "inside", lab.inside_socket()),
+        (Side::Outside, "outside", lab.outside_socket()),
+    ] {
+        let (uid, gid) = ids_of(&format!("nonstop-{name}"))?;
+        let folder = lab.airlock_folder(name);
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)))
+            .and_then(|()| std::os::unix::fs::chown(&folder, Some(uid), Some(gid)))
+            .with_context(|| format!("make the folder {}", folder.display()))?;
+        let listener = server::listen(&socket, Some(gid), 0o660)
+            .with_context(|| format!("listen at {}", socket.display()))?;
+        let transfers = Arc::clone(transfers);
+        std::thread::Builder::new()
+            .name("airlock".into())
+            .spawn(move || doors::serve(&transfers, side, &listener, uid))
+            .context("start a thread")?;
+    }
     Ok(())
 }
 
@@ -248,6 +352,7 @@ fn folders(lab: &Lab) -> anyhow::Result<()> {
         (&lab.images(), 0o755),
         (&lab.quarantine(), 0o700),
         (&lab.recordings(), 0o700),
+        (&lab.state.join("airlock"), 0o711),
         (&lab.state.join("data"), 0o711),
         (&lab.run, 0o755),
     ] {

@@ -12,7 +12,7 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use nonstop_host::{Host, HostError, Outcome};
 use nonstop_model::{
-    AccountState, EnvironmentId, EnvironmentState, Lab, MachineId, Memory, SnapshotId,
+    AccountState, EnvironmentId, EnvironmentState, InjectionId, Lab, MachineId, Memory, SnapshotId,
 };
 use nonstop_plan::{
     Desired, EndReason, Fact, Grant, Observed, Plan, Step, absorb, plan, wanted_grants,
@@ -83,6 +83,8 @@ pub struct Reconciler {
     drift_told: Mutex<BTreeSet<String>>,
     /// Snapshots that could not be taken, and why: given up by the next pass.
     not_taken: Mutex<BTreeMap<SnapshotId, String>>,
+    /// Discs that could not be made, and why: told by the next pass.
+    not_made: Mutex<BTreeMap<InjectionId, String>>,
 }
 
 /// Grants in the kernel, and when each ends by itself.
@@ -114,6 +116,7 @@ impl Reconciler {
             left: Mutex::default(),
             drift_told: Mutex::default(),
             not_taken: Mutex::default(),
+            not_made: Mutex::default(),
         }
     }
 
@@ -187,9 +190,9 @@ impl Reconciler {
             self.wake.wake();
         }
         *lock(&self.left) = Some(left(&observed, &plan, now));
-        let working = plan.environments.keys().copied();
+        let working = plan.environments.keys().copied().chain(busy);
         let changing = working.chain(lock(&self.busy).iter().copied()).collect();
-        self.status.applied(Pass { began, desired, observed, grants, changing });
+        self.status.applied(Pass { began, at: now, desired, observed, grants, changing });
         Ok(plan)
     }
 
@@ -204,9 +207,8 @@ impl Reconciler {
             Step::CloseGate { account } => (None, Some(account), "the account may not log in"),
             Step::EndSessions { uid } => (Some(*uid), None, "the account may not log in"),
             Step::Revoke { grant } if grant.ends_sessions() => {
-                let portal = matches!(grant, Grant::Portal { .. });
-                let why =
-                    if portal { "the account may not log in" } else { "a reservation is over" };
+                let own = matches!(grant, Grant::Portal { .. } | Grant::Transfer { .. });
+                let why = if own { "the account may not log in" } else { "a reservation is over" };
                 (grant.uid(), None, why)
             }
             _ => return Ok(()),
@@ -280,6 +282,7 @@ impl Reconciler {
         }
         self.end_looks(now)?;
         self.give_up_snapshots(now)?;
+        self.give_up_discs(now)?;
         let mut desired = self.db.read(|read| desired(read, &self.lab, now))?;
         let observed = {
             // A machine that is being worked on says nothing about its guest's will, but how it
@@ -304,6 +307,7 @@ impl Reconciler {
                 Fact::Taken(id) => w.snapshot_taken(id),
                 Fact::NotTaken(id, why) => w.snapshot_failed(id, why),
                 Fact::NothingToResume(id) => w.nothing_to_resume(id),
+                Fact::DiscThere(id) => w.injection_there(id, None),
             })?;
             match fact {
                 Fact::SeenRunning(id) => info!("{id} runs"),
@@ -311,6 +315,7 @@ impl Reconciler {
                 Fact::Crashed(id) => warn!("the QEMU of {id} died; it is started again"),
                 Fact::Taken(id) => info!("the snapshot {id} is taken"),
                 Fact::NotTaken(id, why) => warn!("the snapshot {id} is not taken: {why}"),
+                Fact::DiscThere(id) => info!("the disc {id} is in its drive"),
                 Fact::NothingToResume(id) => {
                     warn!("the memory of {id} is not there any more; it boots")
                 }
@@ -326,6 +331,17 @@ impl Reconciler {
             self.db.write("nonstopd", now, |w| w.snapshot_failed(id, &why))?;
             warn!("the snapshot {id} is not taken: {why}");
             lock(&self.not_taken).remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Tells of discs that could not be made; they are not wanted any more then.
+    fn give_up_discs(&self, now: Timestamp) -> Result<(), StoreError> {
+        let given_up = lock(&self.not_made).clone();
+        for (id, why) in given_up {
+            self.db.write("nonstopd", now, |w| w.injection_failed(id, &why, None))?;
+            warn!("the disc {id} is not made: {why}");
+            lock(&self.not_made).remove(&id);
         }
         Ok(())
     }
@@ -404,6 +420,10 @@ impl Reconciler {
                     | Step::SaveMachine { memory: Memory { snapshot, .. }, .. } = step
                     {
                         lock(&self.not_taken).insert(*snapshot, chain(&e));
+                        return;
+                    }
+                    if let Step::MakeDisc { disc, .. } = step {
+                        lock(&self.not_made).insert(disc.injection, chain(&e));
                         return;
                     }
                     if self.status.failed(id, &e, self.clock.now()) {

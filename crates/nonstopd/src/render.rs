@@ -83,6 +83,7 @@ pub fn render(lab: &Lab, file: &Path) -> Result<String, RenderError> {
             image: &manifest,
             image_dir: &folder,
             disk: &disk,
+            disc: None,
             uefi: machine.profile.boots_from_disk().then_some(uefi),
             agent_dir: &lab.run.join("agent"),
             accelerator: &Accelerator::Kvm,
@@ -132,6 +133,9 @@ fn machine_of(
         origin: None,
         resume: None,
         frozen: Vec::new(),
+        agent: crate::desired::speaks(machine),
+        drive: crate::desired::has_drive(template, machine.role),
+        disc: None,
         seen_in: None,
     }
 }

@@ -1,6 +1,8 @@
 //! The unix sockets: accepting, finding out who asks, and answering one request a connection.
 
-use crate::{caller::Caller, gateway::Gateway, login::Logins, person, service::Service};
+use crate::{
+    caller::Caller, gateway::Gateway, heads::Heads, login::Logins, person, service::Service,
+};
 use nonstop_api::{ApiError, ErrorCode, LoginRequest, Reply, Request, WireError, heard::Heard};
 use rustix::net::sockopt::socket_peercred;
 use std::{
@@ -46,6 +48,13 @@ pub enum Door {
     Login(Arc<Logins>),
     /// What listens to sshd.
     Gateway(Arc<Gateway>),
+    /// What puts heads of the trace out of the host's reach.
+    Heads {
+        /// What answers.
+        heads: Arc<Heads>,
+        /// Its uid.
+        uid: u32,
+    },
 }
 
 /// Listens at `path`, owned by root and the group `gid`, with `mode`.
@@ -128,6 +137,13 @@ fn answer(socket: &UnixStream, door: &Door) -> Result<(), WireError> {
             let request: LoginRequest = nonstop_api::receive(socket)?;
             if peer == 0 {
                 nonstop_api::send(socket, &logins.answer(&request))?;
+            }
+            Ok(())
+        }
+        Door::Heads { heads, uid } => {
+            let ask: nonstop_api::heads::Ask = nonstop_api::receive(socket)?;
+            if peer == *uid {
+                nonstop_api::send(socket, &heads.answer(&ask))?;
             }
             Ok(())
         }

@@ -25,6 +25,8 @@ pub struct Status {
 pub struct Pass {
     /// When it began: everything that it saw is not older.
     pub began: Instant,
+    /// The same by the lab's clock.
+    pub at: Timestamp,
     /// What was wanted.
     pub desired: Desired,
     /// What was seen before it.

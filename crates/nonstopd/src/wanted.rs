@@ -130,9 +130,8 @@ impl Ground {
 
 /// Whether `set` holds people's or machines' rights, which end with their lease.
 fn is_leased(set: &str) -> bool {
-    let rights =
-        ["portal", "portal_replies", "desktop", "desktop_replies", "reach", "reach_replies"];
-    rights.contains(&set) || set.starts_with("sources_")
+    let rights = ["portal", "transfer", "desktop", "reach"];
+    rights.contains(&set.strip_suffix("_replies").unwrap_or(set)) || set.starts_with("sources_")
 }
 
 /// What each set of ours must hold: nothing else than `grants` come to.
@@ -207,6 +206,7 @@ fn from_host(machine: &DesiredMachine, grants: &BTreeSet<Grant>) -> Vec<wanted::
             (*address, *port) == (desktop.address, desktop.port)
         }
         Grant::Portal { .. }
+        | Grant::Transfer { .. }
         | Grant::Port { .. }
         | Grant::Reach { .. }
         | Grant::Link { .. }
@@ -293,6 +293,9 @@ mod tests {
             preparation: None,
             desktop: None,
             viewers: Vec::new(),
+            agent: true,
+            drive: false,
+            disc: None,
             seen_in: None,
         }
     }
@@ -328,6 +331,7 @@ mod tests {
             lease: Duration::from_secs(60),
             bandwidth_kbit: Default::default(),
             portal_port: 8080,
+            transfer_port: 8081,
             sessions_to_end: Vec::new(),
         };
         let mut observed = Observed {
@@ -338,8 +342,14 @@ mod tests {
         change(&mut desired, &mut observed);
         let grants =
             wanted_grants(&desired, &observed, Timestamp::UNIX_EPOCH).into_keys().collect();
-        let pass =
-            Pass { began: Instant::now(), desired, observed, grants, changing: BTreeSet::new() };
+        let pass = Pass {
+            began: Instant::now(),
+            at: jiff::Timestamp::now(),
+            desired,
+            observed,
+            grants,
+            changing: BTreeSet::new(),
+        };
         let sets = [("inet", "reach"), ("bridge", "ports"), ("bridge", "links")];
         let expected = Expected {
             rules: serde_json::json!({ "nftables": [] }),

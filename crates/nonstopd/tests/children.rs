@@ -2,8 +2,10 @@
 //! Scripts stand for `nonstop-data` here: the real one does none of that by itself.
 
 use jiff::civil::Date;
-use nonstop_model::PublicationId;
-use nonstopd::publisher::{Children, Job, Programs, Trouble, Verdict};
+use nonstop_model::{Holds, PublicationId};
+use nonstopd::publisher::{
+    Children, Folders, Job, Made, Programs, Readers, Steady, Trouble, Verdict,
+};
 use std::{
     cell::RefCell,
     fs::{self, File, Permissions},
@@ -34,7 +36,10 @@ fn lab(script: &str) -> Lab {
     fs::write(dir.path().join("file"), FILE).expect("written");
     let run = dir.path().join("run");
     let patience = Duration::from_secs(2);
-    Lab { programs: Programs { program, run, reader: (65_534, 65_534), patience }, dir }
+    let samples = dir.path().join("nonstop-samples");
+    fs::copy(&program, &samples).expect("copied");
+    let programs = Programs { program, samples, run, reader: (65_534, 65_534), patience };
+    Lab { programs, dir }
 }
 
 impl Lab {
@@ -71,7 +76,8 @@ fn a_file_is_given_open_and_read_and_what_is_said_of_it_is_heard() {
     let each = |bytes, of| heard.borrow_mut().push((bytes, of));
     let verdict = lab.programs.check(&job(), &lab.file(), &each).expect("no trouble");
     let Verdict::Good(content) = verdict else { panic!("{verdict:?}") };
-    assert_eq!((content.packets, content.bytes), (3, 40));
+    let packets = content.packets().expect("packets").packets;
+    assert_eq!((packets, content.bytes), (3, 40));
     assert_eq!(heard.into_inner(), [(20, 40)]);
     assert_eq!(
         fs::read_to_string(lab.path("words")).expect("words").trim(),
@@ -162,4 +168,85 @@ fn days_are_one_line_or_the_reason_why_not() {
     assert_eq!(failed.programs.days("intermediate").expect_err("failed").message, "nobody listens");
     let odd = lab("echo what");
     odd.programs.days("intermediate").expect_err("not understood");
+}
+
+/// Of a day of samples; the file is as long as an archive of one member.
+const PACKED: &str = r#"{"packed":{"bytes":1536,"samples":1,"reports":1,"sha256":"SUM"}}"#;
+
+/// What is made of a day of samples by `script`, and what is said of it.
+fn pack(script: &str, packed: &str) -> (Lab, Made, Result<Verdict, Trouble>) {
+    let lab = lab(&script.replace("PACKED", &packed.replace("SUM", &"ab".repeat(32))));
+    fs::write(lab.path("file"), [0; 1536]).expect("written");
+    let folders = Folders::new(lab.path("data"), Readers::default(), std::sync::Arc::new(Steady));
+    folders.make().expect("made");
+    fs::create_dir(lab.path("data/taking/p7")).expect("made");
+    let made = folders.new_made(PublicationId(7)).expect("files");
+    let verdict = lab.programs.check_samples(&job(), &lab.file(), &made, &|_, _| {});
+    (lab, made, verdict)
+}
+
+const PACKS: &str = r#"echo "$@" > DIR/words; [ "$(wc -c)" = 1536 ] || exit 1
+    printf pack >&3; printf reports >&4; printf index >&5; printf hashes >&6; echo 'PACKED'"#;
+
+#[test]
+fn what_is_made_of_a_day_of_samples_is_written_to_files_that_have_no_name_yet() {
+    let (lab, made, verdict) = pack(PACKS, PACKED);
+    let Ok(Verdict::Good(content)) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(content.holds, Holds::Samples { samples: 1, reports: 1 });
+    assert_eq!((content.bytes, content.sha256), (1536, "ab".repeat(32)));
+    assert_eq!(
+        fs::read_to_string(lab.path("words")).expect("words").trim(),
+        "check-samples --day 2030-01-31 --from 2030-01-30T15:00:00Z --until 2030-01-31T15:00:00Z \
+         --uid 65534 --gid 65534"
+    );
+    assert_eq!(fs::read_dir(lab.path("data/taking/p7")).expect("there").count(), 0);
+    let folders = Folders::new(lab.path("data"), Readers::default(), std::sync::Arc::new(Steady));
+    folders.keep_made(PublicationId(7), &made).expect("kept");
+    for (name, text) in [
+        (".samples.pack", "pack"),
+        (".reports.pack", "reports"),
+        (".index.db", "index"),
+        (".hashes", "hashes"),
+    ] {
+        let path = lab.path("data/taking/p7").join(name);
+        assert_eq!(fs::read_to_string(&path).expect("there"), text);
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o440, "{name} is no program, and not for everybody");
+    }
+}
+
+#[test]
+fn what_cannot_be_true_of_a_day_of_samples_is_not_believed() {
+    for (from, to) in [
+        ("\"bytes\":1536", "\"bytes\":1537"),
+        ("\"samples\":1", "\"samples\":3"),
+        ("\"samples\":1", "\"samples\":18446744073709551615"),
+        ("\"samples\":1,\"reports\":1", "\"samples\":0,\"reports\":0"),
+        ("SUM", "../SUM"),
+    ] {
+        assert!(PACKED.contains(from), "{from}");
+        let (_lab, _made, verdict) = pack(PACKS, &PACKED.replacen(from, to, 1));
+        let trouble = verdict.expect_err("not believed");
+        assert!(trouble.message.contains("said what cannot be"), "{to}: {trouble}");
+    }
+    let nothing_made = PACKS.replace("printf index >&5", "true");
+    pack(&nothing_made, PACKED).2.expect_err("without an index nothing is found");
+    let (_lab, _made, refused) = pack(r#"echo '{"refused":{"reason":"samples/x"}}'"#, PACKED);
+    assert_eq!(refused.expect("no trouble"), Verdict::Refused("samples/x".into()));
+}
+
+#[test]
+fn what_is_told_of_a_program_has_the_name_of_the_one_that_ran() {
+    for (script, told) in [
+        ("kill -9 $$", "check-samples ended without a word: signal: 9"),
+        ("sleep 300", "check-samples said nothing for 2 s"),
+        ("echo what", "check-samples said what cannot be"),
+        ("echo '{\"done\":{\"rows\":1}}'", "check-samples said what cannot be"),
+    ] {
+        let trouble = pack(script, PACKED).2.expect_err("trouble");
+        assert!(trouble.message.starts_with(&format!("nonstop-samples {told}")), "{trouble}");
+        assert!(!trouble.help.contains("nonstop-data"), "{trouble:?}");
+    }
+    let trouble = lab("kill -9 $$").check().expect_err("trouble");
+    assert!(trouble.message.starts_with("nonstop-data check ended"), "{trouble}");
 }

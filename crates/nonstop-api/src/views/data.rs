@@ -43,9 +43,11 @@ pub struct DataDomainView {
 /// A published day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DayView {
+    /// What it is offered as.
+    pub kind: Resource,
     /// Which.
     pub day: Date,
-    /// The name of its file.
+    /// The name of its file; of a day of samples the one that it was brought by.
     pub file: String,
     /// What is in it.
     pub content: Content,
@@ -144,8 +146,21 @@ pub struct OfferView {
     pub known: bool,
     /// Minutes by which its days begin before those of UTC.
     pub utc_offset_minutes: i16,
-    /// Its days, newest first.
+    /// Its days of packets, newest first.
     pub days: Vec<OfferedDay>,
+    /// Its days of samples and reports, newest first.
+    pub sample_days: Vec<OfferedSamples>,
+}
+
+/// A day of samples and reports in which a researcher's machine can search.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedSamples {
+    /// Which.
+    pub day: Date,
+    /// Samples of it.
+    pub samples: u64,
+    /// Reports of it.
+    pub reports: u64,
 }
 
 /// A server that a researcher's machine reaches.
@@ -155,11 +170,13 @@ pub struct OfferedServer {
     pub name: String,
     /// What it offers.
     pub offers: Option<Resource>,
+    /// Whether it gives out samples themselves; a catalogue only tells of them.
+    pub bytes: bool,
     /// Its TCP port.
     pub port: u16,
 }
 
-/// A day that a researcher's machine can have.
+/// A day of packets that a researcher's machine can have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferedDay {
     /// Which.

@@ -4,11 +4,12 @@ mod card;
 mod data;
 mod reach;
 mod sessions;
+mod transfers;
 
 pub use card::{CardBegunView, CardCertifiedView, CardPukView, CardView};
 pub use data::{
-    BegunView, DataDomainView, DayView, InboxView, OfferView, OfferedDay, OfferedServer,
-    ProgressView, PublicationView,
+    BegunView, DataDomainView, DayView, InboxView, OfferView, OfferedDay, OfferedSamples,
+    OfferedServer, ProgressView, PublicationView,
 };
 pub use reach::{
     BetweenView, ClosedCellsView, DriftView, OpenCellView, PassingView, ProbeView, ProbedView,
@@ -17,6 +18,10 @@ pub use reach::{
 
 pub use sessions::{
     DayOfLoginsView, FlowView, RefusedLoginsView, RefusedView, RepeatedView, SessionView,
+};
+pub use transfers::{
+    DecisionView, EarlierView, ExportAbout, ExportView, HeadView, ImportState, ImportView,
+    PreviewView,
 };
 
 use ipnet::Ipv4Net;
@@ -137,6 +142,12 @@ pub struct MeView {
     /// For staff and admins, while the host's wall clock is not believed.
     #[serde(default)]
     pub clock: Option<ClockView>,
+    /// For staff and admins, how many exports wait for a decision.
+    #[serde(default)]
+    pub exports_waiting: Option<u64>,
+    /// For staff and admins, the second places that lack heads of the trace for two hours, and why.
+    #[serde(default)]
+    pub heads_late: Vec<String>,
 }
 
 /// The lab's clock.
@@ -337,6 +348,9 @@ pub struct MachineView {
     /// The folder in the guest into which samples are put.
     #[serde(default)]
     pub import: Option<String>,
+    /// Whether its agent may put them there.
+    #[serde(default)]
+    pub agent: bool,
     /// Its generation; grows with each revert.
     pub generation: u32,
     /// Where its desktop comes from.

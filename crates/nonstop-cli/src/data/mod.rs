@@ -1,10 +1,10 @@
 //! `nonstop data`: days of data, brought, published, listed, and loaded again.
 
 mod bring;
-mod show;
+mod folder;
+pub(crate) mod show;
 
-pub(crate) use show::listed;
-
+use self::show::listed;
 use crate::{error::CliError, print, print_json, table::plain};
 use bring::bring_all;
 use clap::Subcommand;
@@ -12,7 +12,10 @@ use jiff::civil::Date;
 use nonstop_api::{
     BegunView, CallError, Client, DataDomainView, ErrorCode, PublicationView, Reply, Request,
 };
-use nonstop_model::{Lab, PublicationId, publication::day_of};
+use nonstop_model::{
+    Lab, PublicationId,
+    publication::{day_of, kind_of},
+};
 use serde_json::json;
 use show::{how_far, is_over, published, table};
 use std::{
@@ -26,7 +29,8 @@ pub(crate) enum DataVerb {
     /// Publish files, or what lies in the inboxes now. A day is seen whole or not at all; one that
     /// was published before is replaced. Exit code 1 if a file was not fit, with the reason.
     Publish {
-        /// Files, named YYYY-MM-DD.pcap or .pcapng; they are copied into the inbox.
+        /// Files, named YYYY-MM-DD.pcap, .pcapng or .samples.tar; or folders of samples, named
+        /// YYYY-MM-DD, with `samples/` and `reports/`. They are copied into the inbox.
         files: Vec<PathBuf>,
         /// For this data domain; needed for files where there is more than one.
         #[arg(long)]
@@ -195,7 +199,8 @@ fn taken(
 ) -> Result<Option<PublicationView>, CliError> {
     let domains = list(client, Some(domain))?;
     let of_day = |domain: &DataDomainView| {
-        let days = domain.days.iter().filter(|day| Some(day.day) == day_of(file));
+        let same = (kind_of(file), day_of(file));
+        let days = domain.days.iter().filter(|day| (day.kind, Some(day.day)) == same);
         days.map(|day| day.publication).collect::<Vec<_>>()
     };
     let rows = domains.iter().flat_map(|d| d.under_way.iter().chain(&d.rejected));

@@ -1,10 +1,11 @@
 //! What there is of data, as text.
 
 use crate::{
-    render::{time, word},
     table::{Table, plain},
+    words::{time, word},
 };
 use nonstop_api::{BegunView, DataDomainView, Problem, PublicationView};
+use nonstop_model::{Content, Holds, Resource};
 
 pub(super) fn is_over(row: &PublicationView) -> bool {
     let on_its_way = ["taken", "checked", "loaded"].contains(&row.state.as_str());
@@ -42,21 +43,34 @@ pub(super) fn published(begun: &BegunView) -> String {
 }
 
 pub(super) fn table(rows: &[PublicationView], width: Option<usize>) -> String {
-    let columns = ["PUBLICATION", "DOMAIN", "FILE", "STATE", "PACKETS", "BYTES", "NOTE"];
+    let columns = ["PUBLICATION", "DOMAIN", "FILE", "STATE", "HOLDS", "BYTES", "NOTE"];
     let mut table = Table::new(columns);
     for row in rows {
-        let number = |n: Option<u64>| n.map_or("-".into(), |n| n.to_string());
         table.row([
             row.id.to_string(),
             row.domain.clone(),
             row.file.clone(),
             row.state.clone(),
-            number(row.content.as_ref().map(|content| content.packets)),
-            number(row.content.as_ref().map(|content| content.bytes)),
+            row.content.as_ref().map_or("-".into(), holds),
+            row.content.as_ref().map_or("-".into(), |content| content.bytes.to_string()),
             note(row),
         ]);
     }
     table.text(width)
+}
+
+/// What a file holds, in words.
+fn holds(content: &Content) -> String {
+    let counted = |n: u64, one: &str| match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {one}s"),
+    };
+    match &content.holds {
+        Holds::Packets(packets) => counted(packets.packets, "packet"),
+        Holds::Samples { samples, reports } => {
+            format!("{}, {}", counted(*samples, "sample"), counted(*reports, "report"))
+        }
+    }
 }
 
 fn note(row: &PublicationView) -> String {
@@ -108,7 +122,8 @@ pub(crate) fn listed(domains: &[DataDomainView], width: Option<usize>) -> String
         for row in &domain.rejected {
             let reason = row.reason.as_deref().unwrap_or_default();
             text += &format!(
-                "  {}-{} at {}: {}\n",
+                "  {}/{}-{} at {}: {}\n",
+                row.kind,
                 row.id,
                 plain(&row.file),
                 time(row.changed_at),
@@ -127,9 +142,33 @@ fn days(domain: &DataDomainView, width: Option<usize>) -> String {
     if domain.days.is_empty() {
         return "  no day is published\n".into();
     }
+    let has = |kind| domain.days.iter().any(|day| day.kind == kind);
+    let packets = has(Resource::Pcap).then(|| days_of_packets(domain, width));
+    let samples = has(Resource::Samples).then(|| days_of_samples(domain, width));
+    [packets, samples].into_iter().flatten().collect::<Vec<_>>().join("samples and reports\n")
+}
+
+fn days_of_samples(domain: &DataDomainView, width: Option<usize>) -> String {
+    let mut table = Table::new(["DAY", "BYTES", "SAMPLES", "REPORTS", "PUBLISHED", "SHA-256"]);
+    for day in &domain.days {
+        let Holds::Samples { samples, reports } = day.content.holds else { continue };
+        table.row([
+            day.day.to_string(),
+            day.content.bytes.to_string(),
+            samples.to_string(),
+            reports.to_string(),
+            time(day.published_at),
+            day.content.sha256.clone(),
+        ]);
+    }
+    table.text(width)
+}
+
+fn days_of_packets(domain: &DataDomainView, width: Option<usize>) -> String {
     let columns = ["DAY", "BYTES", "PACKETS", "FIRST", "LAST", "RDB", "PUBLISHED", "SHA-256"];
     let mut table = Table::new(columns);
     for day in &domain.days {
+        let Some(packets) = day.content.packets() else { continue };
         let rdb = match (day.rows, day.loaded) {
             _ if day.load_wanted => "loading".into(),
             (_, Some(false)) => "missing".into(),
@@ -140,9 +179,9 @@ fn days(domain: &DataDomainView, width: Option<usize>) -> String {
         table.row([
             day.day.to_string(),
             day.content.bytes.to_string(),
-            day.content.packets.to_string(),
-            time(day.content.first),
-            time(day.content.last),
+            packets.packets.to_string(),
+            time(packets.first),
+            time(packets.last),
             rdb,
             time(day.published_at),
             day.content.sha256.clone(),
@@ -157,7 +196,7 @@ mod tests {
     use crate::data::judge;
     use jiff::civil::Date;
     use nonstop_api::{DayView, InboxView, ProgressView};
-    use nonstop_model::{CaptureFormat, Content, PublicationId, Resource};
+    use nonstop_model::{CaptureFormat, Packets, PublicationId};
 
     fn publication(id: u32, state: &str) -> PublicationView {
         PublicationView {
@@ -179,13 +218,33 @@ mod tests {
     }
 
     fn domain() -> DataDomainView {
-        let content = Content {
+        let packets = Packets {
             format: CaptureFormat::Pcap,
-            bytes: 123_456_789,
             packets: 1_500_000,
             first: "2030-01-30T15:00:00Z".parse().expect("a time"),
             last: "2030-01-31T14:59:59.9Z".parse().expect("a time"),
-            sha256: "ab".repeat(32),
+        };
+        let content = |holds| Content { bytes: 123_456_789, sha256: "ab".repeat(32), holds };
+        let day = DayView {
+            kind: Resource::Pcap,
+            day: Date::constant(2030, 1, 31),
+            file: "2030-01-31.pcap".into(),
+            content: content(Holds::Packets(packets)),
+            published_at: "2030-02-01T00:12:00Z".parse().expect("a time"),
+            publication: PublicationId(3),
+            rows: Some(1_500_000),
+            loaded: Some(false),
+            load_wanted: false,
+            fault: None,
+        };
+        let samples = DayView {
+            kind: Resource::Samples,
+            file: "2030-01-31.samples.tar".into(),
+            content: content(Holds::Samples { samples: 12, reports: 1 }),
+            publication: PublicationId(2),
+            rows: None,
+            loaded: None,
+            ..day.clone()
         };
         let doing = ProgressView {
             what: "check".into(),
@@ -196,22 +255,12 @@ mod tests {
         DataDomainView {
             name: "intermediate".into(),
             publishes: true,
-            offers: vec![Resource::Pcap, Resource::Rdb],
+            offers: vec![Resource::Pcap, Resource::Samples, Resource::Reports, Resource::Rdb],
             utc_offset_minutes: 540,
             keep_days: Some(30),
             inbox_folder: "/var/lib/nonstop/data/intermediate/inbox/pcap".into(),
-            rejected_folder: "/var/lib/nonstop/data/intermediate/rejected/pcap".into(),
-            days: vec![DayView {
-                day: Date::constant(2030, 1, 31),
-                file: "2030-01-31.pcap".into(),
-                content,
-                published_at: "2030-02-01T00:12:00Z".parse().expect("a time"),
-                publication: PublicationId(3),
-                rows: Some(1_500_000),
-                loaded: Some(false),
-                load_wanted: false,
-                fault: None,
-            }],
+            rejected_folder: "/var/lib/nonstop/data/intermediate/rejected".into(),
+            days: vec![day, samples],
             under_way: vec![PublicationView { doing: Some(doing), ..publication(5, "taken") }],
             rejected: vec![PublicationView {
                 reason: Some("record 7 is cut off\u{1b}[2J".into()),
@@ -244,6 +293,27 @@ mod tests {
         let text = listed(&[domain(), elsewhere], None);
         insta::assert_snapshot!(text);
         assert!(!text.contains('\u{1b}'), "a terminal acts on none of it");
+    }
+
+    #[test]
+    fn what_became_of_files_says_what_each_holds() {
+        let days = domain().days;
+        let content = |n: usize| Some(days[n].content.clone());
+        let rows = [
+            PublicationView { content: content(0), ..publication(3, "published") },
+            PublicationView {
+                content: content(1),
+                kind: Resource::Samples,
+                file: "2030-01-31.samples.tar".into(),
+                ..publication(2, "published")
+            },
+            publication(5, "taken"),
+        ];
+        let text = table(&rows, None);
+        assert!(
+            text.contains("1500000 packets") && text.contains("12 samples, 1 report "),
+            "{text}"
+        );
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use crate::{Request, trouble::Trouble};
 use std::{
     io::{self, BufRead, IsTerminal},
-    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -47,7 +46,7 @@ pub(super) fn look_on_enter(request: &Request) -> bool {
 fn echo_again() {
     #[cfg(unix)]
     if let Ok(terminal) = std::fs::File::open("/dev/tty") {
-        let _best_effort = Command::new("stty").arg("echo").stdin(terminal).status();
+        let _best_effort = std::process::Command::new("stty").arg("echo").stdin(terminal).status();
     }
     eprintln!();
 }

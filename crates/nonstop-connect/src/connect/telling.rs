@@ -9,6 +9,7 @@ use std::{path::PathBuf, time::Duration};
 impl Connection<'_> {
     pub(super) fn tell_open(&mut self) {
         let Ok(portal) = self.portal_url() else { return };
+        let Ok(transfer) = self.transfer_url() else { return };
         let mut desktops = Vec::new();
         for desktop in self.lab.profile.desktops.clone() {
             let Ok(port) = self.port(desktop.target) else { continue };
@@ -27,12 +28,15 @@ impl Connection<'_> {
                     })
                 };
             return say::event(&json!({
-                "event": "open", "portal": portal,
+                "event": "open", "portal": portal, "transfer": transfer,
                 "desktops": desktops.iter().map(shown).collect::<Vec<_>>(),
             }));
         }
         let lang = self.request.lang;
         println!("{} {}", lang.pick("Connected. Portal:", "接続しました。ポータル:"), portal);
+        if let Some(url) = transfer {
+            println!("{} {url}", lang.pick("Files (WebDAV):", "ファイル転送（WebDAV）:"));
+        }
         for (desktop, port, command) in desktops {
             let (name, title, until) = (desktop.name(), &desktop.title, desktop.until);
             println!("  {name}  {title}  127.0.0.1:{port}  - {until}");

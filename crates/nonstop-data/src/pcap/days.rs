@@ -5,8 +5,9 @@
 //! began with. Opened days are kept; whether one is still the day is asked by the number of its
 //! folder, which cannot become another's while it is held open here.
 
-use jiff::{Timestamp, civil::Date, fmt::rfc2822::DateTimePrinter};
+use jiff::{Timestamp, civil::Date};
 use nonstop_api::day::Day;
+use nonstop_http::Version;
 use rustix::{
     fd::{AsFd, OwnedFd},
     fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, fstat, openat2, statat},
@@ -40,12 +41,8 @@ pub(super) struct Open {
     pub(super) note: Day,
     /// Its file.
     pub(super) file: File,
-    /// Its version, for `ETag`: the file's hash.
-    pub(super) etag: String,
-    /// When it was published, to the second and as HTTP writes it.
-    pub(super) modified: String,
-    /// The same.
-    pub(super) modified_at: Timestamp,
+    /// Its version: the file's hash, and when it was published, to the second.
+    pub(super) version: Version,
     folder: OwnedFd,
 }
 
@@ -58,11 +55,6 @@ pub(super) enum DayError {
     /// What lies there is not what was published.
     #[error("{0}: {1}; `nonstop data publish` the day again")]
     Wrong(Date, String),
-}
-
-/// When `at` was, as HTTP writes it.
-pub(super) fn http_date(at: Timestamp) -> String {
-    DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default()
 }
 
 impl Days {
@@ -186,10 +178,9 @@ fn open(folder: impl AsFd, day: Date) -> Result<Open, DayError> {
     if u64::try_from(found.st_size) != Ok(note.bytes) {
         return Err(wrong("its file has another length than the one published"));
     }
+    let modified = Timestamp::from_second(note.published.as_second()).unwrap_or(note.published);
     Ok(Open {
-        etag: format!("\"{}\"", note.sha256),
-        modified: http_date(note.published),
-        modified_at: Timestamp::from_second(note.published.as_second()).unwrap_or(note.published),
+        version: Version { etag: format!("\"{}\"", note.sha256), modified },
         note,
         file,
         folder,

@@ -36,7 +36,12 @@ const ORDERLY: Duration = Duration::from_secs(30);
 pub(super) struct Keeper {
     pub(super) file: PathBuf,
     pub(super) domain: String,
-    pub(super) verb: &'static str,
+    /// Its program.
+    pub(super) program: PathBuf,
+    /// What that is asked for, beside the lab and the data domain.
+    pub(super) words: Vec<String>,
+    /// What its log calls it.
+    pub(super) called: String,
     pub(super) address: SocketAddrV4,
     pub(super) place: usize,
     pub(super) board: Arc<Board>,
@@ -86,7 +91,7 @@ impl Keeper {
     }
 
     fn name(&self) -> String {
-        format!("{}/{}:", self.domain, self.verb)
+        format!("{}/{}:", self.domain, self.called)
     }
 
     /// Moves this thread into the network of the data domain once it is there; gives its number.
@@ -113,12 +118,11 @@ impl Keeper {
     }
 
     fn start(&self) -> Result<(Child, LastWord, Vec<JoinHandle<()>>)> {
-        let me = std::env::current_exe().context("find this program")?;
         // It ends with this program, whatever it does in between.
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(me)
-            .arg(self.verb)
+            .arg(&self.program)
+            .args(&self.words)
             .arg("--lab")
             .arg(&self.file)
             .args(["--domain", &self.domain])

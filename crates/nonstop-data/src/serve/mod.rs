@@ -38,8 +38,26 @@ pub struct Args {
     lab: PathBuf,
 }
 
-/// What is served here, and the verb of this program that does it.
-const SERVERS: [(Resource, &str); 2] = [(Resource::Pcap, "pcap"), (Resource::Rdb, "rdb")];
+/// What serves samples, and what is known of them: a program of its own beside this one, for it reads
+/// their index with SQLite.
+const SAMPLES: &str = "nonstop-samples";
+
+/// The program that serves `resource` as `server`, its words, and what its log calls it; None for what
+/// is not served by us.
+fn served_by(resource: Resource, server: &str) -> Result<Option<(PathBuf, Vec<String>, String)>> {
+    let me = std::env::current_exe().context("find this program")?;
+    let verb = |verb: &str| Some((me.clone(), vec![verb.into()], verb.into()));
+    Ok(match resource {
+        Resource::Pcap => verb("pcap"),
+        Resource::Rdb => verb("rdb"),
+        // Several of them may be of one resource, with and without bytes.
+        Resource::Samples | Resource::Reports => {
+            let words = ["serve", "--server", server].map(String::from).into();
+            Some((me.with_file_name(SAMPLES), words, server.into()))
+        }
+        Resource::Live => None,
+    })
+}
 
 /// Runs until it is told to end.
 pub fn run(args: &Args) -> ExitCode {
@@ -69,14 +87,16 @@ fn serve(file: &Path) -> Result<()> {
     let relay = relay::start(fetch::socket(&lab.run))?;
     let mut keepers = Vec::new();
     for (name, domain) in lab.data_domains.iter().filter(|(_, domain)| domain.here) {
-        for (resource, verb) in SERVERS {
-            let Some((server, at)) = domain.server_of(resource) else { continue };
+        for (server, at, resource) in domain.ours() {
+            let Some((program, words, called)) = served_by(resource, server)? else { continue };
             folder(&run.join(name))?;
             let port = *at.tcp.first().context("a server without a port")?;
             keepers.push(Keeper {
                 file: file.into(),
                 domain: name.clone(),
-                verb,
+                program,
+                words,
+                called,
                 address: SocketAddrV4::new(at.address, port),
                 place: board.add(name, server),
                 board: Arc::clone(&board),

@@ -25,8 +25,9 @@ fn is_served(ground: &Ground, while_what: &str) -> Result<()> {
             let output = ground.sh(&line)?;
             ensure!(
                 output.status.success(),
-                "{while_what}: {}",
-                String::from_utf8_lossy(&output.stderr)
+                "{while_what}: {}; the server's log: {}",
+                String::from_utf8_lossy(&output.stderr),
+                ground.log()
             );
         }
         ensure!(begun.elapsed() < Duration::from_secs(4), "{while_what}: {:?}", begun.elapsed());

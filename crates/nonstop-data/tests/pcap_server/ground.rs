@@ -67,7 +67,7 @@ impl Ground {
             "version: 1\nname: a test\nstate: {at}/state\nrun: {at}/run\ndata_domains:\n  \
              intermediate:\n    interface: nsd0\n    network: 10.80.0.0/24\n    servers:\n      \
              pcap: {{ address: 10.80.0.3, tcp: [80] }}\n      \
-             reports: {{ address: 10.80.0.6, tcp: [80] }}\n"
+             live: {{ address: 10.80.0.2, tcp: [7000] }}\n"
         );
         fs::write(dir.path().join("lab.yaml"), lab)?;
         let mut users = fs::read_to_string("/etc/passwd")?;

@@ -230,6 +230,11 @@ fn the_server_has_no_rights_no_network_and_no_files_but_published_days() -> Resu
     }
     let root = fs::read_link(format!("/proc/{server}/root"))?;
     assert_eq!(root, ground.published());
+    // With a heap for each thread it would end as one shrinks, by the file that it asks for then.
+    let environment = fs::read(format!("/proc/{server}/environ"))?;
+    let (name, one) = nonstop_confine::ONE_HEAP;
+    let one = format!("{name}={one}");
+    assert!(environment.split(|byte| *byte == 0).any(|line| line == one.as_bytes()));
     let network = fs::read_to_string(format!("/proc/{server}/net/dev"))?;
     assert!(!network.contains("servers") && network.contains("lo:"), "{network}");
     for entry in fs::read_dir(format!("/proc/{server}/fd"))? {

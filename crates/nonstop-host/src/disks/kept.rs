@@ -5,17 +5,19 @@
 //! that guest may have taken over: no link is followed, and no qcow2 is opened.
 
 use super::{
-    Cause, DISKLESS, Disks, Made, NVRAM, OVERLAY, TPM, absent_is_none, entries, give, sync,
+    Cause, DISKLESS, Disks, Made, NVRAM, OVERLAY, TPM, absent_is_none,
+    discs::{discs_in, link_discs},
+    entries, give, sync,
 };
 use crate::{HostError, libvirt::is_whole};
-use nonstop_model::{ImageManifest, MachineId, Memory};
+use nonstop_model::{ImageManifest, InjectionId, MachineId, Memory};
 use nonstop_plan::{DesiredMachine, Saved};
 use rustix::{
     fs::{Mode, OFlags, open},
     process::geteuid,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions, Permissions},
     io::{self, ErrorKind, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown},
@@ -28,6 +30,8 @@ use std::{
 pub struct Listed {
     /// Memory of guests.
     pub memory: BTreeMap<(MachineId, Memory), Saved>,
+    /// Images of discs with samples.
+    pub discs: BTreeSet<(MachineId, u32, InjectionId)>,
     /// Bytes on the disk by generation.
     pub bytes: BTreeMap<(MachineId, u32), u64>,
 }
@@ -68,6 +72,8 @@ impl Disks {
                 // It may go while it is looked at.
                 let bytes = absent_is_none(bytes_in(&path))?.unwrap_or(0);
                 listed.bytes.insert((machine, generation), bytes);
+                let discs = discs_in(&path)?;
+                listed.discs.extend(discs.into_iter().map(|disc| (machine, generation, disc)));
                 for (name, _) in entries(&path)? {
                     let Some(rest) = name.strip_prefix("ram-") else { continue };
                     let (id, saved) = match rest.strip_suffix(".new") {
@@ -181,6 +187,7 @@ impl Disks {
             give(&overlay, 0o600, uid)?;
         }
         sync_written(&from)?;
+        link_discs(&from, new)?;
         if machine.profile.has_nvram() {
             copy(&from.join(NVRAM), &new.join(NVRAM), uid)?;
         }

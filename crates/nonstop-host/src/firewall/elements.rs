@@ -141,6 +141,9 @@ pub(super) fn elements(grant: &Grant) -> Vec<Element> {
         Grant::Portal { uid, address, port } => {
             flow("portal", "portal_replies", uid, address, port)
         }
+        Grant::Transfer { uid, address, port } => {
+            flow("transfer", "transfer_replies", uid, address, port)
+        }
         Grant::Desktop { uid, address, port } => {
             flow("desktop", "desktop_replies", uid, address, port)
         }
@@ -267,6 +270,11 @@ impl Reading {
                 address: address.parse().ok()?,
                 port: port.parse().ok()?,
             },
+            ("inet", "transfer", [uid, address, port]) => Grant::Transfer {
+                uid: uid.parse().ok()?,
+                address: address.parse().ok()?,
+                port: port.parse().ok()?,
+            },
             ("inet", "desktop", [uid, address, port]) => Grant::Desktop {
                 uid: uid.parse().ok()?,
                 address: address.parse().ok()?,
@@ -358,13 +366,16 @@ fn rate_of(listed: &Value) -> Option<Option<u32>> {
 }
 
 /// The sets in which the kernel counts by itself: they hold no rights.
-pub(super) const COUNTS: [&str; 6] = [
+pub(super) const COUNTS: [&str; 9] = [
     "dns_flows",
     "open_flows",
     "gateway_flows",
     "gateway_new",
     super::refused::STRANGERS,
     super::refused::CROWDS,
+    super::links::BETWEEN,
+    super::links::REFUSED,
+    super::links::LEFT,
 ];
 
 /// The objects of a listing without what differs from load to load; elements go to `reading`.

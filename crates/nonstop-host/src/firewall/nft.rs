@@ -26,9 +26,14 @@ pub(super) fn list(family: &str) -> Result<Option<Value>, NftError> {
     list_object(&["table", family, "nonstop"])
 }
 
-/// A set of our table `inet`; None if there is none.
-pub(super) fn list_set(name: &str) -> Result<Option<Value>, NftError> {
-    list_object(&["set", "inet", "nonstop", name])
+/// A set of our table of `family`; None if there is none.
+pub(super) fn list_set(family: &str, name: &str) -> Result<Option<Value>, NftError> {
+    list_object(&["set", family, "nonstop", name])
+}
+
+/// Which tables there are, without what is in them.
+pub(super) fn list_tables() -> Result<Option<Value>, NftError> {
+    list_object(&["tables"])
 }
 
 fn list_object(words: &[&str]) -> Result<Option<Value>, NftError> {

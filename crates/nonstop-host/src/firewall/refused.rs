@@ -37,7 +37,7 @@ impl Firewall {
     pub fn refused(&self) -> Result<Vec<Refused>, HostError> {
         let mut all = Vec::new();
         for (set, registered) in [(STRANGERS, false), (CROWDS, true)] {
-            let listed = nft::list_set(set).map_err(|e| {
+            let listed = nft::list_set("inet", set).map_err(|e| {
                 HostError::new("ask the kernel whom it refused at the gateway", e).help(HELP)
             })?;
             let objects = listed.as_ref().and_then(|all| all["nftables"].as_array());

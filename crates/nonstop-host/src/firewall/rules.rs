@@ -47,6 +47,7 @@ pub(super) fn render(config: &FirewallConfig) -> String {
         .replace("@GATEWAY@", &gateway(config.gateway))
         .replace("@CONNECTIONS_PER_SOURCE@", &config.connections_per_source.to_string())
         .replace("@NEW_PER_MINUTE@", &config.new_per_minute.to_string())
+        .replace("@AIRLOCK_PORT@", &config.airlock_port.to_string())
         .replace("@SERVERS@", &servers(config))
         .replace("@DOMAINS@", &domains(config))
         .replace("@DHCP_UIDS@", &dhcp_uids.join(", "))
@@ -59,9 +60,11 @@ const ROOT_BEFORE_IT_DROPPED: u32 = 0;
 /// Elements of the set of uids that open no connection of their own.
 fn closed_uids(config: &FirewallConfig) -> String {
     let ranges = [&config.display_uids, &config.account_uids, &config.machine_uids];
-    let single: BTreeSet<u32> = [config.portal_uid, config.agent_uid]
-        .into_iter()
-        .chain(config.dnsmasq_uids.iter().copied())
+    let single: BTreeSet<u32> = config
+        .program_uids
+        .iter()
+        .chain(&config.dnsmasq_uids)
+        .copied()
         .filter(|uid| *uid != 0 && !ranges.iter().any(|range| range.contains(uid)))
         .collect();
     let single = single.iter().map(u32::to_string);
@@ -121,9 +124,11 @@ fn elements(members: impl Iterator<Item = String>) -> String {
 const RULES: &str = r#"table inet nonstop
 delete table inet nonstop
 table inet nonstop {
-	# uid . address . port of the people's own portal and desktops.
+	# uid . address . port of the people's own portal, file transfer and desktops.
 	set portal { type uid . ipv4_addr . inet_service; flags timeout; }
 	set portal_replies { type ipv4_addr . inet_service; flags timeout; }
+	set transfer { type uid . ipv4_addr . inet_service; flags timeout; }
+	set transfer_replies { type ipv4_addr . inet_service; flags timeout; }
 	set desktop { type uid . ipv4_addr . inet_service; flags timeout; }
 	set desktop_replies { type ipv4_addr . inet_service; flags timeout; }
 	# What a machine may connect to: its segment, its address, the server, protocol and port; and
@@ -147,6 +152,10 @@ table inet nonstop {
 	# of connections.
 	set open_flows { type ipv4_addr; size 65535; flags dynamic; }
 	set dns_flows { type ifname; size 65535; flags dynamic; }
+	# Not rights: packets from links, by their bridge or tap: those that our rules refused, and those
+	# that nothing refused though they were not for the other machine of the link. The second is empty.
+	set link_refused { type ifname; size 65535; flags dynamic,timeout; timeout 30d; }
+	set link_left { type ifname; size 65535; flags dynamic; }
 
 	chain output {
 		type filter hook output priority filter; policy accept;
@@ -160,21 +169,27 @@ table inet nonstop {
 		oifname "nst*" drop
 		oifname "nsk*" drop
 		oifname != "lo" ip daddr @POOL@ goto refuse
+		# The airlock is the machines'; nobody on the host has business there.
+		oifname "lo" tcp dport @AIRLOCK_PORT@ ct direction original goto refuse
 		meta skuid { @CLOSED_UIDS@ } goto refuse
 	}
 
-	# To an account's address: by its own uid, to the portal.
+	# To an account's address: by its own uid, to the portal and the file transfer.
 	chain to_account {
 		meta skuid . ip daddr . tcp dport @portal accept
+		meta skuid . ip daddr . tcp dport @transfer accept
 		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @portal_replies accept
+		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @transfer_replies accept
 		meta skuid 0-4294967294 goto refuse
 		ct state established ct direction original ip daddr . tcp dport @portal_replies accept
+		ct state established ct direction original ip daddr . tcp dport @transfer_replies accept
 		goto refuse
 	}
 
-	# From an account's address: replies of the portal.
+	# From an account's address: replies of the portal and the file transfer.
 	chain from_account {
 		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @portal_replies accept
+		meta l4proto tcp ct direction reply ct original ip daddr . ct original proto-dst @transfer_replies accept
 		goto refuse
 	}
 
@@ -222,12 +237,16 @@ table inet nonstop {
 		type filter hook input priority filter; policy accept;
 		# Frames to 01:80:c2:00:00:0e come up as the tap's own, past every hook of the bridge.
 		iifname "nst*" drop
+		iifname "nsk*" update @link_refused { iifname counter }
 		iifname "nsk*" drop
 		iifname "nsb*" goto from_segment
+		iifname "nsl*" update @link_refused { iifname counter }
 		iifname "nsl*" drop
 		iifname @domains drop
 		iifname != "lo" ip daddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
 		iifname != "lo" ip saddr { @ACCOUNT_NET@, @DESKTOP_NET@, @POOL@ } drop
+		# The airlock listens at every address, for the segments alone.
+		iifname != "lo" tcp dport @AIRLOCK_PORT@ ct direction original drop
 		@GATEWAY@ ct state != established goto to_gateway
 	}
 
@@ -277,9 +296,11 @@ table inet nonstop {
 		type filter hook forward priority filter; policy accept;
 		iifname "nsb*" goto to_server
 		iifname "nst*" drop
+		iifname "nsk*" update @link_refused { iifname counter }
 		iifname "nsk*" drop
 		oifname "nsb*" goto from_server
 		iifname "nsl*" oifname "nsl*" accept
+		iifname "nsl*" update @link_refused { iifname counter }
 		iifname "nsl*" drop
 		oifname "nsl*" drop
 		iifname @domains drop
@@ -306,6 +327,19 @@ table inet nonstop {
 		ip saddr @new_connections drop
 @CONNECTION_RULES@	}
 
+	# After every filter, ours and others': what of a link is still on its way here leaves it.
+	chain heard_of_links {
+		type filter hook input priority 300; policy accept;
+		iifname "nsk*" update @link_left { iifname counter }
+		iifname "nsl*" update @link_left { iifname counter }
+	}
+
+	chain sent_by_links {
+		type filter hook forward priority 300; policy accept;
+		iifname "nsk*" update @link_left { iifname counter }
+		iifname "nsl*" oifname != "nsl*" update @link_left { iifname counter }
+	}
+
 	# A server whose connection is over is told; a machine hears nothing, nor does who only tries.
 	chain refuse_flow {
 		meta l4proto tcp ct state established reject with tcp reset
@@ -315,11 +349,19 @@ table inet nonstop {
 table arp nonstop
 delete table arp nonstop
 table arp nonstop {
+	set link_left { type ifname; size 65535; flags dynamic; }
+
 	# Such frames as above.
 	chain input {
 		type filter hook input priority filter; policy accept;
 		iifname "nst*" drop
 		iifname "nsk*" drop
+	}
+
+	chain heard_of_links {
+		type filter hook input priority 300; policy accept;
+		iifname "nsk*" update @link_left { iifname counter }
+		iifname "nsl*" update @link_left { iifname counter }
 	}
 
 	chain output {
@@ -341,6 +383,11 @@ table bridge nonstop {
 	set links { type ifname . ether_addr; flags timeout; }
 	# How much a tap may send to everybody, or ask of ARP and DHCP; an element matches the rest.
 	set broadcasts { type ifname; limit rate over 1/second burst 1 packets; }
+	# Not rights: frames of links by the tap of their machine, as in the table before: those for the
+	# other machine, those that were refused, and those that left.
+	set link_between { type ifname; size 65535; flags dynamic,timeout; timeout 30d; }
+	set link_refused { type ifname; size 65535; flags dynamic,timeout; timeout 30d; }
+	set link_left { type ifname; size 65535; flags dynamic; }
 
 	chain prerouting {
 		type filter hook prerouting priority dstnat; policy accept;
@@ -349,9 +396,11 @@ table bridge nonstop {
 	}
 
 	# The host hears nothing from a link segment. Link-local frames (01:80:c2:00:00:0…) come here
-	# without passing prerouting; all others have been judged there.
+	# without passing prerouting; all others have been judged there. What is for everybody comes here
+	# beside the other machine, and is no attempt.
 	chain input {
 		type filter hook input priority filter; policy accept;
+		iifname "nsk*" ether daddr != { 01:00:00:00:00:00-01:ff:ff:ff:ff:ff, 33:33:00:00:00:00-33:33:ff:ff:ff:ff, ff:ff:ff:ff:ff:ff } update @link_refused { iifname counter }
 		iifname "nsk*" drop
 		ether daddr 01:80:c2:00:00:00-01:80:c2:00:00:0f iifname "nst*" goto from_machine
 	}
@@ -383,9 +432,15 @@ table bridge nonstop {
 
 	# On a link segment: whatever the two machines have to say to each other, each from its own MAC.
 	chain from_link {
-		ether daddr { 01:00:00:00:00:00-01:ff:ff:ff:ff:ff, 33:33:00:00:00:00-33:33:ff:ff:ff:ff, ff:ff:ff:ff:ff:ff } iifname @broadcasts drop
-		ether daddr != ff:ff:ff:ff:ff:ff ether type arp iifname @broadcasts drop
+		ether daddr { 01:00:00:00:00:00-01:ff:ff:ff:ff:ff, 33:33:00:00:00:00-33:33:ff:ff:ff:ff, ff:ff:ff:ff:ff:ff } iifname @broadcasts goto too_much
+		ether daddr != ff:ff:ff:ff:ff:ff ether type arp iifname @broadcasts goto too_much
 		iifname . ether saddr @links accept
+		update @link_refused { iifname counter }
+		drop
+	}
+
+	chain too_much {
+		update @link_refused { iifname counter }
 		drop
 	}
 
@@ -394,9 +449,26 @@ table bridge nonstop {
 		type filter hook forward priority filter; policy accept;
 		iifname "nst*" drop
 		oifname "nst*" drop
-		iifname "nsk*" oifname "nsk*" accept
+		iifname "nsk*" oifname "nsk*" goto between
+		iifname "nsk*" update @link_refused { iifname counter }
 		iifname "nsk*" drop
 		oifname "nsk*" drop
+	}
+
+	chain between {
+		update @link_between { iifname counter }
+		accept
+	}
+
+	# After every filter, ours and others': what of a link is still on its way here leaves it.
+	chain heard_of_links {
+		type filter hook input priority 300; policy accept;
+		iifname "nsk*" update @link_left { iifname counter }
+	}
+
+	chain sent_by_links {
+		type filter hook forward priority 300; policy accept;
+		iifname "nsk*" oifname != "nsk*" update @link_left { iifname counter }
 	}
 }
 "#;

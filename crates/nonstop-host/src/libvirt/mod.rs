@@ -4,6 +4,7 @@
 //! The call that makes a thing also marks it ([`LabMark`]). libvirtd may go away and come back at
 //! any time: calls then fail with a clear error and work again by themselves.
 
+mod drive;
 mod ends;
 mod ffi;
 mod link;
@@ -25,7 +26,7 @@ use crate::{
     access::open_to_others,
     domain::{Accelerator, Guest, Uefi, agent_socket, card_socket, domain_xml, test_socket},
 };
-use nonstop_model::{ImageManifest, MachineId, Segment, SegmentKind, SegmentName};
+use nonstop_model::{ImageManifest, InjectionId, MachineId, Segment, SegmentKind, SegmentName};
 use nonstop_plan::{DesiredMachine, EndReason, ObservedMachine, ObservedSegment, SegmentHost};
 use pool::{Failure, Link, Pool};
 use std::{
@@ -76,15 +77,21 @@ pub struct Listing {
     pub machines: BTreeMap<MachineId, ObservedMachine>,
     /// Those of them whose processors stand still, but for a full disk.
     pub paused: BTreeSet<MachineId>,
+    /// What lies in the drives of those that have one.
+    pub drives: BTreeMap<MachineId, Option<InjectionId>>,
     /// How guests ended since the last listing; told once.
     pub ended: BTreeMap<MachineId, EndReason>,
 }
+
+type Running = BTreeMap<MachineId, ObservedMachine>;
+type Drives = BTreeMap<MachineId, Option<InjectionId>>;
 
 /// Marks that were read before, of guests by UUID and libvirt's number of this run of theirs.
 #[derive(Default)]
 struct Marks {
     connection: u64,
-    known: HashMap<(Uuid, u32), ObservedMachine>,
+    /// And whether it has a drive, which does not change while it runs.
+    known: HashMap<(Uuid, u32), (ObservedMachine, Option<bool>)>,
 }
 
 /// Guests that are being started, and how many starts were begun.
@@ -145,10 +152,11 @@ impl Libvirt {
     pub fn observe(&self) -> Result<Listing, HostError> {
         let sockets = self.sockets();
         let doing = || "list guests and networks".to_string();
-        let (machines, paused, segments) = self
+        let (machines, drives, paused, segments) = self
             .listing
             .with(|link| {
-                Ok((self.list_machines(link)?, self.list_paused(link)?, self.list_segments(link)?))
+                let (machines, drives) = self.list_machines(link)?;
+                Ok((machines, drives, self.list_paused(link)?, self.list_segments(link)?))
             })
             .map_err(|e| explain(doing(), e))?;
         self.watch.wait_until_listening(LISTENING);
@@ -156,7 +164,7 @@ impl Libvirt {
         self.remove_stale(sockets, &running);
         let ended = self.watch.take(running);
         self.mend();
-        Ok(Listing { segments, machines, paused, ended })
+        Ok(Listing { segments, machines, drives, paused, ended })
     }
 
     fn mend(&self) {
@@ -172,14 +180,14 @@ impl Libvirt {
         }
     }
 
-    fn list_machines(&self, link: &Link) -> Result<BTreeMap<MachineId, ObservedMachine>, Error> {
+    fn list_machines(&self, link: &Link) -> Result<(Running, Drives), Error> {
         let mut known = {
             let mut marks = lock(&self.marks);
             let new = std::mem::take(&mut *marks);
             // libvirt's numbers begin anew with it.
             if new.connection == link.number { new.known } else { HashMap::new() }
         };
-        let mut machines = BTreeMap::new();
+        let (mut machines, mut drives) = (Running::new(), Drives::new());
         let mut seen = HashMap::new();
         for domain in link.connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)? {
             let uuid = domain.uuid()?;
@@ -188,15 +196,20 @@ impl Libvirt {
             let mark = match known.remove(&(uuid, run)) {
                 Some(mark) => mark,
                 None => match self.read_mark(machine, &domain)? {
-                    Some(mark) => mark,
+                    Some(mark) => (mark, None),
                     None => continue,
                 },
             };
-            seen.insert((uuid, run), mark);
+            let (mark, has_drive) = mark;
+            let in_drive = if has_drive == Some(false) { None } else { what_is_in(&domain)? };
+            if let Some(disc) = in_drive {
+                drives.insert(machine, disc);
+            }
+            seen.insert((uuid, run), (mark, Some(in_drive.is_some())));
             machines.insert(machine, mark);
         }
         *lock(&self.marks) = Marks { connection: link.number, known: seen };
-        Ok(machines)
+        Ok((machines, drives))
     }
 
     /// Guests that stand still because somebody wanted it so, or were kept or restored so.
@@ -334,6 +347,7 @@ impl Libvirt {
         image: &ImageManifest,
         image_dir: &Path,
         disk: &Path,
+        disc: Option<&Path>,
         uefi: Option<Uefi<'_>>,
     ) -> Result<(), HostError> {
         let doing = || format!("start {}", machine.id);
@@ -343,6 +357,7 @@ impl Libvirt {
             image,
             image_dir,
             disk,
+            disc,
             uefi,
             agent_dir: &self.agent_dir,
             accelerator: &self.accelerator,
@@ -489,6 +504,15 @@ impl Libvirt {
                 let _ = fs::remove_file(socket);
             }
         }
+    }
+}
+
+/// What lies in the drive of a guest; None if it has none, or has just gone.
+fn what_is_in(domain: &Domain) -> Result<Option<Option<InjectionId>>, Error> {
+    match domain.xml_desc(0) {
+        Ok(xml) => Ok(drive::in_drive(&xml)),
+        Err(e) if is(&e, &[ErrorNumber::NoDomain]) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

@@ -205,6 +205,17 @@ fn a_service_of_the_lab_is_reached_at_the_segments_own_address_and_cut_on_revoke
     ] {
         silent(from, to);
     }
+    for uid in [0, 1000, ALICE, crate::PORTAL] {
+        for to in ["10.77.0.1:8443", "127.0.0.1:8443", "10.80.0.1:8443"] {
+            let refused = connect(&lab.host.net, uid, to).err();
+            assert_eq!(
+                refused,
+                Some(ErrorKind::ConnectionRefused),
+                "uid {uid} of the host to {to}"
+            );
+        }
+    }
+    assert!(passes(&mut client, &mut served) && passes(&mut served, &mut client));
     lab.host.revoke(&right);
     assert!(!passes(&mut client, &mut served) && !passes(&mut served, &mut client));
 }
@@ -355,6 +366,73 @@ fn a_machine_that_floods_its_link_with_broadcasts_is_held_to_its_rate() {
     assert!((1..=LIMIT as usize * 2).contains(&heard), "{heard} of 500");
     let _server = listen(&pair.debuggee, 0, "0.0.0.0:80");
     assert!(reached(&pair.debugger, 0, "172.16.0.2:80"), "the other one is heard");
+}
+
+#[test]
+fn what_a_link_says_is_counted_and_what_would_leave_it_is_refused_and_counted_or_has_left() {
+    let pair = Pair::new();
+    pair.grant();
+    let machines = [7, 8].map(MachineId);
+    let counts = || {
+        let counts = pair
+            .host
+            .net
+            .inside(|| pair.host.firewall.link_counts(nonstop_model::EnvironmentId(7), &machines));
+        counts.expect("asked").expect("loaded")
+    };
+    // What they said by IPv6 as they came up, before anything was granted, was refused.
+    let before = counts();
+    let _server = listen(&pair.debugger, 0, "0.0.0.0:80");
+    assert!(reached(&pair.debuggee, 0, "172.16.0.1:80"));
+    let spoken = counts();
+    // ARP, the handshake, the end: there and back.
+    assert!(spoken.between >= before.between + 6, "{before:?} {spoken:?}");
+    assert_eq!((spoken.refused, spoken.left), (before.refused, 0), "no attempt: {spoken:?}");
+
+    // To the host itself, whose MAC on the link is known.
+    pair.host.net.sh("ip addr add 172.16.0.8/24 dev nsl00007");
+    let shown = pair.host.net.sh("ip -o link show dev nsl00007");
+    let mac = shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
+    let mac = mac.expect("a bridge has a MAC");
+    pair.debuggee.sh(&format!("ip neigh replace 172.16.0.8 lladdr {mac} dev eth1"));
+    let send = || {
+        let socket = pair.debuggee.inside(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+        for _ in 0..3 {
+            socket.send_to(b"out", "172.16.0.8:7").expect("sent");
+        }
+    };
+    send();
+    let tried = counts();
+    assert_eq!((tried.refused, tried.left), (before.refused + 3, 0), "{tried:?}");
+    assert_eq!(tried.tables, spoken.tables);
+    assert!(pair.host.observe().current, "counting is no change of the rules");
+
+    // Somebody opens the link by hand: what gets out is told.
+    for (family, chain) in [("bridge", "input"), ("inet", "input")] {
+        pair.host.net.sh(&format!("nft flush chain {family} nonstop {chain}"));
+    }
+    send();
+    let open = counts();
+    assert_eq!(open.refused, tried.refused, "{open:?}");
+    // Seen leaving the bridge, and arriving at the host; what IPv6 says to everybody may be there too.
+    assert!(open.left >= 6, "{open:?}");
+    pair.host.net.sh("ip link add lan type veth peer name lanp; ip link set lan master nsl00007 up
+         ip link set lanp up; nft flush chain bridge nonstop forward");
+    pair.debuggee.sh("ip neigh replace 172.16.0.99 lladdr 02:00:00:00:00:99 dev eth1");
+    let socket = pair.debuggee.inside(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+    socket.send_to(b"out", "172.16.0.99:7").expect("sent");
+    assert!(counts().left > open.left, "by another port of the bridge");
+
+    pair.host.net.inside(|| pair.host.firewall.load()).expect("loaded");
+    let anew = counts();
+    assert_ne!(anew.tables, spoken.tables, "counted from the start: not to be compared");
+    assert_eq!((anew.between, anew.left), (0, 0), "{anew:?}");
+    pair.host.net.sh("nft flush ruleset");
+    let none = pair
+        .host
+        .net
+        .inside(|| pair.host.firewall.link_counts(nonstop_model::EnvironmentId(7), &machines));
+    assert_eq!(none.expect("asked"), None);
 }
 
 #[test]

@@ -118,6 +118,11 @@ impl EnvironmentTemplate {
                            ` ._-+@\\:/`, without `..`";
             fault("import", message.into());
         }
+        if machine.agent && machine.import.is_none() {
+            let message =
+                "`agent` lets samples into the folder `import`, which is missing: name it";
+            fault("agent", message.into());
+        }
         for (key, message) in machine.limits.faults() {
             fault(&format!("limits.{key}"), message);
         }

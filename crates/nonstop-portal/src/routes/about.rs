@@ -16,8 +16,9 @@ use nonstop_api::{AccountView, CardView, ConnectView, Request};
 use nonstop_model::CardState;
 use sha1::{Digest, Sha1};
 
-/// The port on a researcher's PC that leads to the portal in what we tell them.
+/// The ports on a researcher's PC that lead to the portal and the file transfer in what we tell them.
 const NEAR: u16 = 8080;
+const NEAR_TRANSFER: u16 = 8081;
 
 #[derive(Template)]
 #[template(path = "about.html")]
@@ -28,6 +29,7 @@ struct About {
     cards: Vec<CardView>,
     tunnel: String,
     url: String,
+    transfer_url: String,
     /// SHA-1 of the lab's certificate, as Windows shows it; None where there is none.
     thumbprint: Option<String>,
     /// `SHA256:…` over the authority's public key.
@@ -54,11 +56,24 @@ pub(crate) async fn about(person: Person) -> PageResult {
     let own = Request::CardList { account: Some(person.account.name.clone()) };
     let cards = ask!(person, own => Cards);
     let (account, connect) = (person.account.clone(), person.me.lab.connect.clone());
-    let far = (account.address.to_string(), connect.portal_port);
-    let tunnel = ssh(&connect, &account.name, NEAR, &far);
+    let far = |port| (account.address.to_string(), port);
+    let (portal, transfer) = (far(connect.portal_port), far(person.app.lab.airlock.outside_port));
+    let tunnel = ssh(&connect, &account.name, &[(NEAR, &portal), (NEAR_TRANSFER, &transfer)]);
+    let transfer_url = format!("http://localhost:{NEAR_TRANSFER}/dav/");
     let url = format!("http://localhost:{NEAR}/");
     let thumbprint = thumbprint(&person.me.lab.authority);
     let authority = person.me.lab.authority_fingerprint.clone();
     let (p, by_card) = (person.page(Section::About), BY_CARD);
-    html(&About { p, account, connect, cards, tunnel, url, thumbprint, authority, by_card })
+    html(&About {
+        p,
+        account,
+        connect,
+        cards,
+        tunnel,
+        url,
+        transfer_url,
+        thumbprint,
+        authority,
+        by_card,
+    })
 }

@@ -12,7 +12,7 @@ use axum::response::Response;
 use nonstop_api::{
     DataDomainView, DayView, OfferView, OfferedDay, OfferedServer, PublicationView, Request,
 };
-use nonstop_model::Resource;
+use nonstop_model::{Holds, Resource};
 
 #[derive(Template)]
 #[template(path = "data.html")]
@@ -56,6 +56,16 @@ impl Domains {
         Some(Badge { class, text })
     }
 
+    /// Whether a day of packets of `domain` is published.
+    fn has_packets(&self, domain: &DataDomainView) -> bool {
+        domain.days.iter().any(|day| day.content.packets().is_some())
+    }
+
+    /// Whether a day of samples and reports of it is.
+    fn has_samples(&self, domain: &DataDomainView) -> bool {
+        domain.days.iter().any(|day| day.content.packets().is_none())
+    }
+
     /// The beginning of a hash, to be compared by eye.
     fn short(&self, sha256: &str) -> String {
         sha256.chars().take(12).collect()
@@ -70,6 +80,20 @@ struct Offers {
 }
 
 impl Offers {
+    /// Whether its days of packets are of use: one of its servers offers them, or offers no days that
+    /// are known of.
+    fn has_days(&self, offer: &OfferView) -> bool {
+        let of_samples = |server: &OfferedServer| {
+            matches!(server.offers, Some(Resource::Samples | Resource::Reports))
+        };
+        !offer.days.is_empty() || !offer.known || !offer.servers.iter().all(of_samples)
+    }
+
+    /// Whether samples themselves come into a machine from it.
+    fn gives_samples(&self, offer: &OfferView) -> bool {
+        offer.servers.iter().any(|server| server.offers == Some(Resource::Samples) && server.bytes)
+    }
+
     /// Lines that a researcher types in a machine, for the newest day.
     fn lines(&self, offer: &OfferView) -> Vec<String> {
         let newest = offer.days.first();
@@ -108,7 +132,26 @@ fn lines(server: &OfferedServer, day: Option<&OfferedDay>, offer: &OfferView) ->
             }
             lines
         }
-        (Some(Resource::Live | Resource::Samples | Resource::Reports) | None, _) => Vec::new(),
+        (Some(Resource::Samples), _) => {
+            let base = format!("http://{name}{}", port(80, format!(":{}", server.port)));
+            let mut lines = vec![
+                format!("curl '{base}/search.json?type=pe&limit=20'"),
+                format!("curl {base}/samples/SHA256.json"),
+            ];
+            if server.bytes {
+                lines.push(format!("curl -o sample.zip {base}/samples/SHA256/zip"));
+                lines.push(format!("curl -s {base}/samples/SHA256/plain | sha256sum"));
+            }
+            lines
+        }
+        (Some(Resource::Reports), _) => {
+            let base = format!("http://{name}{}", port(80, format!(":{}", server.port)));
+            vec![
+                format!("curl '{base}/search.json?text=svchost.exe'"),
+                format!("curl {base}/reports/SHA256"),
+            ]
+        }
+        (Some(Resource::Live) | None, _) => Vec::new(),
     }
 }
 

@@ -1,12 +1,17 @@
 //! One environment: how it is, its machines and desktops, and what can be done with them.
 
-use super::snapshots::{self, Snapshots};
+use super::{
+    injections::Injections,
+    snapshots::{self, Snapshots},
+};
 use crate::{
     desktop::{self, Desktop},
     error::{PageError, PageResult},
     form::Fields,
     page::{Page, Section, html, see_other},
     person::{Person, Staff, ask},
+    preview::Piece,
+    transfer,
 };
 use askama::Template;
 use axum::{
@@ -31,10 +36,13 @@ struct Show {
     /// Whether machines may be put back to clean.
     can_revert: bool,
     snapshots: Snapshots,
+    injections: Injections,
     /// Fingerprint of the gateway's host key.
     host_key: String,
     /// Whether it is shown to its owner.
     own: bool,
+    /// Where its files are found through the tunnel.
+    files: String,
 }
 
 /// A machine and its desktop.
@@ -63,7 +71,8 @@ pub(crate) async fn show(person: Person, Path(id): Path<EnvironmentId>) -> PageR
         true => snapshots::of(&person, &p, &e).await?,
         false => Snapshots::default(),
     };
-    if snapshots.taking() {
+    let injections = Injections::of(&person, &e).await?;
+    if snapshots.taking() || injections.putting_in() {
         p = p.refreshing(3);
     }
     let gateway = &person.me.lab.connect;
@@ -83,7 +92,21 @@ pub(crate) async fn show(person: Person, Path(id): Path<EnvironmentId>) -> PageR
     let next = gateway.next_host_key.as_ref().map(|next| next.fingerprint.as_str());
     let host_key = std::iter::once(gateway.fingerprint.as_str()).chain(next).collect::<Vec<_>>();
     let host_key = host_key.join(", ");
-    html(&Show { p, e, machines, alive, any_on, any_off, can_revert, snapshots, host_key, own })
+    let files = transfer::url(id, person.app.lab.airlock.outside_port);
+    html(&Show {
+        p,
+        e,
+        machines,
+        alive,
+        any_on,
+        any_off,
+        can_revert,
+        snapshots,
+        injections,
+        host_key,
+        own,
+        files,
+    })
 }
 
 pub(crate) async fn power(

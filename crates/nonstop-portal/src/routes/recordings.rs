@@ -125,7 +125,11 @@ async fn read<T: Send + 'static>(
     how: impl FnOnce(File) -> Result<T, RecordingError> + Send + 'static,
 ) -> Result<(RecordingView, T), PageError> {
     let request = Request::RecordingStream { id };
-    let (reply, read) = person.app.ask_for_file(&person.visitor.connection, request, how).await?;
+    let answer = person.app.ask_for_file(&person.visitor.connection, request, how).await?;
+    let (reply, read) = answer.ok_or_else(|| {
+        tracing::error!("recording {id} came without its file");
+        PageError::Unexpected
+    })?;
     let Reply::Recording(recording) = reply else { return Err(PageError::Unexpected) };
     let read = read.map_err(|e| {
         tracing::error!("read recording {id}: {e}");

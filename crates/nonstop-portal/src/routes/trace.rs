@@ -46,7 +46,8 @@ fn line(value: &Value) -> String {
 }
 
 pub(crate) async fn list(Staff(person): Staff) -> PageResult {
-    let rows = ask!(person, Request::TraceList { limit: ROWS } => Trace);
+    let rows =
+        ask!(person, Request::TraceList { limit: ROWS, wanted: Default::default() } => Trace);
     let verified = match Fields::query(&person.visitor.path).get("verify") {
         "1" => Some(ask!(person, Request::TraceVerify => TraceVerified)),
         _ => None,

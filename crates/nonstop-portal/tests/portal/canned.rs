@@ -3,6 +3,9 @@
 //! Who asks is read from the connection that the portal hands over, as the real one does:
 //! address `.1` is alice, a researcher; `.2` is sato, of the staff.
 
+#[path = "canned_samples.rs"]
+pub(crate) mod samples;
+
 use nonstop_api::{ApiError, ErrorCode, Reply, Request};
 use nonstop_display::{link::Input, recording::Record};
 use serde_json::{Value, json};
@@ -24,6 +27,9 @@ pub(crate) const NOW: &str = "2030-01-01T03:30:00Z";
 /// A purpose that somebody hopes to see run.
 pub(crate) const HOSTILE: &str = "<script>alert(1)</script>\" onfocus=\"x\n'; DROP TABLE & <b>";
 
+/// A file's name that is one.
+pub(crate) const HOSTILE_NAME: &str = "\"><script>alert(1)<<b>.svg";
+
 /// As good as a certificate, for what is shown of one.
 const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\nbm9uc3RvcA==\n-----END CERTIFICATE-----\n";
 
@@ -36,6 +42,8 @@ pub(crate) struct Canned {
     silent: Arc<AtomicBool>,
     /// Whether the last proof of reach was made half an hour ago, and held.
     pub(crate) old_proof: Arc<AtomicBool>,
+    /// Whether no preview can be made.
+    pub(crate) no_preview: Arc<AtomicBool>,
 }
 
 impl Canned {
@@ -47,10 +55,11 @@ impl Canned {
             refuse: Arc::default(),
             silent: Arc::default(),
             old_proof: Arc::default(),
+            no_preview: Arc::default(),
         };
         let (done, refuse, silent) =
             (canned.done.clone(), canned.refuse.clone(), canned.silent.clone());
-        let old_proof = canned.old_proof.clone();
+        let (old_proof, no_preview) = (canned.old_proof.clone(), canned.no_preview.clone());
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let socket = socket.expect("a caller");
@@ -81,9 +90,15 @@ impl Canned {
                     proof.at = "2030-01-01T03:00:00Z".parse().expect("a time");
                     proof.colour = nonstop_api::ProofColour::Green;
                 }
+                if matches!(reply, Ok(Reply::Preview(_))) && no_preview.load(Ordering::SeqCst) {
+                    reply = Err(ApiError::new(ErrorCode::Internal, "the program ended early"));
+                }
                 let _gone = match &reply {
                     Ok(Reply::Recording(_)) => {
                         nonstop_api::send_with_fd(&socket, &reply, recorded().as_fd())
+                    }
+                    Ok(Reply::Preview(nonstop_api::PreviewView::Picture { .. })) => {
+                        nonstop_api::send_with_fd(&socket, &reply, picture().as_fd())
                     }
                     _ => nonstop_api::send(&socket, &reply),
                 };
@@ -244,6 +259,8 @@ fn pair() -> Value {
     debugger["import"] = json!("/home/researcher/Import");
     let mut debuggee = machine("m8", "debuggee", "off", "off", 8);
     debuggee["networks"] = json!(["link"]);
+    debuggee["import"] = json!("/home/researcher/Import");
+    debuggee["agent"] = json!(true);
     json!({
         "id": "e4", "account": "alice", "template": "dynamic-micro",
         "title": "dynamic-micro: a debugger, and a debuggee that runs the sample",
@@ -400,7 +417,7 @@ fn publication(id: &str, file: &str, state: &str) -> Value {
 fn intermediate() -> Value {
     let day = |day: &str, loaded, fault| {
         json!({
-            "day": day, "file": format!("{day}.pcap"), "content": content(123_456_789, 1_500_000),
+            "kind": "pcap", "day": day, "file": format!("{day}.pcap"), "content": content(123_456_789, 1_500_000),
             "published_at": "2030-01-01T00:12:00Z", "publication": "p3", "rows": 1_500_000,
             "loaded": loaded, "load_wanted": false, "fault": fault,
         })
@@ -416,13 +433,21 @@ fn intermediate() -> Value {
     let mut rejected = publication("p4", HOSTILE, "rejected");
     rejected["reason"] = json!(format!("record 7 is cut off {HOSTILE}"));
     json!({
-        "name": "intermediate", "publishes": true, "offers": ["pcap", "rdb"],
+        "name": "intermediate", "publishes": true, "offers": ["pcap", "samples", "reports", "rdb"],
         "utc_offset_minutes": 540, "keep_days": 30,
         "inbox_folder": "/var/lib/nonstop/data/intermediate/inbox/pcap",
-        "rejected_folder": "/var/lib/nonstop/data/intermediate/rejected/pcap",
+        "rejected_folder": "/var/lib/nonstop/data/intermediate/rejected",
         "days": [
             day("2029-12-30", true, Value::Null),
             day("2029-12-31", false, json!("its file was changed by hand: publish the day again")),
+            {
+                "kind": "samples", "day": "2029-12-31", "file": "2029-12-31.samples.tar",
+                "content": {
+                    "bytes": 40_960, "sha256": "cd".repeat(32), "samples": 12, "reports": 9,
+                },
+                "published_at": "2030-01-01T00:12:00Z", "publication": "p2", "rows": null,
+                "loaded": null, "load_wanted": false, "fault": null,
+            },
         ],
         "under_way": [checked, waits], "rejected": [rejected],
         "inbox": [
@@ -445,26 +470,144 @@ fn elsewhere() -> Value {
     domain
 }
 
+/// A picture as the program sends it that made it anew.
+fn picture() -> File {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 320, 200);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.add_text_chunk("Comment".into(), HOSTILE.into()).expect("a chunk");
+    let pixels = (0..320 * 200).flat_map(|i: u32| [(i % 320 * 255 / 320) as u8, 90, 160]);
+    let pixels: Vec<u8> = pixels.collect();
+    encoder.write_header().expect("made").write_image_data(&pixels).expect("made");
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&bytes).expect("written");
+    file.rewind().expect("rewound");
+    file
+}
+
+fn finding(rule: &str, verdict: &str, says: &str, says_ja: &str) -> Value {
+    json!({
+        "rule": rule, "verdict": verdict, "says": says, "says_ja": says_ja,
+        "mend": "export the files in it one by one",
+        "mend_ja": "展開して、ファイルを個別に持ち出してください",
+    })
+}
+
+/// An export as `who` is told of it.
+fn export(id: u32, who: &str) -> Value {
+    let staff = who == "sato";
+    let (state, rules, path): (&str, Value, &str) = match id {
+        1 => ("released", json!([]), "結果/scans by port.csv"),
+        2 => ("held", json!(["review", "archive"]), "plots\u{202e}gpj.zip"),
+        3 => ("blocked", json!(["protected", "yara.packer"]), HOSTILE_NAME),
+        4 => ("screening", json!([]), "table.csv"),
+        5 => ("held", json!(["review"]), "own.txt"),
+        6 => ("held", json!(["review"]), "plot.png"),
+        7 => ("refused", json!(["type"]), "ports.csv"),
+        _ => ("held", json!(["screening-failed"]), "a.bin"),
+    };
+    let findings = match id {
+        2 => json!([
+            finding("review", "hold", "staff look at every file here", "すべて確認します"),
+            finding("archive", "hold", "it is a zip archive of 3 files", "ZIP アーカイブです"),
+        ]),
+        3 => json!([finding("protected", "block", HOSTILE, "検体そのものです")]),
+        _ => json!([]),
+    };
+    let decisions = match id {
+        1 => json!([{
+            "state": "released", "by": "policy", "at": "2030-01-01T01:00:03Z", "reason": "",
+        }]),
+        7 => json!([{
+            "state": "refused", "by": "tanaka", "at": "2030-01-01T02:30:00Z",
+            "reason": "The column of sources holds addresses.\nTake it out.",
+        }]),
+        _ => json!([]),
+    };
+    let earlier = json!([
+        { "id": "x1", "state": "released", "path": "結果/scans by port.csv", "bytes": 51_200,
+          "submitted_at": "2030-01-01T01:00:00Z" },
+        { "id": "x3", "state": "blocked", "path": HOSTILE_NAME, "bytes": 7,
+          "submitted_at": "2030-01-01T01:30:00Z" },
+    ]);
+    let screened = id != 4;
+    let about = json!({
+        "path": path, "version": if id == 2 { 3 } else { 1 }, "bytes": 51_200,
+        "sha256": screened.then(|| "ab".repeat(32)),
+        "content_type": screened.then_some("zip"),
+        "screened_ms": screened.then_some(41), "rules_digest": screened.then(|| "cd".repeat(32)),
+        "findings": findings, "decisions": decisions,
+        "earlier": if staff { earlier } else { json!([]) },
+    });
+    json!({
+        "id": format!("x{id}"), "environment": "e1", "template": "macro", "account": "alice",
+        "machine": "analyst", "state": state, "submitted_at": "2030-01-01T01:00:00Z",
+        "changed_at": "2030-01-01T01:00:03Z", "rules": rules,
+        "note": (id == 2).then_some(HOSTILE),
+        "about": if staff || id == 1 { about } else { Value::Null },
+        "decidable": staff && state == "held" && id != 5,
+        "undecidable": (staff && id == 5).then_some("it is an export of your own"),
+    })
+}
+
+/// What the export `id` looks like.
+fn preview(id: u32) -> Value {
+    match id {
+        2 => json!({
+            "preview": "text", "encoding": "Shift_JIS", "cut": true,
+            "text": format!("port,count\r\n23,\u{200b}1500\n{HOSTILE}\n\u{1b}[31m解析結果"),
+        }),
+        3 => json!({ "preview": "none", "why": "files of this kind are not shown" }),
+        6 => json!({ "preview": "picture", "width": 3200, "height": 2000 }),
+        7 => json!({
+            "preview": "table", "cut": true,
+            "rows": [["port", "source", "count"], ["23", "<b>192.0.2.7</b>", "1500"],
+                     ["80", "192.0.2.9\u{202e}", "7"]],
+        }),
+        _ => json!({ "preview": "bytes", "hex": "7f454c4602010100".repeat(9) }),
+    }
+}
+
+fn imports() -> Value {
+    let import = |id: &str, path: &str, state: &str, found: Value| {
+        json!({
+            "id": id, "environment": "e1", "account": "alice", "path": path, "bytes": 8192,
+            "at": "2030-01-01T00:30:00Z", "sha256": (state != "looking").then(|| "12".repeat(32)),
+            "content_type": (state != "looking").then_some("script"), "state": state,
+            "findings": found,
+        })
+    };
+    json!([
+        import("i3", "tools/plot.py", "looking", json!([])),
+        import("i2", HOSTILE_NAME, "refused", json!([finding("yara.eicar", "block", "a", "b")])),
+        import("i1", "plot.py", "visible", json!([])),
+    ])
+}
+
 /// What alice's machines reach.
 fn offers() -> Value {
     json!([
         {
             "domain": "intermediate", "environments": ["e1", "e3"],
             "servers": [
-                { "name": "live", "offers": "live", "port": 7000 },
-                { "name": "pcap", "offers": "pcap", "port": 80 },
-                { "name": "rdb", "offers": "rdb", "port": 5432 },
+                { "name": "live", "offers": "live", "bytes": true, "port": 7000 },
+                { "name": "pcap", "offers": "pcap", "bytes": true, "port": 80 },
+                { "name": "rdb", "offers": "rdb", "bytes": true, "port": 5432 },
+                { "name": "samples", "offers": "samples", "bytes": true, "port": 80 },
+                { "name": "catalogue", "offers": "samples", "bytes": false, "port": 8080 },
+                { "name": "reports", "offers": "reports", "bytes": true, "port": 80 },
             ],
             "known": true, "utc_offset_minutes": 540,
             "days": [{
                 "day": "2029-12-31", "file": "2029-12-31.pcap", "bytes": 123_456_789,
                 "packets": 1_500_000, "sha256": "ab".repeat(32),
             }],
+            "sample_days": [{ "day": "2029-12-31", "samples": 12, "reports": 9 }],
         },
         {
             "domain": "partner", "environments": ["e4"],
-            "servers": [{ "name": "files", "offers": "pcap", "port": 8080 }],
-            "known": false, "utc_offset_minutes": 0, "days": [],
+            "servers": [{ "name": "files", "offers": "pcap", "bytes": true, "port": 8080 }],
+            "known": false, "utc_offset_minutes": 0, "days": [], "sample_days": [],
         },
     ])
 }
@@ -474,7 +617,7 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
         Request::WhoAmI => reply(
             "me",
             json!({
-                "account": account(who), "actor": who,
+                "account": account(who), "actor": who, "exports_waiting": (who == "sato").then_some(4),
                 "lab": {
                     "name": "Kasuga lab", "software_keys": true,
                     "editions": if who == "sato" { json!(["intermediate", "mws"]) } else { json!([]) },
@@ -573,6 +716,40 @@ fn read(request: &Request, who: &str) -> Option<Result<Reply, ApiError>> {
         }
         Request::DataList { .. } => reply("data_domains", json!([intermediate(), elsewhere()])),
         Request::DataOffers => reply("offers", offers()),
+        Request::ExportList { waiting, all, .. } => {
+            let ids: &[u32] = match (*waiting, *all) {
+                (true, _) => &[2, 5, 6, 8],
+                (_, true) => &[8, 7, 6, 5, 4, 3, 2, 1],
+                (_, false) => &[8, 6, 5, 4, 3, 2, 1],
+            };
+            let exports: Vec<_> = ids.iter().map(|id| export(*id, who)).collect();
+            reply("exports", json!(exports))
+        }
+        Request::ExportShow { id } if (1..9).contains(&id.0) => reply("export", export(id.0, who)),
+        Request::ExportShow { id } => {
+            return Some(Err(ApiError::new(
+                ErrorCode::NotFound,
+                format!("there is no export {id}"),
+            )));
+        }
+        Request::ExportPreview { id } => reply("preview", preview(id.0)),
+        Request::ExportReceipt { id } => {
+            reply("receipt", json!(format!("{{\"export\":\"{id}\"}}")))
+        }
+        Request::ImportList { .. } => reply("imports", imports()),
+        Request::SampleList { query, .. } if query.text.contains('(') => {
+            let said = "`(` cannot be looked for <b>";
+            return Some(Err(ApiError::new(ErrorCode::Invalid, said).help("write words alone")));
+        }
+        Request::SampleList { query, .. } => reply("samples", samples::found(query)),
+        Request::InjectionList { .. } => reply("injections", samples::injections()),
+        Request::InjectionRecord { id } if (1..5).contains(&id.0) => {
+            reply("record", json!(samples::record(&id.to_string())))
+        }
+        Request::InjectionRecord { id } => {
+            let none = format!("there is no injection {id}");
+            return Some(Err(ApiError::new(ErrorCode::NotFound, none)));
+        }
         Request::ReachProof => reply("proof", proof()),
         Request::ReachProbed => reply("probe", probe()),
         Request::TraceList { .. } => reply(
@@ -610,6 +787,7 @@ fn changed(request: &Request) -> Reply {
         Request::RequestApply { .. } => reply("request", requests()[0].clone()),
         Request::RequestApprove { .. } => reply("environment", environment("e2", "sato")),
         Request::AccountAdd { .. } => reply("account", account("bob")),
+        Request::SampleInject { .. } => reply("injection", samples::injections()[0].clone()),
         _ => Reply::Done,
     }
 }

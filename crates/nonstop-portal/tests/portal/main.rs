@@ -3,8 +3,10 @@
 
 mod browser;
 mod canned;
+mod exports;
 mod guard;
 mod pages;
+mod samples;
 mod style;
 
 use browser::Browser;

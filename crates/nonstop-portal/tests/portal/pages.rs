@@ -5,7 +5,7 @@ use insta::assert_snapshot;
 use nonstop_api::{ApiError, ErrorCode, PowerAction, Request};
 
 /// Each page that anybody gets to, by role.
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 20] = [
     "/",
     "/data",
     "/requests",
@@ -22,9 +22,24 @@ const PAGES: [&str; 17] = [
     "/environments/e1/revert/analyst",
     "/sessions?all=1",
     "/displays?all=1",
+    "/exports/x1",
+    "/exports/x2",
+    "/exports/x3",
     "/about",
 ];
-const STAFF_PAGES: [&str; 10] = [
+const RESEARCHER_PAGES: [&str; 6] = [
+    "/transfers",
+    "/transfers?environment=e1&all=1",
+    "/environments/e4/samples",
+    "/environments/e4/samples?hash=b&text=a+%22b%22&from=2029-12-01",
+    "/environments/e4/samples?go=1&s-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=1",
+    "/injections/j3",
+];
+const STAFF_PAGES: [&str; 24] = [
+    "/samples",
+    "/samples?domain=mws&family=%22%3E%3Cscript%3E",
+    "/injections",
+    "/injections?environment=%22%3E",
     "/accounts",
     "/accounts/new",
     "/accounts/bob",
@@ -35,6 +50,16 @@ const STAFF_PAGES: [&str; 10] = [
     "/recordings",
     "/recordings/1?at=1",
     "/recordings/1?at=2&film=1",
+    "/exports",
+    "/exports?state=any&account=alice&environment=e1",
+    "/exports?environment=nowhere",
+    "/imports",
+    "/imports?environment=%22%3E",
+    "/exports/x4",
+    "/exports/x5",
+    "/exports/x6",
+    "/exports/x7",
+    "/exports/x8",
 ];
 
 #[test]
@@ -266,9 +291,12 @@ fn who_may_look_and_what_is_recorded_is_asked_of_the_daemon_with_a_reason() {
 fn every_page_is_well_formed_labelled_and_in_one_language() {
     let world = World::new();
     for lang in ["en", "ja"] {
-        for (mut browser, pages) in
-            [(world.alice(), &PAGES[..]), (world.sato(), &PAGES[..]), (world.sato(), &STAFF_PAGES)]
-        {
+        for (mut browser, pages) in [
+            (world.alice(), &PAGES[..]),
+            (world.alice(), &RESEARCHER_PAGES),
+            (world.sato(), &PAGES),
+            (world.sato(), &STAFF_PAGES),
+        ] {
             browser.headers.insert("Accept-Language".into(), lang.into());
             for path in pages {
                 let answer = browser.get(path);
@@ -329,7 +357,23 @@ fn fields_have_labels(path: &str, html: &str) {
 fn what_somebody_typed_is_text_on_every_page() {
     let world = World::new();
     let mut sato = world.sato();
-    for path in ["/", "/requests", "/requests/r3", "/trace", "/displays", "/recordings", "/data"] {
+    for path in [
+        "/",
+        "/requests",
+        "/requests/r3",
+        "/trace",
+        "/displays",
+        "/recordings",
+        "/data",
+        "/exports?state=any",
+        "/exports/x2",
+        "/exports/x3",
+        "/imports",
+        "/environments/e4",
+        "/samples",
+        "/injections",
+        "/injections/j3",
+    ] {
         let html = sato.get(path).body;
         assert!(html.contains("alert(1)"), "{path} shows the purpose");
         assert!(!html.contains("<script") && !html.contains("<b>"), "{path}");

@@ -25,7 +25,9 @@ mod stream;
 mod updates;
 mod zgfx;
 
-use nonstop_confine::{ConfineError, Left, MESSAGES, TCP, THREADS, confine, refuse_clone3};
+use nonstop_confine::{
+    ConfineError, Left, MESSAGES, TCP, THREADS, confine, refuse_clone3, with_one_heap,
+};
 use std::{
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
@@ -63,6 +65,7 @@ const CALLS: &[i64] = &[
 
 /// Serves until the broker is gone.
 pub fn run(uid: u32) -> Result<(), WorkerError> {
+    with_one_heap(&[])?;
     let tls = setup::read()?;
     let listener = std::net::TcpListener::from(duplicate(io::stdout())?);
     listener.set_nonblocking(true)?;

@@ -149,6 +149,7 @@ fn elements(grant: &Grant) -> Vec<InSet> {
             ]
         }
         Grant::Portal { .. }
+        | Grant::Transfer { .. }
         | Grant::Desktop { .. }
         | Grant::Link { .. }
         | Grant::Source { .. } => Vec::new(),

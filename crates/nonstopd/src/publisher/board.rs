@@ -4,7 +4,7 @@
 use super::Trouble;
 use jiff::{Timestamp, civil::Date};
 use nonstop_api::told::LoadedDay;
-use nonstop_model::PublicationId;
+use nonstop_model::{PublicationId, Resource};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -29,6 +29,8 @@ pub struct Progress {
 /// A published day that is not as it was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DayFault {
+    /// What it is offered as.
+    pub kind: Resource,
     /// Which.
     pub day: Date,
     /// What is wrong, and how to mend it.

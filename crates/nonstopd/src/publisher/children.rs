@@ -1,16 +1,19 @@
-//! The programs that touch the bytes: `nonstop-data`, one short life for each thing to do.
+//! The programs that touch the bytes: `nonstop-data`, and `nonstop-samples` for days of samples, one
+//! short life for each thing to do.
 //!
 //! What one says is a few lines of bounded length. Of them numbers and the hash are taken, after a
 //! look whether they can be true; reasons are shown to people.
 
+use super::Made;
+use crate::descriptors::give;
 use jiff::{Timestamp, civil::Date};
 use nonstop_api::told::{self, Days, LoadedDay, Told};
-use nonstop_model::{CaptureFormat, Content, PublicationId};
+use nonstop_model::{CaptureFormat, Content, Holds, Packets, PublicationId};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
-    os::unix::process::CommandExt,
+    os::{fd::AsFd, unix::process::CommandExt},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
@@ -74,6 +77,15 @@ pub trait Children: Send + Sync {
     /// Reads `file` to its last record.
     fn check(&self, job: &Job, file: &File, heard: Heard<'_>) -> Result<Verdict, Trouble>;
 
+    /// Reads `file`, a day of samples, to its last member, and writes `made` of it.
+    fn check_samples(
+        &self,
+        job: &Job,
+        file: &File,
+        made: &Made,
+        heard: Heard<'_>,
+    ) -> Result<Verdict, Trouble>;
+
     /// Loads `file` beside the day that is there; gives its rows. Repeatable.
     fn load(&self, job: &Job, sha256: &str, file: &File, heard: Heard<'_>) -> Result<u64, Trouble>;
 
@@ -92,6 +104,8 @@ pub trait Children: Send + Sync {
 pub struct Programs {
     /// `nonstop-data`.
     pub program: PathBuf,
+    /// `nonstop-samples`.
+    pub samples: PathBuf,
     /// The lab's folder `RUN/data`.
     pub run: PathBuf,
     /// User and group that files are read as.
@@ -105,11 +119,41 @@ impl Children for Programs {
         let mut words = of_day(job, "check");
         words.extend(["--uid".into(), self.reader.0.to_string()]);
         words.extend(["--gid".into(), self.reader.1.to_string()]);
-        match self.run(&words, Some(file), heard)? {
-            Told::Checked(checked) => believable(job, file, checked).map(Verdict::Good),
+        match self.run(&words, Some(file), None, heard)? {
+            Told::Checked(checked) => match believable(job, file, checked) {
+                Some(content) => Ok(Verdict::Good(content)),
+                None => Err(self.unexpected("check")),
+            },
             Told::Refused { reason } => Ok(Verdict::Refused(plain(&reason))),
             Told::Failed { reason } => Err(Trouble::new(plain(&reason), "")),
-            Told::Progress { .. } | Told::Done { .. } => Err(unexpected("check")),
+            Told::Progress { .. } | Told::Done { .. } | Told::Packed(_) => {
+                Err(self.unexpected("check"))
+            }
+        }
+    }
+
+    fn check_samples(
+        &self,
+        job: &Job,
+        file: &File,
+        made: &Made,
+        heard: Heard<'_>,
+    ) -> Result<Verdict, Trouble> {
+        let verb = "check-samples";
+        let mut words = of_day(job, verb);
+        words.extend(["--uid".into(), self.reader.0.to_string()]);
+        words.extend(["--gid".into(), self.reader.1.to_string()]);
+        let samples = Programs { program: self.samples.clone(), ..self.clone() };
+        match samples.run(&words, Some(file), Some(made), heard)? {
+            Told::Packed(checked) => match believable_samples(file, made, checked) {
+                Some(content) => Ok(Verdict::Good(content)),
+                None => Err(samples.unexpected(verb)),
+            },
+            Told::Refused { reason } => Ok(Verdict::Refused(plain(&reason))),
+            Told::Failed { reason } => Err(Trouble::new(plain(&reason), "")),
+            Told::Progress { .. } | Told::Done { .. } | Told::Checked(_) => {
+                Err(samples.unexpected(verb))
+            }
         }
     }
 
@@ -119,7 +163,7 @@ impl Children for Programs {
         words.extend(["--publication".into(), job.id.to_string()]);
         words.extend(["--sha256".into(), sha256.into()]);
         words.extend(self.socket(&job.domain));
-        done("load", self.run(&words, Some(file), heard)?)
+        self.done("load", self.run(&words, Some(file), None, heard)?)
     }
 
     fn swap(&self, job: &Job) -> Result<u64, Trouble> {
@@ -127,27 +171,28 @@ impl Children for Programs {
         words.extend(["--day".into(), job.day.to_string()]);
         words.extend(["--publication".into(), job.id.to_string()]);
         words.extend(self.socket(&job.domain));
-        done("swap", self.run(&words, None, &|_, _| {})?)
+        self.done("swap", self.run(&words, None, None, &|_, _| {})?)
     }
 
     fn drop_day(&self, domain: &str, day: Date) -> Result<(), Trouble> {
         let mut words = vec!["drop".into(), "--day".into(), day.to_string()];
         words.extend(self.socket(domain));
-        done("drop", self.run(&words, None, &|_, _| {})?).map(drop)
+        self.done("drop", self.run(&words, None, None, &|_, _| {})?).map(drop)
     }
 
     fn days(&self, domain: &str) -> Result<Vec<LoadedDay>, Trouble> {
         let mut words = vec!["days".into()];
         words.extend(self.socket(domain));
-        let (mut child, complaint) = self.spawn(&words, None)?;
+        let (mut child, complaint) = self.spawn(&words, None, None)?;
         let lines = lines_of(&mut child, told::LONGEST_DAYS);
         let said = lines.recv_timeout(self.patience);
         let (_, complaint) = end(child, complaint);
-        let line = said.map_err(|_| Trouble::new(format!("nonstop-data days: {complaint}"), ""))?;
+        let nothing = |_| Trouble::new(format!("{} days: {complaint}", self.name()), "");
+        let line = said.map_err(nothing)?;
         if let Ok(Told::Failed { reason }) = serde_json::from_str(&line) {
             return Err(Trouble::new(plain(&reason), ""));
         }
-        let days: Days = serde_json::from_str(&line).map_err(|_| unexpected("days"))?;
+        let days: Days = serde_json::from_str(&line).map_err(|_| self.unexpected("days"))?;
         Ok(days.days)
     }
 }
@@ -158,7 +203,12 @@ impl Programs {
         ["--socket".into(), folder.display().to_string()]
     }
 
-    fn spawn(&self, words: &[String], file: Option<&File>) -> Result<(Child, Complaint), Trouble> {
+    fn spawn(
+        &self,
+        words: &[String],
+        file: Option<&File>,
+        made: Option<&Made>,
+    ) -> Result<(Child, Complaint), Trouble> {
         let failed = |e| {
             let message = format!("start {}: {e}", self.program.display());
             Trouble::new(message, "`programs` of lab.yaml names the folder of our programs")
@@ -167,7 +217,8 @@ impl Programs {
             Some(file) => Stdio::from(file.try_clone().map_err(failed)?),
             None => Stdio::null(),
         };
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(words)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -175,9 +226,11 @@ impl Programs {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A group of its own, by which what it has started ends with it.
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
+            .process_group(0);
+        if let Some(made) = made {
+            give(&mut command, made.files().map(AsFd::as_fd)).map_err(failed)?;
+        }
+        let mut child = command.spawn().map_err(failed)?;
         let said = child.stderr.take();
         let complaint = thread::spawn(move || said.map(last_line).unwrap_or_default());
         Ok((child, complaint))
@@ -188,10 +241,11 @@ impl Programs {
         &self,
         words: &[String],
         file: Option<&File>,
+        made: Option<&Made>,
         heard: Heard<'_>,
     ) -> Result<Told, Trouble> {
         let verb = words.first().map_or("", String::as_str);
-        let (mut child, complaint) = self.spawn(words, file)?;
+        let (mut child, complaint) = self.spawn(words, file, made)?;
         let lines = lines_of(&mut child, told::LONGEST);
         let mut last = None;
         let silent = loop {
@@ -201,7 +255,7 @@ impl Programs {
                     Ok(told) => last = Some(told),
                     Err(_) => {
                         end(child, complaint);
-                        return Err(unexpected(verb));
+                        return Err(self.unexpected(verb));
                     }
                 },
                 Err(RecvTimeoutError::Disconnected) => break false,
@@ -211,13 +265,37 @@ impl Programs {
         let (ended, complaint) = end(child, complaint);
         if silent {
             let seconds = self.patience.as_secs();
-            let message = format!("nonstop-data {verb} said nothing for {seconds} s and was ended");
+            let name = self.name();
+            let message = format!("{name} {verb} said nothing for {seconds} s and was ended");
             return Err(Trouble::new(message, "look at the load of the host and of its disks"));
         }
         last.ok_or_else(|| {
             let how = if complaint.is_empty() { ended } else { complaint };
-            Trouble::new(format!("nonstop-data {verb} ended without a word: {how}"), "")
+            Trouble::new(format!("{} {verb} ended without a word: {how}", self.name()), "")
         })
+    }
+
+    /// The program's name, for people.
+    fn name(&self) -> String {
+        plain(&self.program.file_name().unwrap_or_default().to_string_lossy())
+    }
+
+    fn done(&self, verb: &str, told: Told) -> Result<u64, Trouble> {
+        match told {
+            Told::Done { rows } => Ok(rows),
+            Told::Failed { reason } | Told::Refused { reason } => {
+                Err(Trouble::new(plain(&reason), ""))
+            }
+            Told::Progress { .. } | Told::Checked(_) | Told::Packed(_) => {
+                Err(self.unexpected(verb))
+            }
+        }
+    }
+
+    fn unexpected(&self, verb: &str) -> Trouble {
+        let name = self.name();
+        let message = format!("{name} {verb} said what cannot be");
+        Trouble::new(message, format!("are nonstopd and {name} of one version?"))
     }
 }
 
@@ -280,23 +358,9 @@ fn end(mut child: Child, complaint: Complaint) -> (String, String) {
     (ended, complaint.join().unwrap_or_default())
 }
 
-fn done(verb: &str, told: Told) -> Result<u64, Trouble> {
-    match told {
-        Told::Done { rows } => Ok(rows),
-        Told::Failed { reason } | Told::Refused { reason } => Err(Trouble::new(plain(&reason), "")),
-        Told::Progress { .. } | Told::Checked(_) => Err(unexpected(verb)),
-    }
-}
-
-fn unexpected(verb: &str) -> Trouble {
-    let message = format!("nonstop-data {verb} said what cannot be");
-    Trouble::new(message, "are nonstopd and nonstop-data of one version?")
-}
-
 /// What was said of `file`, if it can be true.
-fn believable(job: &Job, file: &File, checked: told::Checked) -> Result<Content, Trouble> {
+fn believable(job: &Job, file: &File, checked: told::Checked) -> Option<Content> {
     let format: Option<CaptureFormat> = checked.format.parse().ok();
-    let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let within = |at: Timestamp| (job.from..job.until).contains(&at);
     let length = file.metadata().map(|file| file.len()).unwrap_or_default();
     let good = checked.bytes == length
@@ -304,19 +368,36 @@ fn believable(job: &Job, file: &File, checked: told::Checked) -> Result<Content,
         && checked.first <= checked.last
         && within(checked.first)
         && within(checked.last)
-        && checked.sha256.len() == 64
-        && digits(&checked.sha256);
+        && is_sha256(&checked.sha256);
+    let told::Checked { packets, first, last, .. } = checked;
     match format {
-        Some(format) if good => Ok(Content {
-            format,
+        Some(format) if good => Some(Content {
             bytes: checked.bytes,
-            packets: checked.packets,
-            first: checked.first,
-            last: checked.last,
             sha256: checked.sha256,
+            holds: Holds::Packets(Packets { format, packets, first, last }),
         }),
-        _ => Err(unexpected("check")),
+        _ => None,
     }
+}
+
+/// The same of a day of samples.
+fn believable_samples(file: &File, made: &Made, checked: told::Packed) -> Option<Content> {
+    let length = |file: &File| file.metadata().map(|file| file.len()).unwrap_or_default();
+    let told::Packed { samples, reports, bytes, sha256 } = checked;
+    // A member of an archive takes a block at least: there are no more of them than there is room.
+    let count = samples.saturating_add(reports);
+    let good = bytes == length(file)
+        && (1..=bytes / TAR_BLOCK).contains(&count)
+        && length(&made.index) > 0
+        && is_sha256(&sha256);
+    good.then_some(Content { bytes, sha256, holds: Holds::Samples { samples, reports } })
+}
+
+/// Bytes of a block of an archive.
+const TAR_BLOCK: u64 = 512;
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A text of a program, for people: one line, printable, not too long.

@@ -3,11 +3,12 @@
 use super::{
     Folders, Ground, Publisher,
     board::DayFault,
+    folders::KINDS,
     lock,
     work::{LookError, NONSTOPD},
 };
 use jiff::{Timestamp, civil::Date};
-use nonstop_model::{PublicationId, PublicationState, publication::too_old};
+use nonstop_model::{PublicationId, PublicationState, Resource, publication::too_old};
 use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
 
@@ -20,31 +21,41 @@ impl Publisher {
     /// Days that are older than data are kept are published no longer.
     pub(super) fn keep_no_longer(&self, name: &str, ground: &Ground) -> Result<(), LookError> {
         let published = self.db.read(|r| r.published(name))?;
-        let by_day: BTreeMap<Date, PublicationId> =
-            published.iter().filter_map(|p| Some((p.day?, p.id))).collect();
-        let days: Vec<Date> = by_day.keys().copied().collect();
-        for day in too_old(&days, ground.domain.keep_days) {
-            let id = by_day[&day];
-            self.hand.about_to("record it")?;
-            self.db.write(NONSTOPD, self.clock.now(), |w| w.expire_publication(id))?;
-            self.ask_rdb_soon(name);
-            info!("{day} of {name} is older than {:?} days: it goes", ground.domain.keep_days);
-        }
-        for day in ground.folders.shown_days()? {
-            if self.is_expired(name, &ground.folders, day)? {
-                ground.folders.unpublish(day)?;
+        for kind in KINDS {
+            let of_kind = published.iter().filter(|p| p.kind == kind);
+            let by_day: BTreeMap<Date, PublicationId> =
+                of_kind.filter_map(|p| Some((p.day?, p.id))).collect();
+            let days: Vec<Date> = by_day.keys().copied().collect();
+            for day in too_old(&days, ground.domain.keep_days) {
+                let id = by_day[&day];
+                self.hand.about_to("record it")?;
+                self.db.write(NONSTOPD, self.clock.now(), |w| w.expire_publication(id))?;
+                self.ask_rdb_soon(name);
+                let kept = ground.domain.keep_days;
+                info!("{day} of {name}/{kind} is older than {kept:?} days: it goes");
+            }
+            for day in ground.folders.shown_days(kind)? {
+                if self.is_expired(name, &ground.folders, kind, day)? {
+                    ground.folders.unpublish(kind, day)?;
+                }
             }
         }
         Ok(())
     }
 
     /// Whether the folder of `day` shows a publication that has expired.
-    fn is_expired(&self, name: &str, folders: &Folders, day: Date) -> Result<bool, LookError> {
-        let Some(shown) = folders.shown(day)? else { return Ok(false) };
-        let Ok(id) = shown.day.publication.parse() else { return Ok(false) };
+    fn is_expired(
+        &self,
+        name: &str,
+        folders: &Folders,
+        kind: Resource,
+        day: Date,
+    ) -> Result<bool, LookError> {
+        let Some(shown) = folders.shown(kind, day)? else { return Ok(false) };
+        let Some(id) = shown.publication else { return Ok(false) };
         let row = self.db.read(|r| r.publication(id))?;
         Ok(row.is_some_and(|row| {
-            let same = row.state.content().is_some_and(|c| c.sha256 == shown.day.sha256);
+            let same = row.state.content().is_some_and(|c| c.sha256 == shown.content.sha256);
             row.domain == name && same && matches!(row.state, PublicationState::Expired(_))
         }))
     }
@@ -105,26 +116,33 @@ impl Publisher {
         let mut known = BTreeSet::new();
         for row in &published {
             let (Some(day), Some(content)) = (row.day, row.state.content()) else { continue };
-            known.insert(day);
+            known.insert((row.kind, day));
             let PublicationState::Published { modified_ns, .. } = row.state else { continue };
-            let what = match ground.folders.shown(day)? {
+            let what = match ground.folders.shown(row.kind, day)? {
                 None => "its folder was removed or changed by hand: publish the day again",
-                Some(shown) if shown.day.publication != row.id.to_string() => {
+                Some(shown) if shown.publication != Some(row.id) => {
                     "its folder shows another publication than the database knows: publish the day \
                      again"
                 }
-                Some(shown) if (shown.bytes, shown.modified_ns) != (content.bytes, modified_ns) => {
+                Some(shown)
+                    if !shown.whole
+                        || (shown.content.bytes, shown.modified_ns)
+                            != (content.bytes, modified_ns) =>
+                {
                     "its file was changed by hand: publish the day again"
                 }
                 Some(_) => continue,
             };
-            faults.push(DayFault { day, what: what.into() });
+            faults.push(DayFault { kind: row.kind, day, what: what.into() });
         }
-        for day in ground.folders.shown_days()? {
-            if !known.contains(&day) {
-                let what = "it lies among the published days, but the database does not know it (is \
-                            it a restored backup?): publish the day again, or remove its folder";
-                faults.push(DayFault { day, what: what.into() });
+        for kind in KINDS {
+            for day in ground.folders.shown_days(kind)? {
+                if !known.contains(&(kind, day)) {
+                    let what = "it lies among the published days, but the database does not know it \
+                                (is it a restored backup?): publish the day again, or remove its \
+                                folder";
+                    faults.push(DayFault { kind, day, what: what.into() });
+                }
             }
         }
         let mut board = lock(&self.board);

@@ -10,7 +10,7 @@ const F_SETSIG: libc::c_int = 10;
 /// Whether somebody may be writing `file`; None where its file system gives no leases.
 ///
 /// Whoever opens it for writing meanwhile waits the few microseconds until the lease is given back.
-pub(super) fn is_written(file: &File) -> io::Result<Option<bool>> {
+pub(crate) fn is_written(file: &File) -> io::Result<Option<bool>> {
     // The kernel tells the holder of a lease that somebody wants to open the file; SIGIO, which it
     // sends by default, would end the process, SIGURG is ignored by default.
     control(file, F_SETSIG, libc::SIGURG)?;

@@ -11,6 +11,7 @@ mod folders;
 mod inbox;
 mod keep;
 mod lease;
+mod made;
 mod plan;
 mod steps;
 mod work;
@@ -18,15 +19,20 @@ mod work;
 pub use board::{DayFault, DomainBoard, Progress};
 pub(crate) use children::plain;
 pub use children::{Children, Heard, Job, PATIENCE, Programs, Trouble, Verdict};
-pub use folders::{Folders, Hand, Shown, Steady};
+pub use folders::{Folders, Hand, Readers, Shown, Steady};
 pub use inbox::{Arrival, Arrived};
+pub(crate) use lease::is_written;
+pub use made::Made;
 pub use plan::{Seen, Step, TakenFile, next};
 
 use crate::{Clock, status::chain};
 use board::Board;
 use jiff::civil::Date;
 use nonstop_api::told::LoadedDay;
-use nonstop_model::{DataDomain, Lab, PublicationId, Resource, publication::day_of};
+use nonstop_model::{
+    DataDomain, Lab, PublicationId, Resource,
+    publication::{day_of, kind_of},
+};
 use nonstop_store::{Db, StoreError};
 use std::{
     collections::BTreeMap,
@@ -65,17 +71,22 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// Whether its days are loaded into PostgreSQL here.
+    /// Whether days of `kind` are published here.
+    pub(crate) fn takes(&self, kind: Resource) -> bool {
+        takes(&self.domain, kind)
+    }
+
+    /// Whether its days of packets are loaded into PostgreSQL here.
     pub(crate) fn has_rdb(&self) -> bool {
         self.domain.server_of(Resource::Rdb).is_some()
     }
 }
 
 impl Publisher {
-    /// A publisher for `lab`, whose published files members of the group `readers` may read.
+    /// A publisher for `lab`, whose published files members of the groups `readers` may read.
     pub fn new(
         lab: &Lab,
-        readers: Option<u32>,
+        readers: Readers,
         hand: &Arc<dyn Hand>,
         children: Arc<dyn Children>,
         db: Arc<Db>,
@@ -171,7 +182,7 @@ impl Publisher {
             match before.filter(|p| p.state.is_under_way() && p.day == day) {
                 // Asked for a second time before it was moved.
                 Some(same) if day.is_none() => Ok(same.id),
-                _ => w.take_publication(domain, Resource::Pcap, day, file),
+                _ => w.take_publication(domain, kind_of(file), day, file),
             }
         })
     }
@@ -202,8 +213,16 @@ impl Publisher {
 
 /// Whether days of `domain` are published here.
 pub(crate) fn publishes(domain: &DataDomain) -> bool {
-    let offers = |resource| domain.server_of(resource).is_some();
-    domain.here && (offers(Resource::Pcap) || offers(Resource::Rdb))
+    takes(domain, Resource::Pcap) || takes(domain, Resource::Samples)
+}
+
+/// Whether days of `kind` of `domain` are published here: a server gives them to machines.
+pub fn takes(domain: &DataDomain, kind: Resource) -> bool {
+    let servers = match kind {
+        Resource::Samples | Resource::Reports => [Resource::Samples, Resource::Reports],
+        _ => [Resource::Pcap, Resource::Rdb],
+    };
+    domain.here && servers.iter().any(|resource| domain.server_of(*resource).is_some())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -18,6 +18,8 @@ pub struct Seen {
     pub in_inbox: bool,
     /// The file, where it was taken to.
     pub taken: Option<TakenFile>,
+    /// What its check made of it lies beside it; true where nothing is made.
+    pub made: bool,
     /// The folder that it was taken to is there, or one in which its day was prepared, or what it
     /// replaced.
     pub leftovers: bool,
@@ -74,10 +76,14 @@ pub fn next(publication: &Publication, seen: &Seen) -> Option<Step> {
     match &publication.state {
         PublicationState::Taken | PublicationState::Checked(_) if is_shown => Some(Step::Recover),
         PublicationState::Taken => Some(taken(publication, seen)),
-        PublicationState::Checked(_) if seen.taken.is_none() => Some(Step::Reject(VANISHED)),
+        PublicationState::Checked(_) if seen.taken.is_none() || !seen.made => {
+            Some(Step::Reject(VANISHED))
+        }
         PublicationState::Checked(_) => Some(Step::Load),
         PublicationState::Loaded(..) if is_shown || seen.prepared => Some(Step::Show),
-        PublicationState::Loaded(..) if seen.taken.is_none() => Some(Step::Reject(VANISHED)),
+        PublicationState::Loaded(..) if seen.taken.is_none() || !seen.made => {
+            Some(Step::Reject(VANISHED))
+        }
         PublicationState::Loaded(..) => Some(Step::Prepare),
         PublicationState::Rejected { .. } if seen.taken.is_some() => Some(Step::PutAside),
         PublicationState::Published { .. }
@@ -122,8 +128,8 @@ fn taken(publication: &Publication, seen: &Seen) -> Step {
     }
     if publication.day.is_none() {
         return Step::Reject(
-            "its name is no day: call it YYYY-MM-DD.pcap or .pcapng (or YYYYMMDD), as it begins \
-             and ends in this data domain",
+            "its name is no day: call it YYYY-MM-DD.pcap, .pcapng or .samples.tar (or YYYYMMDD), as \
+             it begins and ends in this data domain",
         );
     }
     if file.written {

@@ -1,12 +1,15 @@
 //! The steps of a publication: what each does, and the row that says it is done.
 
 use super::{
-    Ground, Job, Progress, Publisher, Shown, Step, Trouble, Verdict, lock, next,
+    Ground, Job, Progress, Publisher, Shown, Step, Trouble, Verdict, lock, made, next,
     work::{Kept, Led, NONSTOPD},
 };
 use jiff::civil::Date;
-use nonstop_model::{Content, Publication, PublicationId, PublicationState, publication::too_old};
+use nonstop_model::{
+    Content, Holds, Publication, PublicationId, PublicationState, Resource, publication::too_old,
+};
 use nonstop_store::{StoreError, Write};
+use std::cell::RefCell;
 use tracing::{info, warn};
 
 impl Publisher {
@@ -27,7 +30,7 @@ impl Publisher {
             Step::Check => self.check(ground, publication),
             Step::Load => {
                 let content = known(publication)?;
-                let rows = match ground.has_rdb() {
+                let rows = match loads(ground, publication) {
                     true => Some(self.load(
                         ground,
                         publication,
@@ -47,7 +50,7 @@ impl Publisher {
             Step::Show => {
                 let day = day_of(publication)?;
                 self.begins(id, "show", 0);
-                if ground.has_rdb() {
+                if loads(ground, publication) {
                     // What failed once may have lost what was loaded; what is there still is left.
                     if self.trouble(id).is_some() && folders.see(publication)?.taken.is_some() {
                         let file = folders.open_taken(publication)?;
@@ -55,14 +58,15 @@ impl Publisher {
                     }
                     self.children.swap(&job(ground, publication, day))?;
                 }
-                let is_ours = |shown: &Shown| shown.day.publication == id.to_string();
-                if !folders.shown(day)?.as_ref().is_some_and(is_ours) {
+                let is_ours = |shown: &Shown| shown.publication == Some(id);
+                let kind = publication.kind;
+                if !folders.shown(kind, day)?.as_ref().is_some_and(is_ours) {
                     folders.exchange(publication, day)?;
                 }
-                let shown = folders.shown(day)?.filter(is_ours).ok_or_else(gone)?;
+                let shown = folders.shown(kind, day)?.filter(is_ours).ok_or_else(gone)?;
                 self.record(|w| w.publication_published(id, shown.modified_ns))?;
                 self.ask_rdb_soon(&publication.domain);
-                info!("{day} of {} is published", publication.domain);
+                info!("{day} of {}/{kind} is published", publication.domain);
                 Ok(())
             }
             Step::Recover => self.recover(ground, publication),
@@ -77,9 +81,10 @@ impl Publisher {
             Step::LoadAgain => {
                 let day = day_of(publication)?;
                 let content = known(publication)?;
-                let shown = folders.shown(day)?.filter(|shown| shown.day.sha256 == content.sha256);
+                let shown = folders.shown(publication.kind, day)?;
+                let shown = shown.filter(|shown| shown.content.sha256 == content.sha256);
                 let shown = shown.ok_or_else(gone)?;
-                let file = folders.open_shown(&shown)?;
+                let file = folders.open_shown(day, &shown)?;
                 self.load(ground, publication, content, &file)?;
                 let rows = self.children.swap(&job(ground, publication, day))?;
                 self.record(|w| w.publication_reloaded(id, rows))?;
@@ -106,7 +111,8 @@ impl Publisher {
         }
         if let Some(keep) = ground.domain.keep_days {
             let published = self.db.read(|read| read.published(&publication.domain))?;
-            let days: Vec<Date> = published.iter().filter_map(|p| p.day).chain([day]).collect();
+            let published = published.iter().filter(|p| p.kind == publication.kind);
+            let days: Vec<Date> = published.filter_map(|p| p.day).chain([day]).collect();
             if too_old(&days, Some(keep)).contains(&day) {
                 let reason = format!(
                     "the day is older than the {keep} days that are kept, as counted from the newest: \
@@ -115,11 +121,49 @@ impl Publisher {
                 return self.reject(publication, &reason);
             }
         }
+        if !ground.takes(publication.kind) {
+            let reason = format!(
+                "no server of this data domain gives {} to machines: add one to its `servers` in \
+                 lab.yaml, and bring the file again",
+                match publication.kind {
+                    Resource::Samples => "samples or reports",
+                    _ => "packets",
+                }
+            );
+            return self.reject(publication, &reason);
+        }
         let file = ground.folders.open_taken(publication)?;
+        let job = job(ground, publication, day);
         self.begins(id, "check", file.metadata()?.len());
         let heard = |bytes, of| self.heard(id, bytes, of);
-        match self.children.check(&job(ground, publication, day), &file, &heard)? {
-            Verdict::Good(content) => self.record(|w| w.publication_checked(id, &content)),
+        let mut hashes = Vec::new();
+        let verdict = match publication.kind {
+            Resource::Samples => {
+                // Beside the file lies as much again, and the index.
+                self.enough_room(ground)?;
+                let made = ground.folders.new_made(id)?;
+                let synced = RefCell::new(Ok(()));
+                let heard = |bytes, of| {
+                    heard(bytes, of);
+                    if synced.borrow().is_ok() {
+                        *synced.borrow_mut() = made.sync_so_far();
+                    }
+                };
+                let verdict = self.children.check_samples(&job, &file, &made, &heard)?;
+                if let Verdict::Good(content) = &verdict {
+                    synced.replace(Ok(()))?;
+                    hashes = made::hashes(&made.hashes, members(content))?;
+                    ground.folders.keep_made(id, &made)?;
+                }
+                verdict
+            }
+            _ => self.children.check(&job, &file, &heard)?,
+        };
+        match verdict {
+            Verdict::Good(content) => self.record(|w| {
+                w.publication_checked(id, &content)?;
+                w.publication_holds(id, &hashes)
+            }),
             Verdict::Refused(reason) => self.reject(publication, &reason),
         }
     }
@@ -148,19 +192,18 @@ impl Publisher {
     /// The row of a restored backup comes to know what its publication became.
     fn recover(&self, ground: &Ground, publication: &Publication) -> Led {
         let (id, day) = (publication.id, day_of(publication)?);
-        let shown = ground.folders.shown(day)?.ok_or_else(gone)?;
-        let content = Content {
-            format: shown.day.format.parse().map_err(|e: String| Trouble::new(e, ""))?,
-            bytes: shown.day.bytes,
-            packets: shown.day.packets,
-            first: shown.day.first,
-            last: shown.day.last,
-            sha256: shown.day.sha256,
-        };
+        let folders = &ground.folders;
+        let shown = folders.shown(publication.kind, day)?.ok_or_else(gone)?;
+        let content = shown.content;
         let checked = matches!(publication.state, PublicationState::Checked(_));
+        let hashes = match publication.kind {
+            Resource::Samples if !checked => folders.shown_hashes(day, members(&content))?,
+            _ => Vec::new(),
+        };
         self.record(|w| {
             if !checked {
                 w.publication_checked(id, &content)?;
+                w.publication_holds(id, &hashes)?;
             }
             w.publication_loaded(id, None)?;
             w.publication_published(id, shown.modified_ns)
@@ -194,6 +237,11 @@ impl Publisher {
     }
 }
 
+/// Whether `publication` is loaded into PostgreSQL.
+fn loads(ground: &Ground, publication: &Publication) -> bool {
+    publication.kind == Resource::Pcap && ground.has_rdb()
+}
+
 fn job(ground: &Ground, publication: &Publication, day: Date) -> Job {
     let (from, until) = ground.domain.bounds(day);
     Job { domain: publication.domain.clone(), day, from, until, id: publication.id }
@@ -213,4 +261,12 @@ fn gone() -> Kept {
         "publish the day again",
     )
     .into()
+}
+
+/// How many samples and reports `content` has.
+fn members(content: &Content) -> u64 {
+    match content.holds {
+        Holds::Samples { samples, reports } => samples.saturating_add(reports),
+        Holds::Packets(_) => 0,
+    }
 }

@@ -288,6 +288,7 @@ fn machine_view(
         networks: template.map_or_else(Vec::new, |t| t.networks.clone()),
         reach: template.map_or_else(Vec::new, |t| t.reach.clone()),
         import: template.and_then(|t| t.import.clone()),
+        agent: template.is_some_and(|t| t.agent),
         generation: machine.generation,
         rdp: template.map_or_else(Default::default, |t| environment.template.desktop_of(t)),
         desktop,

@@ -4,10 +4,11 @@ use super::{Service, refusal};
 use crate::{caller::Caller, desired::desired, status::chain};
 use nonstop_api::{
     ApiError, CheckItem, ConnectView, LabView, PlanView, Reply, StatsView, TraceVerification,
-    TraceView,
+    TraceView, TraceWanted,
 };
 use nonstop_model::{AccountState, EnvironmentState};
 use nonstop_plan::plan;
+use nonstop_store::TraceFilter;
 
 impl Service {
     pub(super) fn lab_view(&self, caller: &Caller) -> LabView {
@@ -33,9 +34,17 @@ impl Service {
         }
     }
 
-    pub(super) fn trace_list(&self, caller: &Caller, limit: u32) -> Result<Reply, ApiError> {
+    pub(super) fn trace_list(
+        &self,
+        caller: &Caller,
+        limit: u32,
+        wanted: TraceWanted,
+    ) -> Result<Reply, ApiError> {
         caller.must_be_staff()?;
-        let rows = self.db.read(|read| read.trace_rows(limit.min(10_000))).map_err(refusal)?;
+        let TraceWanted { about, action, since, until } = wanted;
+        let filter = TraceFilter { about, action, since, until };
+        let rows = self.db.read(|read| read.trace_filtered(&filter, limit.min(10_000)));
+        let rows = rows.map_err(refusal)?;
         let views = rows.into_iter().map(|row| TraceView {
             seq: row.seq,
             at: row.at,
@@ -73,6 +82,8 @@ impl Service {
         caller.must_be_admin()?;
         let mut items = self.check_programs();
         items.push(self.check_clock());
+        items.extend(self.check_heads());
+        items.push(self.check_transfers());
         let silence = self.gateway.silence();
         items.push(CheckItem {
             what: "gateway's sshd".into(),
@@ -127,11 +138,19 @@ impl Service {
             ("socat", "/usr/bin/socat", "install socat, for `reach prove --probe`"),
             ("PAM service", "/etc/pam.d/nonstop-sshd", "install systemd/pam.d/nonstop-sshd"),
         ];
-        let ours =
-            ["nonstop-gate", "nonstop-agent", "nonstop-probe", "nonstop-data"].map(|program| {
-                let path = self.lab.programs.join(program);
-                (program, path, "install our programs into `programs` of lab.yaml")
-            });
+        let ours = [
+            "nonstop-gate",
+            "nonstop-agent",
+            "nonstop-probe",
+            "nonstop-data",
+            "nonstop-samples",
+            "nonstop-airlock",
+            "nonstop-screen",
+        ];
+        let ours = ours.map(|program| {
+            let path = self.lab.programs.join(program);
+            (program, path, "install our programs into `programs` of lab.yaml")
+        });
         let needed = needed.map(|(what, path, help)| (what, path.into(), help));
         needed
             .into_iter()

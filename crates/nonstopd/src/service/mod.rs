@@ -8,19 +8,23 @@ mod data;
 mod desktops;
 mod environments;
 mod gateway;
+mod injections;
 mod lab;
 mod probe;
 mod profile;
 mod reach;
+mod receipts;
 mod recordings;
 pub(crate) mod requests;
 mod serving;
 mod sessions;
 mod snapshots;
+mod transfers;
 
 use crate::{
     Clock, caller::Caller, canaries::Canaries, flows::Meter, gateway::Gateway, prover::Prover,
-    publisher::Publisher, reconciler::Wake, status::Status,
+    publisher::Publisher, reconciler::Wake, samples::Samples, screening::Screener, status::Status,
+    transfers::Transfers,
 };
 use jiff::Timestamp;
 use nonstop_api::{ApiError, ErrorCode, MeView, Reply, Request};
@@ -63,6 +67,10 @@ pub struct Service {
     pub canaries: Arc<Canaries>,
     /// Publishes what arrives for data domains.
     pub publisher: Arc<Publisher>,
+    /// Holds what is brought in and exported.
+    pub transfers: Arc<Transfers>,
+    /// Makes exports anew to be looked at.
+    pub screener: Arc<dyn Screener>,
     /// The gateway's host keys.
     pub host_keys: HostKeys,
     /// For asking the kernel whom it refused.
@@ -71,6 +79,8 @@ pub struct Service {
     pub authority: Arc<Authority>,
     /// What manages the lab's cards derives from it.
     pub card_secret: CardSecret,
+    /// Reads the samples of data domains.
+    pub samples: Samples,
 }
 
 impl Service {
@@ -83,8 +93,11 @@ impl Service {
         let some = |(reply, file)| (reply, Some(file));
         let answered = match (caller, &request) {
             (Caller::Portal, _) => return (self.answer(caller, request), None),
+            (_, Request::TraceStream) => self.trace_stream(caller).map(some),
             (_, Request::ReachProve) => self.reach_prove(caller).map(some),
             (_, Request::ReachProbed) => self.reach_probed(caller),
+            (_, Request::ExportFetch { id }) => self.export_fetch(caller, *id).map(some),
+            (_, Request::ExportPreview { id }) => self.export_preview(caller, *id),
             (_, Request::RecordingStream { id }) => self.recording_played(caller, *id).map(some),
             _ => return (self.answer(caller, request), None),
         };
@@ -192,7 +205,33 @@ impl Service {
             Request::DataPublications { ids } => self.data_publications(caller, &ids),
             Request::DataLoad { domain, days } => self.data_load(caller, domain.as_deref(), &days),
             Request::DataOffers => self.data_offers(caller),
-            Request::TraceList { limit } => self.trace_list(caller, limit),
+            Request::ExportList { environment, waiting, all } => {
+                self.export_list(caller, environment, waiting, all)
+            }
+            Request::ExportShow { id } => self.export_show(caller, id),
+            Request::ExportFetch { id } => self.export_fetch(caller, id).map(|(reply, _)| reply),
+            Request::ExportPreview { id } => {
+                self.export_preview(caller, id).map(|(reply, _picture)| reply)
+            }
+            Request::ExportRelease { id, reason } => self.export_decide(caller, id, true, &reason),
+            Request::ExportRefuse { id, reason } => self.export_decide(caller, id, false, &reason),
+            Request::ExportRevoke { id, reason } => self.export_revoke(caller, id, &reason),
+            Request::ExportNote { id, note } => self.export_note(caller, id, &note),
+            Request::ImportList { environment, all } => self.import_list(caller, environment, all),
+            Request::ExportReceipt { id } => self.export_receipt(caller, id),
+            Request::ExportKeep { id, keep, reason } => self.export_keep(caller, id, keep, &reason),
+            Request::SampleList { domain, query } => {
+                self.sample_list(caller, domain.as_deref(), query)
+            }
+            Request::SampleInject { environment, samples, by, zip } => {
+                self.sample_inject(caller, environment, &samples, by, zip)
+            }
+            Request::SampleEject { environment } => self.sample_eject(caller, environment),
+            Request::InjectionList { environment } => self.injection_list(caller, environment),
+            Request::InjectionRecord { id } => self.injection_record(caller, id),
+            Request::TraceHeads { limit } => self.trace_heads(caller, limit),
+            Request::TraceStream => self.trace_stream(caller).map(|(reply, _stream)| reply),
+            Request::TraceList { limit, wanted } => self.trace_list(caller, limit, wanted),
             Request::TraceVerify => self.trace_verify(caller),
             Request::Plan => self.plan(caller),
             Request::ReachShow => self.reach_show(caller),
@@ -226,6 +265,8 @@ impl Service {
             actor: caller.actor(),
             lab: self.lab_view(caller),
             clock: self.clock_held(caller),
+            exports_waiting: self.exports_waiting(caller)?,
+            heads_late: self.heads_late(caller)?,
         }))
     }
 
@@ -251,7 +292,7 @@ fn refusal(error: StoreError) -> ApiError {
     let code = match &error {
         NoAccount(_) | NoRequest(_) | NoEnvironment(_) | NoMachine(_) | NoSession(_)
         | NoView(_) | NoRecording(_) | NoSnapshot(..) | NoPublication(_) | NoCard(_)
-        | NotOurCard(_) => ErrorCode::NotFound,
+        | NotOurCard(_) | NoExport(_) | NoInjection(_) => ErrorCode::NotFound,
         OtherEdition { .. } => ErrorCode::Forbidden,
         NameTaken(_)
         | OfOtherEdition(_)
@@ -270,12 +311,19 @@ fn refusal(error: StoreError) -> ApiError {
         | TooManySnapshots { .. }
         | TooManyFrozen(_)
         | Returning(_)
+        | BeingInjected(_)
         | DayUnderWay { .. }
+        | ExportDecided { .. }
+        | NotKept(_)
         | NotThatFar { .. } => ErrorCode::Conflict,
         Full(_) | NoSlot(_) | NoAccountId | NoMachineId => ErrorCode::Capacity,
-        Open { .. } | PoolMoved { .. } | Migrate(_) | Sql(_) | Corrupt { .. } => {
-            ErrorCode::Internal
-        }
+        Open { .. }
+        | PoolMoved { .. }
+        | Head(_)
+        | Receipt { .. }
+        | Migrate(_)
+        | Sql(_)
+        | Corrupt { .. } => ErrorCode::Internal,
     };
     let help = match &error {
         Full(_) | NoSlot(_) => {
@@ -302,6 +350,7 @@ fn refusal(error: StoreError) -> ApiError {
         BeingTaken(_) => "wait until it is taken, or delete it",
         TooManySnapshots { .. } => "delete one that is not needed any more",
         TooManyFrozen(_) => "revert it, or return to an early snapshot, and begin from there",
+        BeingInjected(_) => "wait until it is there; see `nonstop sample injections`",
         Returning(_) => "wait until it runs",
         DayUnderWay { .. } => "it is taken by itself once that is over; see `nonstop data list`",
         Sql(_) => "look at the free space of the state folder and at the log of nonstopd",

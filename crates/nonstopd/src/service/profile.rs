@@ -57,6 +57,7 @@ impl Service {
             account: word(account.name.to_string())?,
             portal: target(account.address, self.lab.portal.port)
                 .ok_or_else(|| unfit("the portal"))?,
+            transfer: target(account.address, self.lab.airlock.outside_port),
             desktops,
             issued_at: word(u64::try_from(self.now().as_second()).unwrap_or_default())?,
         })

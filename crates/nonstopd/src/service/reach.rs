@@ -38,14 +38,19 @@ impl Service {
         let held = self.status.observed().firewall.grants;
         let mut rows = Vec::new();
         for gate in desired.accounts.values() {
-            let grant =
-                Grant::Portal { uid: gate.uid, address: gate.address, port: desired.portal_port };
-            rows.push(ReachView {
-                from: gate.name.to_string(),
-                to: "portal".into(),
-                by: format!("tcp {}:{}", gate.address, desired.portal_port),
-                granted: held.contains_key(&grant),
-            });
+            let (uid, address) = (gate.uid, gate.address);
+            let (portal, transfer) = (desired.portal_port, desired.transfer_port);
+            for (to, port, grant) in [
+                ("portal", portal, Grant::Portal { uid, address, port: portal }),
+                ("transfer", transfer, Grant::Transfer { uid, address, port: transfer }),
+            ] {
+                rows.push(ReachView {
+                    from: gate.name.to_string(),
+                    to: to.into(),
+                    by: format!("tcp {address}:{port}"),
+                    granted: held.contains_key(&grant),
+                });
+            }
         }
         for environment in desired.environments.values() {
             for machine in &environment.machines {

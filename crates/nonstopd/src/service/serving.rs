@@ -6,7 +6,7 @@ use nonstop_api::{
     Problem,
     serving::{Served, ServedState, Serving},
 };
-use nonstop_model::{DataDomain, Lab, Resource};
+use nonstop_model::{DataDomain, Lab};
 use std::path::Path;
 
 impl Service {
@@ -26,10 +26,8 @@ impl Service {
 /// The servers that this host runs: data domain and name of each.
 fn expected(lab: &Lab) -> Vec<(&str, &str)> {
     let here = lab.data_domains.iter().filter(|(_, domain)| domain.here);
-    let servers = here.flat_map(|(name, domain)| {
-        let servers = [Resource::Pcap, Resource::Rdb].into_iter();
-        servers.filter_map(|what| Some((name.as_str(), domain.server_of(what)?.0)))
-    });
+    let servers =
+        here.flat_map(|(name, domain)| domain.ours().map(|(server, ..)| (name.as_str(), server)));
     servers.collect()
 }
 

@@ -6,10 +6,10 @@ use nonstop_host::{
     sim::{Cut, SimHost},
 };
 use nonstop_model::{
-    AccountName, EnvironmentId, EnvironmentState, EnvironmentTemplate, KeyAlgorithm, Lab,
-    MachineId, Memory, Password, Period, Power, PublicKey, Role, capacity::Room,
+    AccountName, EnvironmentId, EnvironmentState, EnvironmentTemplate, InjectionId, KeyAlgorithm,
+    Lab, MachineId, Memory, Password, Period, Power, PublicKey, Role, capacity::Room,
 };
-use nonstop_plan::{Disk, Phase, Saved, plan};
+use nonstop_plan::{Desired, Disk, Observed, Phase, Saved, plan};
 use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, NewSession, StoreError, Write};
 use nonstopd::{
     Clock,
@@ -163,6 +163,10 @@ impl TestLab {
         self.want(|w| w.grant_environment(&grant).map(drop));
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     pub(crate) fn later(&self, seconds: i64) {
         self.clock.0.fetch_add(seconds, Ordering::SeqCst);
     }
@@ -238,6 +242,7 @@ impl TestLab {
                 }
             }
         }
+        self.check_discs(&wanted, &seen);
         let known = |id: &MachineId| {
             wanted.environments.values().flat_map(|e| &e.machines).any(|m| m.id == *id)
         };
@@ -264,6 +269,32 @@ impl TestLab {
         }
     }
 
+    /// Every drive shows what is wanted in it, and no image is left over.
+    fn check_discs(&self, wanted: &Desired, seen: &Observed) {
+        let mut shown = BTreeMap::new();
+        let live = wanted.environments.values().filter(|e| e.phase == Phase::Live);
+        for machine in live.flat_map(|e| &e.machines) {
+            let disc = machine.disc.as_ref().map(|disc| disc.injection);
+            assert!(
+                machine.disc.as_ref().is_none_or(|disc| disc.there),
+                "it is not known as there"
+            );
+            if machine.drive && machine.power == Power::On {
+                shown.insert(machine.id, disc);
+            }
+            let current = seen.discs.iter().filter(|(id, generation, _)| {
+                (*id, *generation) == (machine.id, machine.generation)
+            });
+            let current: Vec<_> = current.map(|(_, _, disc)| *disc).collect();
+            assert_eq!(current, disc.into_iter().collect::<Vec<_>>(), "images of {}", machine.id);
+        }
+        assert_eq!(seen.drives, shown, "drives");
+        let bearing = |(id, generation, _): &(MachineId, u32, InjectionId)| {
+            seen.disks.contains_key(&(*id, *generation))
+        };
+        assert!(seen.discs.iter().all(bearing), "an image is left over: {:?}", seen.discs);
+    }
+
     /// How it ended, for comparison with the run without a cut.
     pub(crate) fn outcome(&self) -> String {
         let environments =
@@ -282,6 +313,10 @@ impl TestLab {
             });
             let machines: Vec<_> = machines.collect();
             lines.push(format!("{} {state}: {}", environment.id, machines.join(", ")));
+        }
+        for injection in self.db.read(|r| r.injections(None, 100)).expect("read") {
+            let (state, by) = (injection.state.as_str(), injection.ended_by.unwrap_or_default());
+            lines.push(format!("{} {state} {by}", injection.id));
         }
         for snapshot in self.db.read(|r| r.snapshots(None)).expect("read") {
             let (name, state) = (snapshot.name, snapshot.state);

@@ -4,6 +4,7 @@
 //! Both kinds of cut are swept: of the host (guests, bridges and rules are gone) and of the
 //! daemon alone (they are still there). Database and reconciler are the real ones.
 
+mod discs;
 mod lab;
 mod snapshots;
 

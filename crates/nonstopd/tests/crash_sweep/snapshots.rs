@@ -13,7 +13,7 @@ impl TestLab {
         environment.machines.into_iter().filter(|m| roles.contains(&m.role)).collect()
     }
 
-    fn take(&self, name: &str, roles: &[MachineRole]) {
+    pub(crate) fn take(&self, name: &str, roles: &[MachineRole]) {
         let machines = self.machines(roles);
         let name = name.parse().expect("a name");
         self.want(|w| w.take_snapshot(E1, &name, &machines, 4).map(drop));
@@ -25,11 +25,11 @@ impl TestLab {
     }
 
     /// Whether it was taken, in spite of a cut.
-    fn was_taken(&self, name: &str) -> bool {
+    pub(crate) fn was_taken(&self, name: &str) -> bool {
         self.snapshot(name).state == SnapshotState::Whole
     }
 
-    fn go_back(&self, name: &str, roles: &[MachineRole]) {
+    pub(crate) fn go_back(&self, name: &str, roles: &[MachineRole]) {
         let snapshot = self.snapshot(name);
         self.want(|w| w.return_to_snapshot(&snapshot, roles));
     }
@@ -76,10 +76,15 @@ fn outcomes_of_a_cut_take() -> Vec<String> {
         lab.settle();
         lab.outcome()
     };
-    let interrupted = |machine| format!("keep the memory of {machine} for s1: it was interrupted");
-    let whys = ["a machine ended while it was taken", &interrupted("m1"), &interrupted("m2")];
-    whys.into_iter().map(outcome).collect()
+    WHYS_OF_A_CUT_TAKE.into_iter().map(outcome).collect()
 }
+
+/// What is told of a snapshot that such a cut has ended.
+pub(crate) const WHYS_OF_A_CUT_TAKE: [&str; 3] = [
+    "a machine ended while it was taken",
+    "keep the memory of m1 for s1: it was interrupted",
+    "keep the memory of m2 for s1: it was interrupted",
+];
 
 #[test]
 fn a_return_brings_back_memory_and_disk_and_a_deleted_snapshot_goes() {

@@ -4,18 +4,21 @@
 //! simulated here: a day that is staged and swapped in one transaction.
 
 use jiff::{Timestamp, civil::Date};
-use nonstop_api::{day::Day, told::LoadedDay};
-use nonstop_model::{CaptureFormat, Content, Lab};
+use nonstop_api::{
+    day::{Day, HASHES, INDEX, REPORTS_PACK, SAMPLES_PACK, SampleDay},
+    told::LoadedDay,
+};
+use nonstop_model::{CaptureFormat, Content, Holds, Lab, Packets, Resource};
 use nonstop_store::Db;
 use nonstopd::{
     Clock,
-    publisher::{Children, Hand, Heard, Job, Publisher, Trouble, Verdict},
+    publisher::{Children, Hand, Heard, Job, Made, Publisher, Readers, Trouble, Verdict},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -40,6 +43,7 @@ data_domains:
     servers:
       pcap: { address: 10.80.0.3, tcp: [80] }
       rdb: { address: 10.80.0.4, tcp: [5432] }
+      samples: { address: 10.80.0.5, tcp: [80] }
   mws:
     interface: nsd1
     network: 10.81.0.0/24
@@ -147,13 +151,43 @@ impl Children for Programs {
         if text.starts_with("torn") {
             return Ok(Verdict::Refused("it ends within record 3".into()));
         }
+        let (first, last) = (job.from, job.from);
+        let packets = Packets { format: CaptureFormat::Pcap, packets: 1, first, last };
         Ok(Verdict::Good(Content {
-            format: CaptureFormat::Pcap,
             bytes: text.len() as u64,
-            packets: 1,
-            first: job.from,
-            last: job.from,
             sha256: sum(&text),
+            holds: Holds::Packets(packets),
+        }))
+    }
+
+    /// Each of what is made holds the text of the file, so that one of another file is seen.
+    fn check_samples(
+        &self,
+        _: &Job,
+        mut file: &File,
+        made: &Made,
+        heard: Heard<'_>,
+    ) -> Result<Verdict, Trouble> {
+        self.hand.about_to("pack").map_err(|e| Trouble::new(e.to_string(), ""))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).expect("text");
+        heard(text.len() as u64, text.len() as u64);
+        for (mut file, name) in made.files().into_iter().zip(Made::NAMES) {
+            assert_eq!(file.metadata().expect("open").len(), 0, "what is made is made anew");
+            match name {
+                HASHES => {
+                    file.write_all(&hex::decode(member(&text)).expect("hex")).expect("written")
+                }
+                _ => write!(file, "{name} {text}").expect("written"),
+            }
+        }
+        if text.starts_with("torn") {
+            return Ok(Verdict::Refused("samples/abc: its name is not its SHA-256".into()));
+        }
+        Ok(Verdict::Good(Content {
+            bytes: text.len() as u64,
+            sha256: sum(&text),
+            holds: Holds::Samples { samples: 1, reports: 2 },
         }))
     }
 
@@ -200,6 +234,11 @@ pub(crate) fn sum(text: &str) -> String {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     format!("{:016x}", hasher.finish()).repeat(4)
+}
+
+/// The sum of what a day of samples that is brought as `text` has.
+fn member(text: &str) -> String {
+    sum(&format!("a member of {text}"))
 }
 
 /// A clock that stands still until it is moved.
@@ -317,14 +356,31 @@ impl TestLab {
             let said = said.expect("a sum beside the file");
             assert_eq!(said, format!("{}  {}\n", note.sha256, note.file));
         }
+        for (domain, day) in self.shown_samples() {
+            let folder = self.lab.data(&domain).join("published/samples").join(day.to_string());
+            let (note, text) = read_samples(&folder);
+            assert!(self.brought.contains(&text), "{day} shows {text:?}");
+            assert_eq!((note.day, note.samples, note.reports), (day, 1, 2));
+            assert_eq!((note.bytes, note.sha256), (text.len() as u64, sum(&text)));
+            let known = self.db.read(|read| read.is_published(&member(&text))).expect("read");
+            assert!(known, "{day} is published, and what it has may leave");
+        }
         for day in self.rdb.live.lock().expect("whole").values() {
             assert!(self.brought.iter().any(|text| sum(text) == day.sha256), "{day:?}");
         }
     }
 
     fn shown(&self) -> Vec<(String, Date)> {
+        self.shown_of(Resource::Pcap)
+    }
+
+    fn shown_samples(&self) -> Vec<(String, Date)> {
+        self.shown_of(Resource::Samples)
+    }
+
+    fn shown_of(&self, kind: Resource) -> Vec<(String, Date)> {
         let days = [DOMAIN, OTHER].into_iter().flat_map(|domain| {
-            let names = names(&self.lab.data(domain).join("published/pcap"));
+            let names = names(&self.lab.data(domain).join("published").join(kind.word()));
             let days = names.into_iter().filter_map(|name| name.parse().ok());
             days.map(move |day| (domain.to_string(), day)).collect::<Vec<_>>()
         });
@@ -336,15 +392,20 @@ impl TestLab {
         for domain in [DOMAIN, OTHER] {
             let root = self.lab.data(domain);
             assert_eq!(names(&root.join("taking")), [""; 0], "taken");
-            let hidden = names(&root.join("published/pcap")).into_iter();
-            assert_eq!(hidden.filter(|name| name.starts_with('.')).collect::<Vec<_>>(), [""; 0]);
-            let rejected = names(&root.join("rejected/pcap"));
-            assert!(rejected.iter().all(|name| !name.ends_with(".tmp")), "{rejected:?}");
-            let rows = self.db.read(|r| r.published(domain)).expect("read");
-            let rows: Vec<_> =
-                rows.iter().filter_map(|p| Some((domain.to_string(), p.day?))).collect();
+            let published = self.db.read(|r| r.published(domain)).expect("read");
+            for kind in [Resource::Pcap, Resource::Samples] {
+                let hidden = names(&root.join("published").join(kind.word())).into_iter();
+                let hidden: Vec<_> = hidden.filter(|name| name.starts_with('.')).collect();
+                assert_eq!(hidden, [""; 0]);
+                let rejected = names(&root.join("rejected").join(kind.word()));
+                assert!(rejected.iter().all(|name| !name.ends_with(".tmp")), "{rejected:?}");
+                let rows = published.iter().filter(|p| p.kind == kind);
+                let rows: Vec<_> =
+                    rows.filter_map(|p| Some((domain.to_string(), p.day?))).collect();
+                let shown = self.shown_of(kind).into_iter().filter(|(of, _)| of == domain);
+                assert_eq!(rows, shown.collect::<Vec<_>>(), "rows, and what is shown");
+            }
             let shown: Vec<_> = self.shown().into_iter().filter(|(of, _)| of == domain).collect();
-            assert_eq!(rows, shown, "rows, and what is shown");
             for (_, day) in &shown {
                 let (note, _) = read_day(&root.join("published/pcap").join(day.to_string()));
                 let live = self.rdb.live.lock().expect("whole");
@@ -366,11 +427,17 @@ impl TestLab {
             let (note, text) = read_day(&folder);
             lines.push(format!("{domain} {day}: {text} in {}", note.file));
         }
+        for (domain, day) in self.shown_samples() {
+            let folder = self.lab.data(&domain).join("published/samples").join(day.to_string());
+            lines.push(format!("{domain} {day}: {} of samples", read_samples(&folder).1));
+        }
         for domain in [DOMAIN, OTHER] {
-            let rejected = self.lab.data(domain).join("rejected/pcap");
-            for name in names(&rejected) {
-                let text = fs::read_to_string(rejected.join(&name)).expect("readable");
-                lines.push(format!("{domain} rejected {name}: {}", text.trim()));
+            for kind in [Resource::Pcap, Resource::Samples] {
+                let rejected = self.lab.data(domain).join("rejected").join(kind.word());
+                for name in names(&rejected) {
+                    let text = fs::read_to_string(rejected.join(&name)).expect("readable");
+                    lines.push(format!("{domain} rejected {name}: {}", text.trim()));
+                }
             }
             for name in names(&self.lab.data(domain).join("inbox/pcap")) {
                 lines.push(format!("{domain} inbox {name}"));
@@ -405,7 +472,7 @@ fn daemon(
     let children = Programs { rdb: Arc::clone(rdb), hand: Arc::clone(hand) };
     let hand: Arc<dyn Hand> = Arc::<Cutter>::clone(hand);
     let clock: Arc<dyn Clock> = Arc::<StillClock>::clone(clock);
-    Publisher::new(lab, None, &hand, Arc::new(children), Arc::clone(db), clock)
+    Publisher::new(lab, Readers::default(), &hand, Arc::new(children), Arc::clone(db), clock)
 }
 
 fn read_day(folder: &Path) -> (Day, String) {
@@ -413,6 +480,26 @@ fn read_day(folder: &Path) -> (Day, String) {
     let note: Day = serde_json::from_slice(&note).expect("a whole note");
     let text = fs::read_to_string(folder.join(&note.file)).expect("its file");
     (note, text)
+}
+
+/// What a day of samples shows: each of its files is of one and the same archive.
+fn read_samples(folder: &Path) -> (SampleDay, String) {
+    let note = fs::read(folder.join(SampleDay::FILE)).expect("a note");
+    let note: SampleDay = serde_json::from_slice(&note).expect("a whole note");
+    let lengths = [note.pack_bytes, note.reports_bytes, note.index_bytes];
+    let hashes = fs::metadata(folder.join(HASHES)).expect("there");
+    assert_eq!((hashes.mode() & 0o777, hashes.len()), (0o440, note.hashes_bytes));
+    let texts =
+        [SAMPLES_PACK, REPORTS_PACK, INDEX].into_iter().zip(lengths).map(|(name, bytes)| {
+            let path = folder.join(name);
+            assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o440);
+            let text = fs::read_to_string(&path).expect("readable");
+            assert_eq!(text.len() as u64, bytes);
+            text.strip_prefix(name).expect("its own").trim().to_string()
+        });
+    let texts: BTreeSet<String> = texts.collect();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    (note, texts.into_iter().next().expect("one"))
 }
 
 pub(crate) fn names(folder: &Path) -> Vec<String> {

@@ -7,8 +7,8 @@ use lab::*;
 use nonstop_model::{PublicationId, PublicationState};
 use nonstop_store::StoreError;
 use std::{
-    fs::{self, File},
-    os::unix::fs::{PermissionsExt, symlink},
+    fs::{self, File, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
 };
 
 const DAY: &str = "2030-01-31.pcap";
@@ -38,6 +38,91 @@ fn a_torn_file_and_one_of_no_day_are_put_aside_with_the_reason() {
         lab.bring("holiday.jpg", "a picture");
         lab.settle();
     }));
+}
+
+#[test]
+fn a_day_of_samples_arrives_beside_one_of_packets_and_is_replaced_as_a_whole() {
+    insta::assert_snapshot!(sweep(|lab| {
+        lab.bring(DAY, "first");
+        lab.bring("2030-01-31.samples.tar", "samples");
+        lab.settle();
+        lab.bring("20300131.samples.tar", "other samples");
+        lab.settle();
+    }));
+}
+
+#[test]
+fn days_of_samples_that_are_not_fit_are_put_aside_and_old_ones_go() {
+    insta::assert_snapshot!(sweep(|lab| {
+        lab.bring("2030-01-28.samples.tar", "oldest");
+        lab.bring("2030-01-30.samples.tar", "torn");
+        lab.bring("yesterday.samples.tar", "of no day");
+        lab.bring_to(OTHER, "2030-01-31.samples.tar", "where no server has samples");
+        lab.settle();
+        // Days of packets are counted by themselves.
+        lab.bring("2030-01-20.pcap", "packets");
+        lab.bring("2030-01-31.samples.tar", "newest");
+        lab.settle();
+    }));
+}
+
+#[test]
+fn what_arrives_is_seen_by_nobody_but_whom_the_lab_gave_the_inbox() {
+    let mut lab = TestLab::new(None);
+    lab.settle();
+    let mode = |lab: &TestLab, folder: &str| {
+        fs::metadata(lab.folder(folder)).expect("there").permissions().mode() & 0o7777
+    };
+    let closed = ["inbox/pcap", "taking", "rejected", "rejected/pcap", "rejected/samples"];
+    for folder in closed {
+        assert_eq!(mode(&lab, folder), 0o700, "{folder}");
+    }
+    assert_eq!(mode(&lab, "inbox"), 0o711, "passed, and not listed");
+    // A sensor's own, made before: its owner, its group and what they may stay.
+    let inbox = lab.folder("inbox/pcap");
+    chown(&inbox, Some(65_534), Some(65_533)).expect("given");
+    for (path, of) in [("inbox/pcap", 0o2777), ("inbox", 0o755), ("taking", 0o755)] {
+        fs::set_permissions(lab.folder(path), Permissions::from_mode(of)).expect("set");
+    }
+    lab.restart();
+    lab.settle();
+    let about = fs::metadata(&inbox).expect("there");
+    assert_eq!((about.uid(), about.gid(), mode(&lab, "inbox/pcap")), (65_534, 65_533, 0o770));
+    assert_eq!((mode(&lab, "inbox"), mode(&lab, "taking")), (0o751, 0o700));
+    // What is nobody else's already is left as it is.
+    fs::set_permissions(&inbox, Permissions::from_mode(0o3730)).expect("set");
+    lab.restart();
+    assert_eq!(mode(&lab, "inbox/pcap"), 0o3730);
+    lab.bring(DAY, "first");
+    lab.settle();
+    assert_eq!(names(&lab.folder("published/pcap")), ["2030-01-31"]);
+}
+
+#[test]
+fn what_was_made_of_a_day_is_not_taken_for_a_file_that_arrived_and_its_loss_is_told() {
+    let mut lab = TestLab::new(None);
+    lab.bring("2030-01-31.samples.tar", "samples");
+    lab.publisher.watch(DOMAIN);
+    let id = PublicationId(1);
+    // Packed by a daemon whose database was lost before it could say so.
+    let made = [".samples.pack", ".reports.pack", ".index.db", ".hashes"];
+    for name in made {
+        fs::write(lab.folder("taking/p1").join(name), "made").expect("written");
+    }
+    lab.restore_old_backup();
+    assert_eq!(names(&lab.folder("inbox/pcap")), ["2030-01-31.samples.tar"]);
+    assert_eq!(names(&lab.folder("taking")), [""; 0]);
+    lab.settle();
+    let state = lab.db.read(|r| r.publication(id)).expect("read").expect("there").state;
+    assert!(matches!(state, PublicationState::Published { .. }), "{state:?}");
+    // A pack that somebody cuts off is told as a file of packets would be.
+    let pack = lab.folder("published/samples/2030-01-31/samples.pack");
+    let modified = fs::metadata(&pack).expect("there").modified().expect("a time");
+    fs::write(&pack, "cut").expect("written");
+    File::options().write(true).open(&pack).expect("opens").set_modified(modified).expect("set");
+    lab.publisher.work(DOMAIN);
+    let faults = lab.publisher.domain_board(DOMAIN).faults;
+    assert!(faults[0].what.contains("changed by hand"), "{faults:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Each comparison is one JSON line on stdout; talk goes to stderr.
 
+mod dav;
 mod gateway;
 mod images;
 mod look;
@@ -10,6 +11,8 @@ mod pgload;
 mod provision;
 mod rdp;
 mod reach;
+mod samples;
+mod screen;
 mod steps;
 mod templates;
 
@@ -29,9 +32,12 @@ pub(crate) fn bench(name: &str) -> Result<()> {
         "pcap" => pcap::pcap(),
         "pgload" => pgload::pgload(),
         "gateway" => gateway::gateway(),
+        "dav" => dav::dav(),
+        "screen" => screen::screen(),
+        "samples" => samples::samples(),
         _ => bail!(
             "there is no comparison `{name}`: there are `provision`, `rdp`, `pixels`, `reach`, \
-             `pcap`, `pgload` and `gateway`"
+             `pcap`, `pgload`, `gateway`, `dav`, `screen` and `samples`"
         ),
     }
 }

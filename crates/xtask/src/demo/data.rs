@@ -1,5 +1,5 @@
-//! The demo's data: three days of darknet traffic for each edition, made up, and published as staff
-//! publish what sensors bring.
+//! The demo's data: three days of darknet traffic for each edition, and harmless samples with reports,
+//! made up, and published as staff publish what sensors and sandboxes bring.
 
 use anyhow::{Context, Result};
 use jiff::{ToSpan, civil::Date, tz::TimeZone};
@@ -8,6 +8,9 @@ use std::{fs, path::Path, thread};
 
 /// Data domain, and where its sensors listen: networks set aside for documentation.
 const DOMAINS: [(&str, &str); 2] = [("intermediate", "203.0.113.0/24"), ("mws", "198.51.100.0/24")];
+
+/// The one of them whose machines get samples.
+const WITH_SAMPLES: &str = "intermediate";
 
 /// Packets of a day: 9 MB, and a second to publish.
 const PACKETS: &str = "100000";
@@ -39,10 +42,21 @@ fn one(lab: &Lab, dir: &Path, domain: &str, darknet: &str, days: &[Date]) -> Res
     let known = known[0]["days"].as_array().cloned().unwrap_or_default();
     let folder = dir.join("sensor").join(domain);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let generate = lab.programs().join("nonstop-data").display().to_string();
+    let program = |name: &str| lab.programs().join(name).display().to_string();
+    let generate = program("nonstop-data");
+    let is_there =
+        |kind: &str, day: &str| known.iter().any(|row| row["day"] == *day && row["kind"] == kind);
     let mut files = Vec::new();
     for day in days.iter().map(ToString::to_string) {
-        if known.iter().any(|known| known["day"] == *day) {
+        if domain == WITH_SAMPLES && !is_there("samples", &day) {
+            let file = folder.join(format!("{day}.samples.tar")).display().to_string();
+            // Another day brings others.
+            let seed = day.replace('-', "");
+            let words = ["generate", "--day", &day, "--seed", &seed, "--out", &file];
+            Place::here().run(&[&[program("nonstop-samples").as_str()], &words[..]].concat())?;
+            files.push(file);
+        }
+        if is_there("pcap", &day) {
             continue;
         }
         let file = folder.join(format!("{day}.pcap")).display().to_string();

@@ -29,6 +29,8 @@ pub(crate) struct DemoJson {
     pub(crate) accounts: Vec<DemoAccount>,
     /// Address of the portal for each account, with its tunnel open.
     pub(crate) portal: BTreeMap<String, String>,
+    /// Address of the file transfer for each account, by the same tunnel.
+    pub(crate) files: BTreeMap<String, String>,
 }
 
 /// An account of the demo.

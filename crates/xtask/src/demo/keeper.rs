@@ -35,7 +35,7 @@ impl Kept {
         people::accounts(&lab, dir)?;
         let config = people::ssh_config(&lab, dir)?;
         data::publish(&lab, dir).context("publish the demo's days")?;
-        let (tunnels, portal) = people::tunnels(&lab, dir, &config)?;
+        let (tunnels, doors) = people::tunnels(&lab, dir, &config)?;
         let kept = Kept { _tunnels: tunnels, lab, dir: dir.into() };
         let enter = kept.lab.inside()?.prefix().join(" ");
         let cli = files::write_cli(dir, &enter, &format!("{PROGRAMS}/nonstop"))?;
@@ -47,7 +47,8 @@ impl Kept {
             enter,
             ssh_config: config.display().to_string(),
             accounts: people::PEOPLE.map(account).into(),
-            portal,
+            portal: doors.portal,
+            files: doors.files,
         }
         .write(dir)?;
         Ok(kept)

@@ -173,6 +173,19 @@ fn print_how(dir: &Path) -> Result<()> {
         let role = demo.accounts.iter().find(|a| &a.name == account).map_or("", |a| &a.role);
         eprintln!("  {url:28} the portal as {account} ({role})");
     }
+    for (account, url) in &demo.files {
+        let role = demo.accounts.iter().find(|a| &a.name == account).map_or("", |a| &a.role);
+        if role == "researcher" {
+            eprintln!("  {url:28} files in and out as {account}, in a folder for each environment");
+        }
+    }
+    for account in demo.accounts.iter().filter(|a| !demo.portal.contains_key(&a.name)) {
+        let DemoJson { cli, lab, .. } = &demo;
+        let name = &account.name;
+        eprintln!(
+            "  {name} may not log in as the demo does: {cli} --lab {lab} account show {name}"
+        );
+    }
     eprintln!("  {} --lab {} environment list", demo.cli, demo.lab);
     eprintln!(
         "  {} --lab {} card readers    (a test card waits for `card issue alice`)",
@@ -183,6 +196,9 @@ fn print_how(dir: &Path) -> Result<()> {
         "In a machine of alice or bob (template macro) or erin (mws-macro: another edition, its own data):"
     );
     eprintln!("  curl http://pcap/    psql -c 'SELECT * FROM days'    ~/Examples/top_ports.py");
+    eprintln!(
+        "In one of template static-micro: curl http://samples/    ~/Examples/first_look.py SHA256"
+    );
     eprintln!("All of it in {}.\n", DemoJson::path(dir).display());
     Ok(())
 }

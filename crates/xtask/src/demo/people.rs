@@ -8,6 +8,7 @@ use nonstop_testkit::{
     place::{Place, wait_for},
     ssh::{self, Forward, Tunnel},
 };
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
@@ -66,36 +67,84 @@ pub(crate) fn ssh_config(lab: &Lab, dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Opens each account's tunnel to the portal; gives the portal's address for each.
-pub(crate) fn tunnels(
-    lab: &Lab,
-    dir: &Path,
-    config: &Path,
-) -> Result<(Vec<Tunnel>, BTreeMap<String, String>)> {
+/// What an account's open tunnel leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    /// The portal's address, by account.
+    pub(crate) portal: BTreeMap<String, String>,
+    /// The file transfer's.
+    pub(crate) files: BTreeMap<String, String>,
+}
+
+/// Opens each account's tunnel to the portal and the file transfer, but of those that may not log in: in
+/// a lab whose state was kept, somebody may have been suspended, or have got a card.
+pub(crate) fn tunnels(lab: &Lab, dir: &Path, config: &Path) -> Result<(Vec<Tunnel>, Doors)> {
     let mut tunnels = Vec::new();
-    let mut portal = BTreeMap::new();
+    let mut doors = Doors::default();
     for [name, ..] in PEOPLE {
-        let (tunnel, port) = tunnel(lab, dir, config, name)?;
+        let account = lab.cli(&["account", "show", name])?;
+        let public = dir.join("keys").join(name).with_extension("pub").display().to_string();
+        let key = Place::here().run(&["ssh-keygen", "-lf", &public])?;
+        if let Some(why) = kept_out(&account, &key) {
+            eprintln!("    {name} {why}: there is no tunnel");
+            continue;
+        }
+        let (tunnel, [portal, files]) = tunnel(&account, dir, config, name)?;
         tunnels.push(tunnel);
-        let url = format!("http://127.0.0.1:{port}/");
+        let url = format!("http://127.0.0.1:{portal}/");
         // The portal opens an account's address a moment after the account was made.
         wait_for(&format!("the portal of {name}"), Duration::from_secs(20), || {
             Place::here()
                 .run(&["curl", "-sS", "-o", "/dev/null", "--noproxy", "*", "-m", "5", &url])
                 .map(Some)
         })?;
-        portal.insert(name.into(), url);
+        doors.portal.insert(name.into(), url);
+        doors.files.insert(name.into(), format!("http://127.0.0.1:{files}/dav/"));
     }
-    Ok((tunnels, portal))
+    Ok((tunnels, doors))
 }
 
-fn tunnel(lab: &Lab, dir: &Path, config: &Path, name: &str) -> Result<(Tunnel, u16)> {
-    let account = lab.cli(&["account", "show", name])?;
+/// Why `account` cannot log in with `key`, as `ssh-keygen -l` tells of it, if that is so.
+fn kept_out(account: &Value, key: &str) -> Option<String> {
+    let state = account["state"].as_str().unwrap_or_default();
+    if state != "active" {
+        return Some(format!("is {state}"));
+    }
+    let fingerprint = key.split_whitespace().nth(1);
+    let mut keys = account["keys"].as_array().into_iter().flatten();
+    let known = keys.any(|key| key.as_str() == fingerprint);
+    (!known).then(|| "does not log in with the demo's key any more".into())
+}
+
+/// The tunnel of `account`, which is called `name`, and its ports for portal and file transfer.
+fn tunnel(account: &Value, dir: &Path, config: &Path, name: &str) -> Result<(Tunnel, [u16; 2])> {
     let address = account["address"].as_str().context("the account has no address")?;
-    let forward = Forward { port: free_port()?, target: format!("{address}:8080") };
-    let port = forward.port;
+    let ports = [free_port()?, free_port()?];
+    let [portal, files] = ports;
+    let forwards = [(portal, 8080), (files, 8081)]
+        .map(|(port, far)| Forward { port, target: format!("{address}:{far}") });
     let log = dir.join("log").join(format!("ssh-{name}.log"));
-    let tunnel = Tunnel::open(&Place::here(), "self", config, name, &[forward], &log)
+    let tunnel = Tunnel::open(&Place::here(), "self", config, name, &forwards, &log)
         .with_context(|| format!("open the tunnel of {name}"))?;
-    Ok((tunnel, port))
+    Ok((tunnel, ports))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn who_may_not_log_in_is_known_before_a_tunnel_is_tried() {
+        let account = |state: &str, key: &str| json!({ "state": state, "keys": [key] });
+        let (ours, key) = ("SHA256:AAAA", "256 SHA256:AAAA bob (ED25519)\n");
+        assert_eq!(kept_out(&account("active", ours), key), None);
+        for state in ["suspended", "removed"] {
+            let why = kept_out(&account(state, ours), key).expect("may not");
+            assert_eq!(why, format!("is {state}"));
+        }
+        let why = kept_out(&account("active", "SHA256:BBBB"), key).expect("a card");
+        assert!(why.contains("demo's key"), "{why}");
+        kept_out(&json!({ "state": "active", "keys": [] }), key).expect("no key");
+    }
 }

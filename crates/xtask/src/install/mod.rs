@@ -171,4 +171,43 @@ mod tests {
         let list = "curl\t7.88\tinstalled\nnetcat-openbsd\t\tnot-installed\nfoo\t1\tconfig-files\n";
         assert_eq!(parse_installed(list).len(), 1);
     }
+
+    #[test]
+    fn the_readme_installs_every_program_and_enables_every_unit() -> Result<()> {
+        let root = crate::workspace::root()?;
+        let readme = fs::read_to_string(root.join("README.md"))?;
+        let after = |words: &str| -> Vec<&str> {
+            readme.match_indices(words).map(|(at, _)| &readme[at + words.len()..]).collect()
+        };
+        let installed: Vec<String> = after("install -Dt /usr/lib/nonstop target/release/nonstop{")
+            .iter()
+            .filter_map(|rest| rest.split('}').next())
+            .flat_map(|list| list.split(',').map(|end| format!("nonstop{end}")))
+            .collect();
+        let enabled: Vec<&str> = after("`systemctl enable --now")
+            .iter()
+            .filter_map(|rest| rest.split('`').next())
+            .flat_map(str::split_whitespace)
+            .collect();
+        let names = |folder: &str| -> Result<Vec<String>> {
+            let entries = fs::read_dir(root.join(folder))?.flatten();
+            Ok(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        };
+        let mut programs = names("crates")?;
+        programs.retain(|name| root.join("crates").join(name).join("src/main.rs").exists());
+        // The commands of people, who have them on their path, and what builds all this.
+        let elsewhere = ["nonstop-cli", "nonstop-connect", "xtask"];
+        programs.retain(|name| !elsewhere.contains(&name.as_str()));
+        assert!(programs.len() > 8, "{programs:?}");
+        for program in programs {
+            assert!(installed.contains(&program), "README.md does not install {program}");
+        }
+        let files = names("systemd")?;
+        let units: Vec<&str> = files.iter().filter_map(|f| f.strip_suffix(".service")).collect();
+        assert!(units.len() > 5, "{units:?}");
+        for unit in units {
+            assert!(enabled.contains(&unit), "README.md does not enable {unit}");
+        }
+        Ok(())
+    }
 }

@@ -84,6 +84,16 @@ pub(crate) const PACKAGES: &[Package] = &[
     any("libclang-dev"),
     // Steps the clock of one program of a test.
     any("libfaketime"),
+    // What opens discs and archives of samples, as guests do.
+    any("unzip"),
+    any("p7zip-full"),
+    any("genisoimage"),
+    any("libarchive-tools"),
+    // Clients of the file transfer, and what tests a WebDAV server.
+    any("davfs2"),
+    any("cadaver"),
+    any("rclone"),
+    any("litmus"),
 ];
 
 /// What a lab needs, and `more`.

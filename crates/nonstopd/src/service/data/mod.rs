@@ -9,12 +9,12 @@ use crate::{
 };
 use jiff::civil::Date;
 use nonstop_api::{
-    ApiError, BegunView, ErrorCode, InboxView, OfferView, OfferedDay, OfferedServer,
-    PublicationView, Reply,
+    ApiError, BegunView, ErrorCode, InboxView, OfferView, OfferedDay, OfferedSamples,
+    OfferedServer, PublicationView, Reply,
 };
 use nonstop_model::{
-    DataDomain, Environment, EnvironmentState, Publication, PublicationId, PublicationState,
-    Resource, publication::published_name,
+    DataDomain, Environment, EnvironmentState, Holds, Publication, PublicationId, PublicationState,
+    Resource,
 };
 use nonstop_store::StoreError;
 use std::{collections::BTreeSet, io};
@@ -98,7 +98,8 @@ impl Service {
             return Err(which(&names));
         }
         for (name, ground) in grounds {
-            let published = self.db.read(|read| read.published(name)).map_err(refusal)?;
+            let mut published = self.db.read(|read| read.published(name)).map_err(refusal)?;
+            published.retain(|row| row.kind == Resource::Pcap);
             let wanted = match days {
                 [] => self.lacking(name, ground, &published)?,
                 days => chosen(name, days, &published)?,
@@ -150,26 +151,34 @@ impl Service {
             .map(|(server, at)| OfferedServer {
                 name: server.clone(),
                 offers: at.resource(server),
+                bytes: at.bytes,
                 port: at.tcp.first().copied().unwrap_or_default(),
             })
             .collect();
-        // Who reaches neither files nor tables has no use for their days.
-        let has_days = servers
-            .iter()
-            .any(|server| matches!(server.offers, Some(Resource::Pcap | Resource::Rdb)));
-        let published = match has_days {
+        // Who reaches no server of a kind of days has no use for them.
+        let reaches = |kinds: [Resource; 2]| {
+            servers.iter().any(|server| server.offers.is_some_and(|offer| kinds.contains(&offer)))
+        };
+        let packets = reaches([Resource::Pcap, Resource::Rdb]);
+        let samples = reaches([Resource::Samples, Resource::Reports]);
+        let published = match packets || samples {
             true => self.db.read(|read| read.published(name)).map_err(refusal)?,
             false => Vec::new(),
         };
-        let days = published.iter().rev().filter_map(|row| {
+        let days = published.iter().rev().filter(|_| packets).filter_map(|row| {
             let (day, content) = (row.day?, row.state.content()?);
             Some(OfferedDay {
                 day,
-                file: published_name(day, content.format),
+                file: content.published_name(day),
                 bytes: content.bytes,
-                packets: content.packets,
+                packets: content.packets()?.packets,
                 sha256: content.sha256.clone(),
             })
+        });
+        let sample_days = published.iter().rev().filter(|_| samples).filter_map(|row| {
+            let (day, content) = (row.day?, row.state.content()?);
+            let Holds::Samples { samples, reports } = content.holds else { return None };
+            Some(OfferedSamples { day, samples, reports })
         });
         Ok(OfferView {
             domain: name.into(),
@@ -178,6 +187,7 @@ impl Service {
             known: publishes(domain),
             utc_offset_minutes: domain.utc_offset_minutes,
             days: days.collect(),
+            sample_days: sample_days.collect(),
         })
     }
 
@@ -201,7 +211,8 @@ impl Service {
             if all.is_empty() {
                 let message = "no data domain is published here";
                 return Err(ApiError::new(ErrorCode::Conflict, message).help(
-                    "describe one with a `pcap` or `rdb` server in `data_domains` of lab.yaml",
+                    "describe one with a server of `pcap`, `rdb`, `samples` or `reports` in \
+                     `data_domains` of lab.yaml",
                 ));
             }
             return Ok(all);
@@ -215,7 +226,9 @@ impl Service {
                     "give the files to those servers",
                 ),
                 true => (
-                    format!("data domain `{name}` has neither a `pcap` nor an `rdb` server"),
+                    format!(
+                        "data domain `{name}` has no server of `pcap`, `rdb`, `samples` or `reports`"
+                    ),
                     "add one to `data_domains` of lab.yaml",
                 ),
             };

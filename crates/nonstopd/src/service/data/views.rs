@@ -2,14 +2,14 @@
 
 use super::folders_failed;
 use crate::{
-    publisher::{Arrived, DomainBoard, plain, publishes},
+    publisher::{Arrived, DayFault, DomainBoard, plain, publishes},
     service::{Service, refusal},
 };
 use jiff::civil::Date;
 use nonstop_api::{
     ApiError, DataDomainView, DayView, InboxView, Problem, ProgressView, PublicationView,
 };
-use nonstop_model::{DataDomain, Publication, PublicationState, publication::published_name};
+use nonstop_model::{DataDomain, Publication, PublicationState, Resource};
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Files of a folder that are counted.
@@ -25,7 +25,11 @@ impl Service {
         let mut view = DataDomainView {
             name: name.into(),
             publishes: publishes(domain),
-            offers: servers.filter_map(|(name, server)| server.resource(name)).collect(),
+            offers: servers
+                .filter_map(|(name, server)| server.resource(name))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
             utc_offset_minutes: domain.utc_offset_minutes,
             keep_days: domain.keep_days,
             inbox_folder: String::new(),
@@ -51,14 +55,17 @@ impl Service {
             .map_err(refusal)?;
         let board = self.publisher.domain_board(name);
         view.inbox_folder = ground.folders.inbox().display().to_string();
-        view.rejected_folder = ground.folders.rejected().display().to_string();
+        view.rejected_folder = ground.folders.all_rejected().display().to_string();
         let loaded = board.loaded.as_ref().and_then(|loaded| loaded.as_ref().ok());
         view.days = published
             .iter()
             .filter_map(|row| {
-                let fault = board.faults.iter().find(|fault| Some(fault.day) == row.day);
+                let is_its =
+                    |fault: &&DayFault| (fault.kind, Some(fault.day)) == (row.kind, row.day);
+                let fault = board.faults.iter().find(is_its);
                 let mut day = day_view(row, fault.map(|fault| fault.what.clone()))?;
-                day.loaded = loaded.filter(|_| ground.has_rdb()).map(|loaded| {
+                let has_rdb = ground.has_rdb() && row.kind == Resource::Pcap;
+                day.loaded = loaded.filter(|_| has_rdb).map(|loaded| {
                     let same = |d: &&nonstop_api::told::LoadedDay| d.sha256 == day.content.sha256;
                     loaded.iter().filter(|d| d.day == day.day).any(|d| same(&d))
                 });
@@ -116,8 +123,9 @@ fn day_view(row: &Publication, fault: Option<String>) -> Option<DayView> {
     let PublicationState::Published { content, rows, load, .. } = &row.state else { return None };
     let day = row.day?;
     Some(DayView {
+        kind: row.kind,
         day,
-        file: published_name(day, content.format),
+        file: content.published_name(day),
         content: content.clone(),
         published_at: row.changed_at,
         publication: row.id,
@@ -156,8 +164,10 @@ fn problems(board: &DomainBoard, view: &DataDomainView) -> Vec<Problem> {
             help: format!("run `nonstop data load --domain {}`", view.name),
         });
     }
-    let known: BTreeSet<Date> = view.days.iter().map(|day| day.day).collect();
-    let coming: BTreeSet<Date> = view.under_way.iter().filter_map(|row| row.day).collect();
+    let of_packets = view.days.iter().filter(|day| day.kind == Resource::Pcap);
+    let known: BTreeSet<Date> = of_packets.map(|day| day.day).collect();
+    let coming = view.under_way.iter().filter(|row| row.kind == Resource::Pcap);
+    let coming: BTreeSet<Date> = coming.filter_map(|row| row.day).collect();
     let loaded = board.loaded.iter().flatten().flatten().map(|day| day.day);
     let strange = loaded.filter(|day| !known.contains(day) && !coming.contains(day));
     let strange: Vec<_> = strange.map(|day| day.to_string()).collect();
@@ -168,8 +178,11 @@ fn problems(board: &DomainBoard, view: &DataDomainView) -> Vec<Problem> {
         });
     }
     problems.extend(board.faults.iter().map(|fault| Problem {
-        message: format!("{}: {}", fault.day, fault.what),
-        help: match known.contains(&fault.day) {
+        message: match fault.kind {
+            Resource::Samples => format!("{} of samples: {}", fault.day, fault.what),
+            _ => format!("{}: {}", fault.day, fault.what),
+        },
+        help: match view.days.iter().any(|day| (day.kind, day.day) == (fault.kind, fault.day)) {
             true => "`nonstop data publish` with the file of that day".into(),
             false => String::new(),
         },

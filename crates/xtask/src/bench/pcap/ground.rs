@@ -8,7 +8,7 @@ use nonstop_testkit::{
 use std::time::Duration;
 
 /// Three networks, joined as in a lab.
-pub(super) struct Ground {
+pub(in crate::bench) struct Ground {
     machine: Namespace,
     host: Namespace,
     servers: Namespace,
@@ -16,7 +16,7 @@ pub(super) struct Ground {
 
 impl Ground {
     /// Makes them.
-    pub(super) fn new() -> Result<Ground> {
+    pub(in crate::bench) fn new() -> Result<Ground> {
         let ground = Ground {
             machine: Namespace::new()?,
             host: Namespace::new()?,
@@ -67,12 +67,12 @@ impl Ground {
     }
 
     /// A process in the machine's network.
-    pub(super) fn machine(&self) -> u32 {
+    pub(in crate::bench) fn machine(&self) -> u32 {
         self.machine.holder()
     }
 
     /// Where the servers are.
-    pub(super) fn servers(&self) -> Place {
+    pub(in crate::bench) fn servers(&self) -> Place {
         self.servers.place()
     }
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{install, run::run, stages::Stages, workspace};
 use anyhow::{Context, Result};
 use client::Load;
-use ground::Ground;
+pub(super) use ground::Ground;
 use nonstop_testkit::interrupt;
 use servers::{NGINX, OURS, Servers};
 use std::{net::SocketAddrV4, time::Duration};
