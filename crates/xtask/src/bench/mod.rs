@@ -11,6 +11,7 @@ mod pgload;
 mod provision;
 mod rdp;
 mod reach;
+mod routed;
 mod samples;
 mod screen;
 mod steps;

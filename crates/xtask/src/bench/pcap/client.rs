@@ -1,6 +1,9 @@
 //! What a machine does: some connections at once, each a thread that reads and throws away.
 
-use super::{super::look::in_network, BIG, GIB, SMALL, SPELL, ground::Ground};
+use super::{
+    super::{look::in_network, routed::Routed},
+    BIG, GIB, SMALL, SPELL,
+};
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
     io::{Read, Write},
@@ -42,7 +45,7 @@ const OF_ONE: u64 = 900;
 
 impl Load {
     /// MB, or requests, a second.
-    pub(super) fn measure(&self, ground: &Ground, server: SocketAddrV4, ours: bool) -> Result<f64> {
+    pub(super) fn measure(&self, routed: &Routed, server: SocketAddrV4, ours: bool) -> Result<f64> {
         let start = Barrier::new(self.connections + 1);
         let client = &|number| {
             let asks = move |day: &str| match ours {
@@ -50,7 +53,7 @@ impl Load {
                 // nginx is asked for the file where it lies.
                 false => format!("/{day}/{day}.pcap"),
             };
-            let connection = Connection::new(ground.machine(), server);
+            let connection = Connection::new(routed.machine(), server);
             start.wait();
             self.run(connection?, number, asks)
         };

@@ -7,17 +7,16 @@
 //! Both have lines for each request written to files.
 
 mod client;
-mod ground;
 mod servers;
 
 use super::{
     Comparison,
     reach::{at_least, look_around, middle},
+    routed::Routed,
 };
 use crate::{install, run::run, stages::Stages, workspace};
 use anyhow::{Context, Result};
 use client::Load;
-pub(super) use ground::Ground;
 use nonstop_testkit::interrupt;
 use servers::{NGINX, OURS, Servers};
 use std::{net::SocketAddrV4, time::Duration};
@@ -40,10 +39,10 @@ pub(super) fn pcap() -> Result<()> {
         let words = ["build", "--release", "--quiet", "--locked", "-p", "nonstop-data"];
         run("building nonstop-data", workspace::cargo()?.args(words))
     })?;
-    let ground = stages.stage("networks", Ground::new)?;
+    let routed = stages.stage("networks", Routed::new)?;
     let program = workspace::target()?.join("release/nonstop-data");
     let servers = stages.stage("servers, and a day of 1 GiB", || {
-        Servers::start(&ground, &program, &[(BIG, GIB), (SMALL, 4096)])
+        Servers::start(&routed, &program, &[(BIG, GIB), (SMALL, 4096)])
     })?;
     look_around()?;
     let loads = loads();
@@ -53,7 +52,7 @@ pub(super) fn pcap() -> Result<()> {
             for (load, seen) in loads.iter().zip(&mut seen) {
                 interrupt::check()?;
                 let measure = |server: SocketAddrV4, ours: bool| {
-                    load.measure(&ground, server, ours).with_context(|| load.what.to_string())
+                    load.measure(&routed, server, ours).with_context(|| load.what.to_string())
                 };
                 // Each begins every other round.
                 let (ours, peer) = match round % 2 {

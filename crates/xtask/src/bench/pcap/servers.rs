@@ -1,6 +1,6 @@
 //! Our server and nginx beside it, over one folder of published days.
 
-use super::ground::Ground;
+use super::super::routed::Routed;
 use crate::workspace;
 use anyhow::{Context, Result};
 use nonstop_testkit::place::{Place, wait_for};
@@ -27,7 +27,7 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Starts both over `days` of so many bytes.
-    pub(super) fn start(ground: &Ground, program: &Path, days: &[(&str, u64)]) -> Result<Servers> {
+    pub(super) fn start(routed: &Routed, program: &Path, days: &[(&str, u64)]) -> Result<Servers> {
         let dir = workspace::target()?.join("bench-pcap");
         // What a killed run has left.
         if dir.exists() {
@@ -42,9 +42,9 @@ impl Servers {
             publish(&published, day, *bytes)?;
         }
         let mut servers = Servers { dir, children: Vec::new() };
-        servers.ours(ground, program)?;
-        servers.nginx(ground, &published)?;
-        let there = ground.servers();
+        servers.ours(routed, program)?;
+        servers.nginx(routed, &published)?;
+        let there = routed.servers();
         wait_for("both to listen", Duration::from_secs(20), || {
             let found = there.line("ss -Hltn")?;
             Ok((found.contains(":80 ") && found.contains(":8080 ")).then_some(()))
@@ -52,7 +52,7 @@ impl Servers {
         Ok(servers)
     }
 
-    fn ours(&mut self, ground: &Ground, program: &Path) -> Result<()> {
+    fn ours(&mut self, routed: &Routed, program: &Path) -> Result<()> {
         let at = self.dir.display();
         let lab = format!(
             "version: 1\nname: bench\nstate: {at}/state\nrun: {at}/run\ndata_domains:\n  bench:\n    \
@@ -69,10 +69,10 @@ impl Servers {
              exec {} pcap --lab {at}/lab.yaml --domain bench",
             program.display()
         );
-        self.run(ground, "ours", &["unshare", "-m", "--", "sh", "-c", &script])
+        self.run(routed, "ours", &["unshare", "-m", "--", "sh", "-c", &script])
     }
 
-    fn nginx(&mut self, ground: &Ground, published: &Path) -> Result<()> {
+    fn nginx(&mut self, routed: &Routed, published: &Path) -> Result<()> {
         let at = self.dir.display();
         let file = self.dir.join("nginx.conf");
         let text = format!(
@@ -86,13 +86,13 @@ impl Servers {
         let file = file.display().to_string();
         // Its workers end with it, however it ends.
         let words = ["unshare", "-p", "--fork", "--kill-child=KILL", "--", "nginx", "-c", &file];
-        self.run(ground, "nginx", &words)
+        self.run(routed, "nginx", &words)
     }
 
-    fn run(&mut self, ground: &Ground, name: &str, words: &[&str]) -> Result<()> {
+    fn run(&mut self, routed: &Routed, name: &str, words: &[&str]) -> Result<()> {
         let log = File::create(self.dir.join(format!("{name}.log")))?;
         // Either ends with us, however we end.
-        let mut command = ground.servers().command("setpriv");
+        let mut command = routed.servers().command("setpriv");
         let command = command.args(["--pdeathsig", "KILL", "--"]).args(words);
         let child = command.stdout(Stdio::from(log.try_clone()?)).stderr(log).spawn();
         self.children.push(child.with_context(|| format!("start {name}"))?);

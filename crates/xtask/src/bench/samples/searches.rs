@@ -29,7 +29,7 @@ type Numbers<'a> = HashMap<&'a str, u64>;
 /// How long each search took, by how many clients asked.
 pub(super) fn measure(store: &Store<'_>, hashes: &[String]) -> Result<Vec<(u64, Vec<Duration>)>> {
     let numbers: Numbers<'_> = hashes.iter().map(String::as_str).zip(0..).collect();
-    let place = store.ground.machine();
+    let place = store.routed.machine();
     let ask = |clients: u64, first: u64, each: u64| {
         let of_client = |client: u64| -> Vec<(usize, Question)> {
             let all = (0..each).map(|n| {

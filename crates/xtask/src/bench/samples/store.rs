@@ -1,6 +1,6 @@
 //! A data domain without its daemon: days that its publisher shows, and the server that gives them.
 
-use super::super::pcap::Ground;
+use super::super::routed::Routed;
 use crate::{run::run, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use nonstop_testkit::{
@@ -137,14 +137,14 @@ impl Drop for Domain<'_> {
 /// The published days and their server, until they are dropped.
 pub(super) struct Store<'a> {
     server: Option<Child>,
-    pub(super) ground: Ground,
+    pub(super) routed: Routed,
     domain: Domain<'a>,
 }
 
 impl<'a> Store<'a> {
     /// An empty one, without a server.
     pub(super) fn new(programs: &'a Programs) -> Result<Store<'a>> {
-        Ok(Store { server: None, ground: Ground::new()?, domain: Domain::new(programs)? })
+        Ok(Store { server: None, routed: Routed::new()?, domain: Domain::new(programs)? })
     }
 
     /// Publishes all days and starts the server; gives the hashes of all samples by their numbers.
@@ -179,13 +179,13 @@ impl<'a> Store<'a> {
             self.domain.programs.samples.display()
         );
         let log = File::create(self.domain.beside("server.log"))?;
-        let mut command = self.ground.servers().command("setpriv");
+        let mut command = self.routed.servers().command("setpriv");
         // It ends with us, however we end.
         let words = ["--pdeathsig", "KILL", "--", "unshare", "-m", "--", "sh", "-c", &script];
         let command = command.args(words).stdin(Stdio::null());
         let command = command.stdout(File::create(self.domain.beside("fetches"))?).stderr(log);
         self.server = Some(command.spawn().context("start the server")?);
-        let place = self.ground.servers();
+        let place = self.routed.servers();
         let listens = wait_for("the server to listen", Duration::from_secs(20), || {
             Ok(place.line("ss -Hltn")?.contains(":80 ").then_some(()))
         });

@@ -8,28 +8,28 @@ use nonstop_testkit::{
 use std::time::Duration;
 
 /// Three networks, joined as in a lab.
-pub(in crate::bench) struct Ground {
+pub(super) struct Routed {
     machine: Namespace,
     host: Namespace,
     servers: Namespace,
 }
 
-impl Ground {
+impl Routed {
     /// Makes them.
-    pub(in crate::bench) fn new() -> Result<Ground> {
-        let ground = Ground {
+    pub(super) fn new() -> Result<Routed> {
+        let routed = Routed {
             machine: Namespace::new()?,
             host: Namespace::new()?,
             servers: Namespace::new()?,
         };
         let (machine, host, servers) =
-            (ground.machine.place(), ground.host.place(), ground.servers.place());
+            (routed.machine.place(), routed.host.place(), routed.servers.place());
         let lines = |place: &Place, lines: &[&str]| -> Result<()> {
             lines.iter().try_for_each(|line| place.line(line).map(drop))
         };
         for (bridge, address, port, peer) in [
-            ("nsb00001", "10.77.0.1/28", "nst00001", ground.machine.holder()),
-            ("nsd0", "10.80.0.1/24", "nsd0p", ground.servers.holder()),
+            ("nsb00001", "10.77.0.1/28", "nst00001", routed.machine.holder()),
+            ("nsd0", "10.80.0.1/24", "nsd0p", routed.servers.holder()),
         ] {
             lines(
                 &host,
@@ -63,16 +63,16 @@ impl Ground {
             let ports = host.line("bridge link show")?;
             Ok((ports.matches("state forwarding").count() >= 2).then_some(()))
         })?;
-        Ok(ground)
+        Ok(routed)
     }
 
     /// A process in the machine's network.
-    pub(in crate::bench) fn machine(&self) -> u32 {
+    pub(super) fn machine(&self) -> u32 {
         self.machine.holder()
     }
 
     /// Where the servers are.
-    pub(in crate::bench) fn servers(&self) -> Place {
+    pub(super) fn servers(&self) -> Place {
         self.servers.place()
     }
 }
