@@ -233,9 +233,17 @@ fn attributes(start: &quick_xml::events::BytesStart<'_>) -> Result<Attributes, X
         }
         let value =
             attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| XmlError::Form)?;
+        if !value.chars().all(is_character) {
+            return Err(XmlError::Form);
+        }
         found.push((text_of(attribute.key.as_ref())?, value.into_owned()));
     }
     Ok(found)
+}
+
+/// Whether a document may hold it, written in whatever way (XML 1.0, 2.2).
+fn is_character(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
 
 fn text_of(name: &(impl AsRef<[u8]> + ?Sized)) -> Result<String, XmlError> {
@@ -300,8 +308,7 @@ impl Tree {
     }
 
     fn text(&mut self, text: &str) -> Result<(), XmlError> {
-        let fits = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
-        if !text.chars().all(fits) {
+        if !text.chars().all(is_character) {
             return Err(XmlError::Form);
         }
         let Some(parent) = self.open.last_mut() else {
@@ -401,6 +408,9 @@ mod tests {
             ("<a>&unknown;</a>", XmlError::Form),
             ("<a>&#0;</a>", XmlError::Form),
             ("<a b='&unknown;'/>", XmlError::Form),
+            ("<a b='\0'/>", XmlError::Form),
+            ("<a b='&#1;'/>", XmlError::Form),
+            ("<a xmlns='\u{1}'/>", XmlError::Form),
             ("<1/>", XmlError::Form),
             ("<b:a/>", XmlError::Prefix),
             ("<b:a xmlns:b=''/>", XmlError::Prefix),
