@@ -4,12 +4,16 @@ use crate::{connect, install, run, stages::Stages, tools, workspace};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
-/// Installs what tests need, checks form and licences, builds everything with the images,
-/// and runs the tests whose name contains `filter`.
+/// What a build of everything and its tests take of the disk, at most, in GiB.
+const ROOM_GIB: u64 = 16;
+
+/// Sees that there is room, installs what tests need, checks form and licences, builds everything
+/// with the images, and runs the tests whose name contains `filter`.
 ///
 /// Errors: any of it failed. The last line on stdout is the summary of `cargo test`.
 pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     let mut stages = Stages::new();
+    stages.stage("room", || workspace::room(ROOM_GIB))?;
     stages.stage("packages", install::install)?;
     stages.stage("form", || {
         run::run("cargo fmt", workspace::cargo()?.args(["fmt", "--all", "--check"]))

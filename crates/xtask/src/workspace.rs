@@ -1,10 +1,11 @@
 //! The checkout: building our programs and the images.
 
 use crate::run::run;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nonstop_testkit::labbox::built_programs;
 use std::{
     env, fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -29,6 +30,42 @@ pub(crate) fn cargo() -> Result<Command> {
         cargo.env_remove(name);
     }
     Ok(cargo)
+}
+
+/// Sees that a build has `gib` GiB to grow to, what it has already counted in.
+///
+/// Errors: it has not, with what there is and where.
+pub(crate) fn room(gib: u64) -> Result<()> {
+    let target = target()?;
+    let stat =
+        rustix::fs::statvfs(&target).with_context(|| format!("look at {}", target.display()))?;
+    let (free, held) = (stat.f_bavail * stat.f_frsize, size(&target)?);
+    ensure!(
+        free + held >= gib << 30,
+        "{} has {:.1} GiB free beside the {:.1} GiB of this build, which takes {gib} GiB: make room, \
+         or set CARGO_TARGET_DIR to where there is some",
+        target.display(),
+        free as f64 / GIB,
+        held as f64 / GIB
+    );
+    Ok(())
+}
+
+const GIB: f64 = (1_u64 << 30) as f64;
+
+/// What the files below `folder` take of the disk, in bytes. Files that go meanwhile are left out.
+fn size(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let Ok(about) = entry.metadata() else { continue };
+        bytes += match about.is_dir() {
+            true => size(&entry.path()).unwrap_or(0),
+            false => about.blocks() * 512,
+        };
+    }
+    Ok(bytes)
 }
 
 /// Builds all our programs beside the running one.
