@@ -273,6 +273,14 @@ fn arrives(
     readable(guest, folder, sha256).map(drop)
 }
 
+/// Waits until the daemon, too, knows the last injection as there: the guest may be faster.
+fn known_as_there(world: &World, id: &str) -> Result<()> {
+    wait_for("the injection to be known as there", PATIENCE, || {
+        let all = world.lab.cli(&["sample", "injections", id])?;
+        Ok((all[0]["state"] == "there").then_some(()))
+    })
+}
+
 type Visitor = (Pc, nonstop_testkit::ssh::Tunnel);
 
 fn by_disc_without_a_network(
@@ -290,6 +298,7 @@ fn by_disc_without_a_network(
         assert!(to.contains("done=injecting"), "{to}");
         readable(guest, "/media/cdrom", sha256)?;
         eprintln!("as a disc: read after {:.2} s", started.elapsed().as_secs_f32());
+        known_as_there(world, id)?;
     }
     // A drive tells of a new disc more than once, and the guest mounts it anew each time.
     wait_for("a disc that nobody writes to", PATIENCE, || {
@@ -324,7 +333,10 @@ fn the_debugger_sees_it(debugger: &mut GuestShell, debuggee: &mut GuestShell) ->
         ensure!(said.contains("192.168.99."), "the debuggee says: {said}");
         Ok(Some(()))
     })?;
-    debugger.run("(timeout 60 tcpdump -l -n -A -i eth1 >/tmp/seen 2>/dev/null &) ; sleep 3")?;
+    debugger.run("(timeout 600 tcpdump -l -n -A -i eth1 >/tmp/seen 2>/tmp/listens &)")?;
+    wait_for("tcpdump to listen", PATIENCE, || {
+        Ok(debugger.run("cat /tmp/listens")?.contains("listening on").then_some(()))
+    })?;
     debuggee.run("sh '/media/cdrom/run me.sh'")?;
     wait_for("what the sample says, at its debugger", PATIENCE, || {
         let seen = debugger.run("cat /tmp/seen")?;
@@ -355,6 +367,7 @@ fn taken_out_and_replaced(
         ensure!(both.iter().all(|name| said.contains(name)) && said.contains("PK"), "{said}");
         Ok(Some(()))
     })?;
+    known_as_there(world, id)?;
     world.lab.cli(&["sample", "inject", id, &samples.script])?;
     readable(guest, "/media/cdrom", &samples.script).map(drop)
 }

@@ -87,13 +87,11 @@ impl Reviewed {
 
     /// What the machine gets from the airlock, to which it sends `file`.
     fn http(&mut self, what: &str, file: &str) -> Result<String> {
-        // The connection stays open until the answer is whole.
-        let line = format!(
-            "{{ printf '{what} HTTP/1.1\\r\\nHost: airlock:8443\\r\\nContent-Length: '$(wc -c <{file})\
-             '\\r\\nConnection: close\\r\\n\\r\\n'; cat {file}; sleep 2; }} | nc {} 8443",
-            self.gate
+        let request = format!(
+            "printf '{what} HTTP/1.1\\r\\nHost: airlock:8443\\r\\nContent-Length: '$(wc -c <{file})\
+             '\\r\\nConnection: close\\r\\n\\r\\n'; cat {file}"
         );
-        self.shell.run_for(&line, Duration::from_secs(60))
+        self.shell.ask(&request, &self.gate, 8443)
     }
 
     /// The export `id` as an admin sees it.

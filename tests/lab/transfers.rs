@@ -86,13 +86,12 @@ impl Researcher {
     fn inside(&mut self, method: &str, path: &str, body: Option<&str>) -> Result<(u16, String)> {
         let length = body.map_or("echo 0".into(), |file| format!("wc -c <{file}"));
         let rest = body.map_or("true".into(), |file| format!("cat {file}"));
-        // The connection stays open until the answer is whole.
-        let line = format!(
-            "{{ printf '{method} {path} HTTP/1.1\\r\\nHost: airlock\\r\\nConnection: close\\r\\n\
-             Content-Length: '$({length})'\\r\\n\\r\\n'; {rest}; sleep 2; }} | nc {} 8443",
-            self.gate()?
+        let request = format!(
+            "printf '{method} {path} HTTP/1.1\\r\\nHost: airlock\\r\\nConnection: close\\r\\n\
+             Content-Length: '$({length})'\\r\\n\\r\\n'; {rest}"
         );
-        let said = self.shell.run_for(&line, SOON)?;
+        let gate = self.gate()?;
+        let said = self.shell.ask(&request, &gate, 8443)?;
         let status = said.split_whitespace().nth(1).and_then(|code| code.parse().ok());
         let plain = said.replace('\r', "");
         let body = plain.split_once("\n\n").map_or("", |(_, body)| body);
@@ -702,7 +701,10 @@ fn a_desktop_has_its_folders_whatever_is_restarted_and_litmus_passes_both_ways()
         let said = alice.shell.run_for(&as_user("cat export/n.txt | wc -l"), SOON)?;
         Ok((said.trim() == "5000").then_some(()))
     })?;
-    alice.shell.run_for(&as_user("echo again > export/again.txt"), SOON)?;
+    wait_for("a file to be taken again", SOON, || {
+        let line = "echo again > export/again.txt && cat export/again.txt";
+        Ok((alice.shell.run_for(&as_user(line), SOON)?.trim() == "again").then_some(()))
+    })?;
     until(&world, "again.txt", "released")?;
 
     // So is the machine's own end of it.

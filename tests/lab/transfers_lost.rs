@@ -291,6 +291,10 @@ fn every_acknowledged_file_is_there_when_the_power_went_with_all_that_was_not_wr
         sealed.push(name);
         // At no round moment: some of it screened, some on its way.
         thread::sleep(Duration::from_millis(4000 + 1777 * round));
+        let enough = 10 * (round + 1);
+        wait_for("enough to be put", Duration::from_secs(180), || {
+            Ok((told.lock().expect("whole").kept.len() as u64 > enough).then_some(()))
+        })?;
         running.cut()?;
         ended.store(true, Ordering::SeqCst);
         for client in clients {
@@ -302,7 +306,6 @@ fn every_acknowledged_file_is_there_when_the_power_went_with_all_that_was_not_wr
         rows = found;
         let told = told.lock().expect("whole");
         eprintln!("round {round}: {} files told of, {rows} rows of trace", told.kept.len());
-        ensure!(told.kept.len() as u64 > 10 * (round + 1), "hardly anything was put");
         all_there(&told)?;
         let _released_so_far = nothing_else_outside(&told, &sealed)?;
     }
@@ -310,13 +313,14 @@ fn every_acknowledged_file_is_there_when_the_power_went_with_all_that_was_not_wr
     let mut told = told.lock().expect("whole");
     told.open.clear();
     let all = told.kept.keys().filter(|(inside, _)| *inside).count();
-    let released =
-        wait_for("all exports outside", Duration::from_secs(240), || match nothing_else_outside(
-            &told, &sealed,
-        )? {
+    let released = wait_for("all exports outside", Duration::from_secs(900), || {
+        // Each look costs the machine that screens.
+        thread::sleep(Duration::from_secs(2));
+        match nothing_else_outside(&told, &sealed)? {
             seen if seen == all => Ok(Some(seen)),
             seen => bail!("{seen} of {all}"),
-        })?;
+        }
+    })?;
     eprintln!("{released} released");
     running.cut()?;
     fs::remove_dir_all(&folder)?;

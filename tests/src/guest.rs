@@ -40,6 +40,16 @@ impl GuestShell {
         })
     }
 
+    /// What a server at `address` answers to what the line `request` prints, until it ends the
+    /// connection. The guest leaves its own side open till then, as clients do.
+    pub fn ask(&mut self, request: &str, address: &str, port: u16) -> Result<String> {
+        let line = format!(
+            "rm -f /tmp/over; {{ {request}; n=0; while [ ! -e /tmp/over ] && [ $n -lt 600 ]; do \
+             n=$((n+1)); usleep 100000; done; }} | {{ nc {address} {port}; : >/tmp/over; }}"
+        );
+        self.run_for(&line, Duration::from_secs(90))
+    }
+
     /// Runs one line of shell in the guest and gives what it printed, errors included.
     pub fn run(&mut self, line: &str) -> Result<String> {
         self.run_for(line, Duration::from_secs(30))

@@ -216,14 +216,14 @@ fn an_agent_that_tells_nothing_of_the_file_afterwards_has_written_it_all_the_sam
     }
     let (put, took, _) = afterwards("guest-file-open", |_| {});
     assert_eq!(put, unknown);
-    assert!(took < Duration::from_millis(SILENCE_MS + 2000), "took {took:?}");
+    assert!(took < Duration::from_millis(SILENCE_MS + 6000), "took {took:?}");
 }
 
 #[test]
 fn an_agent_that_is_not_there_is_given_up_soon() {
     let (put, took, _) = against(|agent| while agent.hear().is_some() {});
     assert_eq!(put, Put::new(PutVerdict::Silent, 0));
-    assert!(took < Duration::from_millis(SILENCE_MS + 1500), "took {took:?}");
+    assert!(took < Duration::from_millis(SILENCE_MS + 6000), "took {took:?}");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_guest_that_dies_in_the_middle_is_told_as_that() {
         }
     });
     assert_eq!(put, Put::new(PutVerdict::BrokeOff, 1000));
-    assert!(took < Duration::from_secs(2), "took {took:?}");
+    assert!(took < Duration::from_secs(7), "took {took:?}");
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn an_agent_that_writes_nothing_again_and_again_is_given_up_at_once() {
         });
     });
     assert_eq!(put, Put::new(PutVerdict::NotWritten, 0));
-    assert!(took < Duration::from_secs(2), "took {took:?}");
+    assert!(took < Duration::from_secs(7), "took {took:?}");
 }
 
 #[test]

@@ -31,13 +31,18 @@ fn lab(script: &str) -> Lab {
     let program: PathBuf = dir.path().join("nonstop-data");
     let good = GOOD.replace('\n', "").replace("SUM", &"ab".repeat(32));
     let script = script.replace("GOOD", &good).replace("DIR", &dir.path().display().to_string());
-    fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("a program");
     fs::write(dir.path().join("file"), FILE).expect("written");
     let run = dir.path().join("run");
     let patience = Duration::from_secs(2);
     let samples = dir.path().join("nonstop-samples");
-    fs::copy(&program, &samples).expect("copied");
+    let text = dir.path().join("text");
+    fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("written");
+    for path in [&program, &samples] {
+        // By another process: what this one has open for writing, its other tests' children have too
+        // until they become a program, and such a file cannot be run.
+        assert!(Command::new("cp").args([&text, path]).status().expect("cp").success());
+        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("a program");
+    }
     let programs = Programs { program, samples, run, reader: (65_534, 65_534), patience };
     Lab { programs, dir }
 }

@@ -137,9 +137,10 @@ pub(crate) fn built() -> PathBuf {
     own.ancestors().nth(2).expect("below what is built").into()
 }
 
-fn free_port() -> u16 {
-    let free = TcpListener::bind("0.0.0.0:0").expect("a port");
-    free.local_addr().expect("bound").port()
+fn free_ports() -> [u16; 2] {
+    // Both held at once: the same is not given twice.
+    let free = [(); 2].map(|()| TcpListener::bind("0.0.0.0:0").expect("a port"));
+    free.each_ref().map(|free| free.local_addr().expect("bound").port())
 }
 
 impl World {
@@ -166,7 +167,7 @@ impl World {
         for name in ["run", "state", "work"] {
             fs::create_dir(below(name)).expect("a folder");
         }
-        let (inside_port, outside_port) = (free_port(), free_port());
+        let [inside_port, outside_port] = free_ports();
         let text = format!(
             "version: 1\nname: lab\nstate: {}\nrun: {}\nprograms: {programs}\n\
              capacity: {{ reserve_mib: 1 }}\nairlock: {{ port: {inside_port}, outside_port: {outside_port}, {airlock} }}\n",

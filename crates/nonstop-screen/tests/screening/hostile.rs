@@ -17,7 +17,7 @@ fn measured(change: impl Fn(String) -> String) -> String {
 
 fn played(measure: &str, rules: &str) -> TestLab {
     let script = format!("#!/bin/sh\ncase $1 in\nmeasure) {measure} ;;\nrules) {rules} ;;\nesac\n");
-    TestLab::new().change(|lab| lab.screening.seconds = 2).played_by(&script)
+    TestLab::new().change(|lab| lab.screening.seconds = 4).played_by(&script)
 }
 
 const FOUND: &str = r#"echo '{"found":{"kind":null,"remarks":[],"broken":[]}}'"#;
@@ -53,7 +53,7 @@ fn a_child_that_dies_hangs_floods_or_lies_leaves_the_file_held_with_its_hash() {
         let screened = lab.screen("a.txt", b"hello\n");
         assert_eq!(shown(&screened), "hold as unknown: screening-failed hold", "{measure}");
         assert_eq!(screened.sha256, sum, "{measure}");
-        assert!(screened.took < Duration::from_secs(5), "{measure}: {:?}", screened.took);
+        assert!(screened.took < Duration::from_secs(15), "{measure}: {:?}", screened.took);
     }
     let left = std::process::Command::new("pgrep").args(["-fx", "sleep 4445"]).output();
     assert!(left.expect("pgrep").stdout.is_empty(), "children outlived their time");
@@ -121,7 +121,7 @@ fn bombs_and_depth_cost_nothing() {
     let names: Vec<String> = (0..60_000).map(|n| format!("{n}")).collect();
     let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
     let many = lab.screen("a.zip", &zip(&entries, 0));
-    assert!(many.failures.is_empty() && many.took < Duration::from_secs(10), "{many:?}");
+    assert!(many.failures.is_empty() && many.took < Duration::from_secs(30), "{many:?}");
     let deep = lab.screen("a.json", &[b'['; 3_000_000]);
     assert_eq!(shown(&deep), "pass as text: ");
 }

@@ -61,7 +61,13 @@ impl TestLab {
     /// Writes a script that can be run.
     pub(crate) fn program(&self, name: &str, script: &str) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
-        let path = self.write(name, script.as_bytes());
+        let text = self.write("text", script.as_bytes());
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        // By another process: what this one has open for writing, its other tests' children have too
+        // until they become a program, and such a file cannot be run.
+        let copied = std::process::Command::new("cp").args([&text, &path]).status();
+        assert!(copied.expect("cp").success());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a program");
         path
     }

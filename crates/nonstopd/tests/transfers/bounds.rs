@@ -1,6 +1,6 @@
 //! How much may come, and what is told of that.
 
-use crate::lab::{E1, World, at, wait};
+use crate::lab::{E1, LAB, World, at, wait};
 use nonstop_api::airlock::{Answer, Ask, DenialKind, ENTRIES_AT_ONCE};
 use nonstop_model::{ExportState, Root};
 use nonstop_store::{ByHash, NameError, Tree};
@@ -54,7 +54,7 @@ fn names_that_differ_in_case_or_form_are_two_and_odd_ones_are_kept() {
 
 #[test]
 fn a_name_that_is_written_to_again_and_again_is_an_export_once_it_is_left_alone() {
-    let world = World::new();
+    let world = World::with(&LAB.replace("quiet_seconds: 1", "quiet_seconds: 4"));
     let machine = world.machine();
     for n in 0..6 {
         machine.put(at(E1, Root::Export, "log"), format!("{n}").as_bytes()).expect("put");
@@ -66,7 +66,7 @@ fn a_name_that_is_written_to_again_and_again_is_an_export_once_it_is_left_alone(
     machine.put(at(E1, Root::Export, "~$a.docx"), b"lock").expect("put");
     machine.put(at(E1, Root::Export, "a.tmp"), b"text").expect("put");
     machine.put(at(E1, Root::Export, "empty"), b"").expect("put");
-    thread::sleep(Duration::from_millis(1600));
+    thread::sleep(Duration::from_millis(4600));
     assert_eq!(world.actions("x2"), Vec::<String>::new());
     let moved = Ask::Move {
         from: at(E1, Root::Export, "a.tmp"),
@@ -106,7 +106,7 @@ fn what_was_on_its_way_is_withdrawn_with_its_name() {
 #[test]
 fn an_environment_that_gives_a_thousand_files_lets_anothers_pass() {
     let world = World::new();
-    *world.screener.slow.lock().expect("whole") = Duration::from_millis(30);
+    *world.screener.slow.lock().expect("whole") = Duration::from_millis(150);
     let (machine, other) = (world.machine(), world.other_machine());
     for n in 0..100 {
         machine.put(at(E1, Root::Export, &format!("{n}")), b"x").expect("put");
@@ -176,7 +176,7 @@ fn a_folder_of_very_many_long_names_is_listed_whole() {
 #[test]
 fn what_is_taken_back_while_it_is_screened_and_then_blocked_is_seen_by_operators() {
     let world = World::new();
-    *world.screener.slow.lock().expect("whole") = Duration::from_millis(500);
+    *world.screener.slow.lock().expect("whole") = Duration::from_secs(4);
     let machine = world.machine();
     machine.put(at(E1, Root::Export, "stolen"), b"BLOCKED").expect("put");
     world.until(1, ExportState::Screening);

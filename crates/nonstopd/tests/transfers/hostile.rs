@@ -154,7 +154,7 @@ fn a_conversation_ends_with_its_clients_connection_and_with_its_right() {
     let denial = alice.ask(Ask::Environments);
     assert!(denial.is_err() || denial == Ok(Answer::Environments(vec![])), "{denial:?}");
     for client in [alice, machine] {
-        client.near.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
+        client.near.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
         let mut byte = [0];
         // The client's own connection is ended, whatever the program does.
         assert_eq!((&client.near).read(&mut byte).expect("ended, not late"), 0);
@@ -173,7 +173,7 @@ fn when_the_reservation_ends_so_do_conversations() {
     alice.put(at(E1, Root::Import, "a"), b"x").expect("put");
     world.clock.move_on(3601);
     for client in [machine, alice] {
-        client.near.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
+        client.near.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
         assert_eq!((&client.near).read(&mut [0]).expect("ended, not late"), 0);
     }
     let (_near, far) = world.connection(machine_of(E1));
