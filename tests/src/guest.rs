@@ -45,7 +45,7 @@ impl GuestShell {
     pub fn ask(&mut self, request: &str, address: &str, port: u16) -> Result<String> {
         let line = format!(
             "rm -f /tmp/over; {{ {request}; n=0; while [ ! -e /tmp/over ] && [ $n -lt 600 ]; do \
-             n=$((n+1)); usleep 100000; done; }} | {{ nc {address} {port}; : >/tmp/over; }}"
+             n=$((n+1)); sleep 0.1; done; }} | {{ nc {address} {port}; : >/tmp/over; }}"
         );
         self.run_for(&line, Duration::from_secs(90))
     }
