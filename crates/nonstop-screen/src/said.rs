@@ -7,6 +7,8 @@ use std::{io::Write, process::ExitCode};
 pub const LONGEST: usize = 256 << 10;
 /// The longest text within it that a rule or a reason may have, in bytes.
 pub const LONGEST_TEXT: usize = 500;
+/// The bytes of all remarks together, so that they fit into the line beside rules that are broken.
+const LONGEST_REMARKS: usize = 192 << 10;
 /// How many remarks are said; more than these nobody reads.
 pub const MOST_REMARKS: usize = 100;
 
@@ -45,10 +47,43 @@ pub struct Measured {
 pub struct Found {
     /// What a container is, seen from within.
     pub kind: Option<&'static str>,
-    /// What was found.
+    /// What was found; the gravest, where that is more than can be said.
     pub remarks: Vec<Remark>,
+    /// Whether there was more.
+    pub more: bool,
     /// Rules that cannot be read, and why.
     pub broken: Vec<String>,
+}
+
+impl Found {
+    /// Leaves out what is too much to be said, the mildest first, and tells that there was more.
+    pub fn cut(&mut self) {
+        self.remarks.sort_by_key(Remark::mildness);
+        let length = |remark: &Remark| serde_json::to_vec(remark).map_or(LONGEST, |it| it.len());
+        let mut room = LONGEST_REMARKS;
+        let fits = |remark: &&Remark| match room.checked_sub(length(remark) + 1) {
+            Some(left) => {
+                room = left;
+                true
+            }
+            None => false,
+        };
+        let said = self.remarks.iter().take(MOST_REMARKS).take_while(fits).count();
+        self.more |= said < self.remarks.len();
+        self.remarks.truncate(said);
+    }
+}
+
+impl Remark {
+    /// Which are left out last: 0 for what blocks.
+    fn mildness(&self) -> u8 {
+        match self.verdict.as_str() {
+            "block" => 0,
+            "pass" => 2,
+            // What nobody understands holds.
+            _ => 1,
+        }
+    }
 }
 
 /// What one rule found.

@@ -83,7 +83,7 @@ pub fn found(
     let rules = Rules::understand(sources);
     found.broken.extend(rules.broken().iter().cloned());
     found.remarks.extend(rules.matches(bytes, seen.kind.unwrap_or(kind), time)?);
-    found.remarks.truncate(crate::said::MOST_REMARKS);
+    found.cut();
     Ok(found)
 }
 

@@ -20,7 +20,7 @@ fn played(measure: &str, rules: &str) -> TestLab {
     TestLab::new().change(|lab| lab.screening.seconds = 4).played_by(&script)
 }
 
-const FOUND: &str = r#"echo '{"found":{"kind":null,"remarks":[],"broken":[]}}'"#;
+const FOUND: &str = r#"echo '{"found":{"kind":null,"remarks":[],"more":false,"broken":[]}}'"#;
 
 #[test]
 fn a_child_that_says_what_it_should_is_believed() {
@@ -65,8 +65,8 @@ fn rules_that_die_or_speak_for_others_leave_the_file_held() {
     for rules in [
         "kill -9 $$",
         "sleep 4446",
-        "echo '{\"found\":{\"kind\":null,\"remarks\":[],\"broken\":[]}}'; exit 1",
-        "echo '{\"found\":{\"kind\":null,\"broken\":[],\"remarks\":[{\"rule\":\"program.x\",\"verdict\":\"pass\",\"says\":\"\",\"says_ja\":\"\",\"mend\":\"\",\"mend_ja\":\"\"}]}}'",
+        "echo '{\"found\":{\"kind\":null,\"remarks\":[],\"more\":false,\"broken\":[]}}'; exit 1",
+        "echo '{\"found\":{\"kind\":null,\"more\":false,\"broken\":[],\"remarks\":[{\"rule\":\"program.x\",\"verdict\":\"pass\",\"says\":\"\",\"says_ja\":\"\",\"mend\":\"\",\"mend_ja\":\"\"}]}}'",
         "echo '{\"measured\":{}}'",
     ] {
         let lab = played(&good, rules);
@@ -74,7 +74,8 @@ fn rules_that_die_or_speak_for_others_leave_the_file_held() {
         assert_eq!(said, "hold as text: screening-failed hold", "{rules}");
     }
     // What a container is from within may be said of a container alone.
-    let refined = "echo '{\"found\":{\"kind\":\"docx\",\"remarks\":[],\"broken\":[]}}'";
+    let refined =
+        "echo '{\"found\":{\"kind\":\"docx\",\"remarks\":[],\"more\":false,\"broken\":[]}}'";
     assert_eq!(played(&good, refined).shown("a.txt", b"hello\n"), "pass as text: ");
 }
 

@@ -134,6 +134,33 @@ fn a_rule_with_a_mistake_or_that_others_can_write_is_told_and_stops_no_other() {
 }
 
 #[test]
+fn rules_that_say_too_much_hide_no_graver_one_and_hold_the_file() {
+    let rules = |says: &str| {
+        let says = ["says", "says_ja", "mend", "mend_ja"].map(|of| format!("{of} = \"{says}\""));
+        let says = says.join(" ");
+        let rule = |n| {
+            format!("rule r{n} {{ meta: verdict = \"pass\" {says} condition: filesize > 0 }}\n")
+        };
+        (0..150).map(rule).collect::<String>()
+    };
+    let blocks = "rule last { meta: verdict = \"block\" condition: filesize > 0 }\n";
+    let screened = |rules: &str| {
+        let lab = TestLab::new();
+        lab.write("rules/a.yar", rules.as_bytes());
+        lab.screen("a.txt", b"hello\n")
+    };
+    // A hundred of the latter, each quote escaped, are longer than what a child may say.
+    for says in ["it is there".to_string(), r#"\""#.repeat(400)] {
+        let found = screened(&(rules(&says) + blocks));
+        assert!(shown(&found).starts_with("block as text: yara.last block"), "{}", shown(&found));
+        assert!(shown(&found).contains("screening-failed hold"), "{}", shown(&found));
+        let found = screened(&rules(&says));
+        let first = "hold as text: screening-failed hold, yara.r";
+        assert!(shown(&found).starts_with(first), "{}", shown(&found));
+    }
+}
+
+#[test]
 fn programs_that_fail_lie_flood_or_hang_hold_the_file_and_do_not_outlive_it() {
     for (script, says) in [
         ("exit 3", "exit status: 3"),

@@ -1,6 +1,6 @@
 //! What children say, read with suspicion: they held a hostile file.
 
-use super::{Looked, Preview};
+use super::{Looked, Preview, failed};
 use crate::publisher::plain;
 use nonstop_api::PreviewView;
 use nonstop_model::screening::{Failure, Kind, Measured, Remark, RuleId, Verdict, Words};
@@ -29,6 +29,7 @@ enum Said {
 struct Found {
     kind: Option<Kind>,
     remarks: Vec<Remarked>,
+    more: bool,
     broken: Vec<String>,
 }
 
@@ -115,6 +116,10 @@ pub(super) fn found(line: &[u8], own: &str) -> Result<Looked, String> {
         .take(MOST_BROKEN)
         .map(|what| Failure { rule: broken.clone(), what: plain(what) })
         .collect();
+    if found.more {
+        // What was left out may be what lab.yaml takes for graver than the rule itself does.
+        looked.failures.push(failed(own, "it found more than could be said"));
+    }
     Ok(looked)
 }
 
