@@ -80,8 +80,8 @@ pub enum Review {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     pub(super) review: Review,
-    types: BTreeMap<String, Verdict>,
-    findings: BTreeMap<String, Verdict>,
+    /// The strictest of them counts.
+    said: Vec<Said>,
     /// Bytes that one export may have.
     pub file_bytes: u64,
     /// Bytes that an environment may export in a day.
@@ -90,11 +90,15 @@ pub struct Policy {
     pub period_bytes: u64,
 }
 
-impl Policy {
-    /// What counts in `lab` for files of the data domain `edition`.
-    pub fn of(lab: &Lab, edition: Option<&str>) -> Policy {
-        let all = &lab.screening;
-        let own = edition.and_then(|name| all.editions.get(name)).cloned().unwrap_or_default();
+/// A lab's words, with those of one data domain where it has some.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Said {
+    types: BTreeMap<String, Verdict>,
+    findings: BTreeMap<String, Verdict>,
+}
+
+impl Said {
+    fn of(all: &Screening, own: EditionScreening) -> Said {
         let mut types = all.types.clone();
         // A word for a group of one edition counts before one for a kind of the whole lab.
         for word in own.types.keys() {
@@ -106,11 +110,45 @@ impl Policy {
             findings.retain(|rule, _| rule.split('.').next() != Some(*sort));
         }
         findings.extend(own.findings);
+        Said { types, findings }
+    }
+
+    fn of_kind(&self, kind: Kind) -> Verdict {
+        let group = kind.group();
+        let said = self.types.get(kind.word()).or_else(|| self.types.get(group.word()));
+        said.copied().unwrap_or(group.shipped())
+    }
+
+    fn of_rule(&self, rule: &str, otherwise: Verdict) -> Verdict {
+        let sort = rule.split('.').next().unwrap_or(rule);
+        let said = self.findings.get(rule).or_else(|| self.findings.get(sort));
+        said.copied().unwrap_or(otherwise)
+    }
+}
+
+impl Policy {
+    /// What counts in `lab` for files of the data domain `edition`.
+    ///
+    /// One that the lab does not know, as it was called something else or removed while there were
+    /// environments of it, may have been any: a person looks, and of each word the strictest counts.
+    pub fn of(lab: &Lab, edition: Option<&str>) -> Policy {
+        let all = &lab.screening;
+        let known = edition.is_none_or(|name| lab.data_domains.contains_key(name));
+        let (review, said) = match known {
+            true => {
+                let own = edition.and_then(|name| all.editions.get(name));
+                let own = own.cloned().unwrap_or_default();
+                (own.review.unwrap_or(all.review), vec![Said::of(all, own)])
+            }
+            false => {
+                let any = all.editions.values().cloned().chain([EditionScreening::default()]);
+                (Review::All, any.map(|own| Said::of(all, own)).collect())
+            }
+        };
         let airlock = &lab.airlock;
         Policy {
-            review: own.review.unwrap_or(all.review),
-            types,
-            findings,
+            review,
+            said,
             file_bytes: airlock.file_mib << 20,
             day_bytes: airlock.day_mib << 20,
             period_bytes: airlock.period_mib << 20,
@@ -119,16 +157,14 @@ impl Policy {
 
     /// What happens to a file of this kind.
     pub fn of_kind(&self, kind: Kind) -> Verdict {
-        let group = kind.group();
-        let said = self.types.get(kind.word()).or_else(|| self.types.get(group.word()));
-        said.copied().unwrap_or(group.shipped())
+        let all = self.said.iter().map(|said| said.of_kind(kind));
+        all.max().unwrap_or(kind.group().shipped())
     }
 
     /// What happens when `rule` finds something that would have `otherwise` follow.
     pub fn of_rule(&self, rule: &str, otherwise: Verdict) -> Verdict {
-        let sort = rule.split('.').next().unwrap_or(rule);
-        let said = self.findings.get(rule).or_else(|| self.findings.get(sort));
-        said.copied().unwrap_or(otherwise)
+        let all = self.said.iter().map(|said| said.of_rule(rule, otherwise));
+        all.max().unwrap_or(otherwise)
     }
 
     /// Whether a person looks at every file of an environment that reaches `resources`.
@@ -264,6 +300,22 @@ screening:
         assert_eq!(mws.of_rule("size", Verdict::Hold), Verdict::Block);
         assert_eq!(mws.of_rule("yara.mild", Verdict::Hold), Verdict::Pass);
         assert_eq!(mws.review, Review::Never);
+    }
+
+    #[test]
+    fn a_data_domain_that_is_gone_is_looked_at_by_a_person_and_by_the_strictest_words() {
+        let lab = lab(LAB);
+        let kind = |word| Kind::named(word).expect("known");
+        let gone = Policy::of(&lab, Some("mws24"));
+        assert!(gone.reviews(&BTreeSet::new()));
+        assert_eq!(gone.of_kind(kind("gzip")), Verdict::Block);
+        assert_eq!(gone.of_kind(kind("png")), Verdict::Hold);
+        assert_eq!(gone.of_rule("size", Verdict::Hold), Verdict::Block);
+        assert_eq!(gone.of_rule("yara.other", Verdict::Hold), Verdict::Block);
+        assert_eq!(gone.of_rule("yara.mild", Verdict::Hold), Verdict::Pass);
+        let never = self::lab("version: 1\nname: lab\nscreening: {review: never}\n");
+        assert!(Policy::of(&never, Some("mws")).reviews(&BTreeSet::new()));
+        assert!(!Policy::of(&never, None).reviews(&BTreeSet::new()));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use super::{Transfers, changes::start_of_day, contents::KeepError, kept};
 use crate::{heads::store_lock, screening::Screened, status::chain};
 use nonstop_api::airlock::FindingTold;
 use nonstop_model::{
-    BlobId, EnvironmentId, ExportId, ExportState, Lab, Resource, Root,
+    BlobId, EnvironmentId, EnvironmentTemplate, ExportId, ExportState, Lab, Resource, Root,
+    reach::AIRLOCK,
     screening::{About, Finding, RuleId, Verdict, Way, Words},
 };
 use nonstop_store::{Export, Import, Screening, StoreError};
@@ -274,14 +275,19 @@ fn wrong_hash() -> Finding {
     }
 }
 
-/// What machines of `template` reach.
-fn resources(lab: &Lab, template: &nonstop_model::EnvironmentTemplate) -> BTreeSet<Resource> {
+/// What machines of `template` reach. A server that the lab does not know any more may have been any:
+/// what came from it is still there.
+fn resources(lab: &Lab, template: &EnvironmentTemplate) -> BTreeSet<Resource> {
     let domain = template.domain.as_ref().and_then(|name| lab.data_domains.get(name));
     let targets = template.machines.iter().flat_map(|machine| &machine.reach);
-    let servers = targets.filter_map(|name| {
-        domain?.servers.iter().find(|(server, _)| server.as_str() == name.as_str())
-    });
-    servers.filter_map(|(name, server)| server.resource(name)).collect()
+    let mut reached = BTreeSet::new();
+    for target in targets.filter(|target| *target != AIRLOCK) {
+        match domain.and_then(|domain| domain.servers.get_key_value(target)) {
+            Some((name, server)) => reached.extend(server.resource(name)),
+            None => reached.extend(Resource::ALL),
+        }
+    }
+    reached
 }
 
 /// The SHA-256 of `file` in hex. Hashing parses nothing.
@@ -293,5 +299,37 @@ fn sha256_of(mut file: File) -> io::Result<String> {
             0 => return Ok(hex::encode(hasher.finalize())),
             read => hasher.update(&buffer[..read]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_lab_yaml_does_not_know_any_more_counts_as_material() {
+        let lab = |server: &str| {
+            let text = format!(
+                "version: 1\nname: lab\ndata_domains:\n  mws:\n    interface: eth1\n    network: \
+                 10.81.0.0/24\n    here: false\n    servers:\n      {server}: {{address: 10.81.0.2, \
+                 tcp: [80]}}\n"
+            );
+            Lab::parse("lab.yaml", &text).expect("valid")
+        };
+        let template = |domain: &str, reach: &str| {
+            let text = format!(
+                "version: 1\ntitle: t\ndomain: {domain}\nmachines:\n- {{role: analyst, image: micro, \
+                 memory_mib: 96, reach: {reach}}}\n- {{role: debugger, image: micro, memory_mib: 96}}"
+            );
+            EnvironmentTemplate::parse("t", &text, None).expect("valid")
+        };
+        let pcap = template("mws", "[airlock, pcap]");
+        assert_eq!(resources(&lab("pcap"), &pcap), BTreeSet::from([Resource::Pcap]));
+        let any = BTreeSet::from(Resource::ALL);
+        assert_eq!(resources(&lab("days"), &pcap), any, "the server was called something else");
+        let renamed = template("mws24", "[airlock, pcap]");
+        assert_eq!(resources(&lab("pcap"), &renamed), any, "its data domain was");
+        let airlock = template("mws", "[airlock]");
+        assert_eq!(resources(&lab("pcap"), &airlock), BTreeSet::new());
     }
 }
