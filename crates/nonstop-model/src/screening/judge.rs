@@ -4,6 +4,7 @@ use super::{
     About, Facts, Finding, Kind, Measured, Policy, Remark, RuleId, Verdict, Way, Words,
     words::{self, Bound},
 };
+use crate::text::is_hidden;
 
 /// The verdict on a file, and the findings it follows from, the gravest first.
 ///
@@ -15,7 +16,7 @@ pub fn judge(about: &About, facts: &Facts, policy: &Policy) -> (Verdict, Vec<Fin
     }
     if about.way == Way::Export {
         findings.extend(facts.measured.iter().flat_map(|it| leaving(about, facts, it, policy)));
-        if words::is_odd(&about.name) {
+        if about.name.contains(is_hidden) {
             findings.push(ours(policy, RuleId::NAME, Verdict::Hold, words::name()));
         }
         if policy.reviews(&about.resources) {
@@ -215,7 +216,9 @@ mod tests {
         assert_eq!(of("luks", "a"), "block: encrypted block");
         assert_eq!(of("png", "a.txt"), "hold: mismatch hold");
         assert_eq!(of("text", "a\u{202e}txt.exe"), "hold: mismatch hold, name hold");
-        assert_eq!(of("text", "a\u{200b}.txt"), "hold: name hold");
+        for hidden in ["a\u{200b}.txt", "a\u{2800}.txt", "a\u{1bca0}.txt"] {
+            assert_eq!(of("text", hidden), "hold: name hold", "{hidden:?}");
+        }
         assert_eq!(of("unknown", "a"), "hold: type hold");
     }
 

@@ -16,18 +16,6 @@ pub(super) enum Bound {
     Period,
 }
 
-/// Whether `name` holds characters that nobody sees, or that turn the direction of others.
-pub(super) fn is_odd(name: &str) -> bool {
-    name.chars().any(|c| {
-        matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}' | '\u{f0000}'..='\u{10ffff}' | '\u{e000}'..='\u{f8ff}')
-    })
-}
-
 pub(super) fn protected() -> Said {
     (
         words(
