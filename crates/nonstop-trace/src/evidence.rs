@@ -16,6 +16,9 @@ use std::{
 /// The most that is read of one file.
 const LONGEST_FILE: u64 = 64 << 20;
 
+/// Lines of one file that are refused one by one; how many more there are is told.
+const MOST_REFUSED: u64 = 20;
+
 /// How a line begins that holds a head; what else stands in a file, as around it in a mail, is no
 /// part of it.
 const HEAD: &str = "{\"nonstop_head\"";
@@ -179,13 +182,25 @@ impl Evidence {
     fn heads_of_file(&mut self, path: &Path, source: &str) -> Result<(), EvidenceError> {
         let bytes = whole(path)?;
         let text = String::from_utf8_lossy(&bytes);
-        let lines = || text.lines().map(str::trim).filter(|line| line.starts_with(HEAD));
+        let lines = || {
+            let numbered = text.lines().map(str::trim).zip(1..);
+            numbered.filter(|(line, _)| line.starts_with(HEAD))
+        };
         if lines().next().is_none() {
             return Err(EvidenceError::Nothing);
         }
-        for line in lines() {
-            let head = Head::read(line)?;
-            self.head(&head, source)?;
+        let mut refused = 0;
+        for (line, number) in lines() {
+            let taken = Head::read(line).map_err(EvidenceError::from);
+            let Err(e) = taken.and_then(|head| self.head(&head, source)) else { continue };
+            // Those behind it may say what it would hide.
+            refused += 1;
+            if refused <= MOST_REFUSED {
+                self.refuse(format!("{source}, line {number}"), &e);
+            }
+        }
+        if let Some(more) = refused.checked_sub(MOST_REFUSED).filter(|more| *more > 0) {
+            self.refused.push((source.into(), format!("so are {more} lines more")));
         }
         Ok(())
     }

@@ -211,6 +211,18 @@ fn what_is_no_head_of_this_lab_is_not_counted_and_told() {
         let said = found["refused"][0][1].as_str().unwrap_or_default();
         assert!(said.contains(why), "{name}: {said}");
     }
+    // One line that is none hides none of those behind it.
+    let kept = whole(&lab.path("kept")).into_iter().map(|(_, head)| head);
+    let kept = kept.map(|head| String::from_utf8(head).expect("text"));
+    let torn = format!("{}\n", &good[..good.len() / 2]);
+    let mixed = torn.repeat(30) + &kept.collect::<String>();
+    fs::write(lab.path("mixed"), mixed).expect("written");
+    let (code, found) = lab.verify(&copy, &["--heads", "mixed"]);
+    assert_eq!((code, &found["heads"]), (Some(1), &json!(3)), "{found}");
+    let refused = found["refused"].as_array().expect("a list");
+    assert_eq!(refused.len(), 21, "{found}");
+    assert!(refused[0][0].as_str().is_some_and(|from| from.ends_with("mixed, line 1")), "{found}");
+    assert_eq!(refused[20][1], json!("so are 10 lines more"));
     let (code, found) = lab.verify(&copy, &["--heads", "nowhere"]);
     assert_eq!((code, &found["agreed"]), (Some(1), &Value::Null), "{found}");
 }
