@@ -4,7 +4,7 @@ use nonstop_api::airlock::{
     AirlockError, Answer, Ask, Denial, DenialKind, ENTRIES_AT_ONCE, Entry, EnvironmentName,
     ExportTold, Place, Session, Welcome,
 };
-use nonstop_model::EntryPath;
+use nonstop_model::{EntryName, EntryPath};
 use std::{
     fs::File,
     net::TcpStream,
@@ -157,20 +157,35 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// What lies in a folder.
+    /// What lies in a folder, by name: some of those after `after`, none of them told before, and
+    /// whether they are the last.
+    pub(crate) fn page(
+        &mut self,
+        place: &Place,
+        after: Option<EntryName>,
+    ) -> Asked<(Vec<Entry>, bool)> {
+        let ask = Ask::List { place: place.clone(), after };
+        let (Answer::Entries(mut entries), Ask::List { after, .. }) = (self.ask(&ask)?, ask) else {
+            return Err(denial(AirlockError::Unfit));
+        };
+        let last = entries.len() < ENTRIES_AT_ONCE;
+        entries.retain(|entry| entry.name > after);
+        // Each page goes on from the one before, or there would be no end to them.
+        if entries.is_empty() && !last {
+            return Err(denial(AirlockError::Unfit));
+        }
+        Ok((entries, last))
+    }
+
+    /// All that lies in a folder.
     pub(crate) fn list(&mut self, place: &Place) -> Asked<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
             let after = entries.last().and_then(|entry| entry.name.clone());
-            match self.ask(&Ask::List { place: place.clone(), after })? {
-                Answer::Entries(more) => {
-                    let last = more.len() < ENTRIES_AT_ONCE;
-                    entries.extend(more);
-                    if last {
-                        return Ok(entries);
-                    }
-                }
-                _ => return Err(denial(AirlockError::Unfit)),
+            let (more, last) = self.page(place, after)?;
+            entries.extend(more);
+            if last {
+                return Ok(entries);
             }
         }
     }
@@ -247,10 +262,10 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// What became of exports.
-    pub(crate) fn exports(&mut self) -> Asked<Vec<ExportTold>> {
+    /// What became of the newest exports, and whether there are older ones.
+    pub(crate) fn exports(&mut self) -> Asked<(Vec<ExportTold>, bool)> {
         match self.ask(&Ask::Exports)? {
-            Answer::Exports(exports) => Ok(exports),
+            Answer::Exports { told, more } => Ok((told, more)),
             _ => Err(denial(AirlockError::Unfit)),
         }
     }

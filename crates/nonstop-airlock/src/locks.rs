@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 /// Locks of one environment at once.
 const OF_ENVIRONMENT: usize = 2048;
+/// Shared locks that one name is held by: whoever looks at it is told of each.
+const TOGETHER: usize = 64;
 /// Locks of all.
 const TOTAL: usize = 65_536;
 /// How long a lock lasts that is not taken anew, at most, and if the client does not say.
@@ -88,13 +90,16 @@ impl Locks {
     /// Takes a lock.
     pub(crate) fn take(&self, wanted: Wanted) -> Result<Lock, Refused> {
         let mut locks = self.live();
-        let against = locks.iter().find(|lock| {
-            let meet =
-                lock.holds(&wanted.place) || (wanted.deep && within(&lock.place, &wanted.place));
-            meet && (lock.exclusive || wanted.exclusive)
-        });
-        if let Some(lock) = against {
+        let meet = |lock: &&Lock| {
+            lock.holds(&wanted.place) || (wanted.deep && within(&lock.place, &wanted.place))
+        };
+        let mut met = locks.iter().filter(meet);
+        if let Some(lock) = met.clone().find(|lock| lock.exclusive || wanted.exclusive) {
             return Err(Refused::Conflict(lock.place.clone()));
+        }
+        // Of the locks that hold a name, the one that was taken last met all others.
+        if met.nth(TOGETHER - 1).is_some() {
+            return Err(Refused::TooMany);
         }
         let environment = wanted.place.environment;
         let own = locks.iter().filter(|lock| lock.place.environment == environment).count();
@@ -140,12 +145,6 @@ impl Locks {
     /// Those that hold `place`.
     pub(crate) fn on(&self, place: &Place) -> Vec<Lock> {
         self.live().iter().filter(|lock| lock.holds(place)).cloned().collect()
-    }
-
-    /// Those of `folder`'s environment: to look up many names of it.
-    pub(crate) fn around(&self, folder: &Place) -> Vec<Lock> {
-        let meets = |lock: &&Lock| within(&lock.place, folder) || lock.holds(folder);
-        self.live().iter().filter(meets).cloned().collect()
     }
 
     /// Those of names in `folder`, itself left out.
@@ -209,12 +208,28 @@ mod tests {
     #[test]
     fn an_environment_has_so_many_locks_and_no_more() {
         let locks = Locks::default();
-        for _ in 0..OF_ENVIRONMENT {
-            locks.take(wanted("a", false, false)).expect("shared");
+        for n in 0..OF_ENVIRONMENT {
+            locks.take(wanted(&format!("a{}", n / TOGETHER), false, false)).expect("shared");
         }
-        assert_eq!(locks.take(wanted("a", false, false)), Err(Refused::TooMany));
+        assert_eq!(locks.take(wanted("b", false, false)), Err(Refused::TooMany));
         let mut other = wanted("a", false, true);
         other.place.environment = EnvironmentId(2);
         assert!(locks.take(other).is_ok());
+    }
+    #[test]
+    fn a_name_is_held_by_so_many_locks_and_no_more() {
+        let locks = Locks::default();
+        for n in 0..TOGETHER {
+            let (path, deep) = (["a/b", "a"][n % 2], n % 2 == 1);
+            locks.take(wanted(path, deep, false)).expect("shared");
+        }
+        for (path, deep) in [("a/b", false), ("a", true), ("a/c/d", false), ("", true)] {
+            let more = locks.take(wanted(path, deep, false)).map(|lock| lock.place);
+            match path {
+                "a/c/d" => assert_eq!(more, Ok(place(path))),
+                _ => assert_eq!(more, Err(Refused::TooMany), "{path}"),
+            }
+        }
+        assert!(locks.take(wanted("b", false, false)).is_ok());
     }
 }

@@ -2,8 +2,9 @@
 //! exports.
 
 use crate::{
-    dav::Resource,
-    http::Answer,
+    asker::{Asked, Asker},
+    dav::{Below, Resource},
+    http::{Answer, Content, PIECE, Pieces},
     refusal::Lang,
     target::{Side, Spot},
     xml::escaped,
@@ -146,78 +147,112 @@ fn size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-fn page<'a>(lang: Lang, title: &str, refresh: Option<u32>, body: &str) -> Answer<'a> {
+/// The begin of a page, up to what stands in it.
+fn begin(lang: Lang, title: &str, refresh: Option<u32>) -> String {
     let again = refresh
         .map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">"))
         .unwrap_or_default();
-    let text = format!(
+    format!(
         "<!DOCTYPE html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\">{again}<title>{}</title>\
-         <style>{STYLE}</style></head><body><main>{body}</main></body></html>\n",
+         <style>{STYLE}</style></head><body><main>",
         lang.code(),
         escaped(title)
-    );
-    Answer::bytes(200, "text/html; charset=utf-8", text)
+    )
+}
+
+/// Its end.
+const END: &str = "</main></body></html>\n";
+
+/// `answer`, as one whose body is a page.
+pub(crate) fn as_page<'a>(lang: Lang, answer: Answer<'a>) -> Answer<'a> {
+    answer
+        .field("Content-Type", "text/html; charset=utf-8")
         .field("Content-Security-Policy", POLICY)
         .field("Content-Language", lang.code())
         .field("Vary", "Accept-Language")
 }
 
-/// A folder with what lies in it.
-pub(crate) fn folder<'a>(
+fn page<'a>(lang: Lang, title: &str, refresh: Option<u32>, body: &str) -> Answer<'a> {
+    let mut answer = Answer::empty(200);
+    answer.content = Content::Bytes((begin(lang, title, refresh) + body + END).into_bytes());
+    as_page(lang, answer)
+}
+
+/// The page of a folder with what lies in it, as far as it was not made yet.
+pub(crate) struct Folder {
     lang: Lang,
-    side: Side,
-    spot: &Spot,
-    own: &Resource,
-    below: &[Resource],
-) -> Answer<'a> {
-    let of = |en, ja| lang.pick(en, ja);
-    let title = match spot {
-        Spot::Top => "/".to_string(),
-        Spot::In(place) => match side {
-            Side::Inside => format!("{}/{}", place.root, place.path),
-            Side::Outside => format!("{}/{}/{}", place.environment, place.root, place.path),
-        },
-        _ => own.name.clone(),
-    };
-    let mut out = format!("<h1>{}</h1>", escaped(&title));
-    if *spot == Spot::Top && side == Side::Inside {
-        let _ = write!(
-            out,
-            "<p><a href=\"/status\">{}</a></p>",
-            of("What became of exports", "持ち出しの状況")
-        );
-    }
-    let _ = write!(
-        out,
-        "<table><thead><tr><th scope=\"col\">{}</th><th scope=\"col\" class=\"n\">{}</th>\
-         <th scope=\"col\">{}</th></tr></thead><tbody>",
-        of("Name", "名前"),
-        of("Size", "サイズ"),
-        of("Changed", "更新日時")
-    );
-    if let Some((parent, _)) = own.href.trim_end_matches('/').rsplit_once('/') {
-        let _ = write!(out, "<tr><td><a href=\"{parent}/\">..</a></td><td></td><td></td></tr>");
-    }
-    for resource in below {
-        let (end, bytes) = match &resource.file {
-            None => ("/", String::new()),
-            Some((bytes, _)) => ("", size(*bytes)),
+    begin: String,
+    below: Below,
+    /// Whether it is empty, as far as is known.
+    empty: bool,
+}
+
+impl Folder {
+    /// The page of `spot`, which is `own`; `below` lies in it.
+    pub(crate) fn new(lang: Lang, side: Side, spot: &Spot, own: Resource, below: Below) -> Folder {
+        let of = |en, ja| lang.pick(en, ja);
+        let title = match spot {
+            Spot::Top => "/".to_string(),
+            Spot::In(place) => match side {
+                Side::Inside => format!("{}/{}", place.root, place.path),
+                Side::Outside => format!("{}/{}/{}", place.environment, place.root, place.path),
+            },
+            _ => own.name,
         };
+        let mut out = begin(lang, &title, None);
+        let _ = write!(out, "<h1>{}</h1>", escaped(&title));
+        if *spot == Spot::Top && side == Side::Inside {
+            let _ = write!(
+                out,
+                "<p><a href=\"/status\">{}</a></p>",
+                of("What became of exports", "持ち出しの状況")
+            );
+        }
         let _ = write!(
             out,
-            "<tr><td><a href=\"{}\"><bdi>{}</bdi>{end}</a></td><td class=\"n\">{bytes}</td>\
-             <td>{}</td></tr>",
-            resource.href,
-            escaped(&resource.name),
-            time(resource.modified)
+            "<table><thead><tr><th scope=\"col\">{}</th><th scope=\"col\" class=\"n\">{}</th>\
+             <th scope=\"col\">{}</th></tr></thead><tbody>",
+            of("Name", "名前"),
+            of("Size", "サイズ"),
+            of("Changed", "更新日時")
         );
+        if let Some((parent, _)) = own.href.trim_end_matches('/').rsplit_once('/') {
+            let _ = write!(out, "<tr><td><a href=\"{parent}/\">..</a></td><td></td><td></td></tr>");
+        }
+        Folder { lang, begin: out, below, empty: true }
     }
-    out.push_str("</tbody></table>");
-    if below.is_empty() {
-        let _ = write!(out, "<p>{}</p>", of("There is nothing here.", "何もありません。"));
+}
+
+impl Pieces for Folder {
+    fn next(&mut self, out: &mut String, asker: &mut Asker<'_>) -> Asked<bool> {
+        out.push_str(&std::mem::take(&mut self.begin));
+        while out.len() < PIECE {
+            let Some(resource) = self.below.next(asker)? else {
+                out.push_str("</tbody></table>");
+                if self.empty {
+                    let says = self.lang.pick("There is nothing here.", "何もありません。");
+                    let _ = write!(out, "<p>{says}</p>");
+                }
+                out.push_str(END);
+                return Ok(false);
+            };
+            self.empty = false;
+            let (end, bytes) = match &resource.file {
+                None => ("/", String::new()),
+                Some((bytes, _)) => ("", size(*bytes)),
+            };
+            let _ = write!(
+                out,
+                "<tr><td><a href=\"{}\"><bdi>{}</bdi>{end}</a></td><td class=\"n\">{bytes}</td>\
+                 <td>{}</td></tr>",
+                resource.href,
+                escaped(&resource.name),
+                time(resource.modified)
+            );
+        }
+        Ok(true)
     }
-    page(lang, &title, None, &out)
 }
 
 /// What became of the exports of a machine's environment, as a page that renews itself.
@@ -226,6 +261,7 @@ pub(crate) fn status<'a>(
     welcome: &Welcome,
     quota: Option<(u64, u64)>,
     exports: &[ExportTold],
+    more: bool,
 ) -> Answer<'a> {
     let of = |en, ja| lang.pick(en, ja);
     let title = format!("{} - {}", of("Exports", "持ち出し"), welcome.lab);
@@ -291,6 +327,11 @@ pub(crate) fn status<'a>(
             )
         );
     }
+    if more || exports.len() > SHOWN {
+        let says =
+            of("There are older ones, which are not shown.", "これより古いものは表示されません。");
+        let _ = write!(out, "<p>{says}</p>");
+    }
     page(lang, &title, Some(5), &out)
 }
 
@@ -299,6 +340,7 @@ pub(crate) fn status_json<'a>(
     welcome: &Welcome,
     quota: Option<(u64, u64)>,
     exports: &[ExportTold],
+    more: bool,
 ) -> Answer<'a> {
     let room = quota.map(
         |(used, available)| serde_json::json!({ "used_bytes": used, "available_bytes": available }),
@@ -308,6 +350,7 @@ pub(crate) fn status_json<'a>(
         "machine": welcome.client,
         "room": room,
         "exports": exports,
+        "more": more,
     });
     Answer::bytes(200, "application/json", format!("{value}\n"))
 }

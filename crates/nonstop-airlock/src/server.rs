@@ -98,7 +98,12 @@ fn converse(site: &Site, stream: &TcpStream, own: Ipv4Addr) {
             Ok(head) => head,
             Err(NoHead::Over) => return,
             Err(NoHead::Bad(status, why)) => {
-                let _client_gone = Answer::text(status, why).send(stream, &Head::default(), false);
+                let _client_gone = Answer::text(status, why).send(
+                    stream,
+                    &Head::default(),
+                    false,
+                    &mut talk.asker,
+                );
                 return farewell(stream, FAREWELL);
             }
         };
@@ -106,7 +111,7 @@ fn converse(site: &Site, stream: &TcpStream, own: Ipv4Addr) {
         let answer = talk.answer(&head, &mut body);
         let over = body.skip();
         let keep = head.keep_alive && over && number < REQUESTS;
-        match answer.send(stream, &head, keep) {
+        match answer.send(stream, &head, keep, &mut talk.asker) {
             Ok(true) => {}
             // Most clients send all of a body before they look for an answer.
             Ok(false) if !over => return farewell(stream, LONG_FAREWELL),

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use nonstop_model::{EntryName, EntryPath, EnvironmentId, ExportId, ExportState, Root};
 use serde::{Deserialize, Serialize};
 
-/// Entries of one answer: however long their names are, they fit into a message.
-pub const ENTRIES_AT_ONCE: usize = 4000;
+/// Entries of one answer: a client that takes its time keeps no more of them in the airlock.
+pub const ENTRIES_AT_ONCE: usize = 500;
 
 /// What an airlock's program asks. The first is `Begin`, with the client's socket beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +91,8 @@ pub enum Ask {
         /// The root, by any place in it.
         place: Place,
     },
-    /// What became of the exports of the machine's environment, newest first. Machines only.
-    /// `Exports`.
+    /// What became of the exports of the machine's environment, newest first; older ones without what
+    /// was found, where there is no room for that. Machines only. `Exports`.
     Exports,
 }
 
@@ -135,7 +135,12 @@ pub enum Answer {
         available: u64,
     },
     /// To `Exports`.
-    Exports(Vec<ExportTold>),
+    Exports {
+        /// The newest ones, as many as there is room for.
+        told: Vec<ExportTold>,
+        /// Whether there are older ones.
+        more: bool,
+    },
     /// It is done, and stays so.
     Done,
 }
@@ -215,7 +220,7 @@ pub struct ExportTold {
 }
 
 /// What a rule found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FindingTold {
     /// Which rule.
     pub rule: String,
@@ -263,6 +268,8 @@ pub enum DenialKind {
     Quota,
     /// The lab's disk is nearly full (507).
     NoRoom,
+    /// The environment has had more written to the trace than it may for now (507).
+    Spent,
     /// Too much at once, or somebody can still write to the file (503).
     Busy,
     /// The client's connection has gone, or the environment has ended (403).

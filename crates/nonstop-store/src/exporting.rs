@@ -15,9 +15,13 @@ use std::collections::BTreeSet;
 /// Who decides where no person does.
 const POLICY: &str = "policy";
 
-/// Exports of one environment that wait to be screened at once, and that it submits in an hour; names
-/// that are due beyond that wait.
-const MOST: (u64, u64) = (200, 5000);
+/// Exports of one environment that wait to be screened at once; names that are due beyond that wait.
+const MOST_WAITING: u64 = 200;
+/// Exports that it submits in an hour, and in a day: the trace keeps some rows of each for ever.
+const MOST: (u64, u64) = (5000, 20_000);
+
+/// In microseconds.
+const HOUR: i64 = 3_600_000_000;
 
 impl Read<'_> {
     /// Names that are due to become exports at `now`: at most `limit` of each environment, and no
@@ -30,19 +34,24 @@ impl Read<'_> {
         let environments = codec::all(statement.query([now])?, |row| Ok(row.get::<_, u32>(0)?))?;
         let mut due = Vec::new();
         for environment in environments {
-            let (waiting, hourly): (i64, i64) = self
+            let (waiting, hourly, daily): (i64, i64, i64) = self
                 .tx
                 .prepare_cached(
                     "SELECT (SELECT count(*) FROM exports WHERE environment = ?1
                              AND state IN ('submitted', 'screening')),
                          (SELECT count(*) FROM exports WHERE environment = ?1
-                             AND submitted_at > ?2)",
+                             AND submitted_at > ?2),
+                         (SELECT count(*) FROM exports WHERE environment = ?1
+                             AND submitted_at > ?3)",
                 )?
-                .query_row((environment, now - 3_600_000_000), |row| {
-                    Ok((row.get(0)?, row.get(1)?))
+                .query_row((environment, now - HOUR, now - 24 * HOUR), |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
                 })?;
-            let room = MOST.0.saturating_sub(waiting.unsigned_abs());
-            let room = room.min(MOST.1.saturating_sub(hourly.unsigned_abs())).min(limit);
+            let room = MOST_WAITING
+                .saturating_sub(waiting.unsigned_abs())
+                .min(MOST.0.saturating_sub(hourly.unsigned_abs()))
+                .min(MOST.1.saturating_sub(daily.unsigned_abs()))
+                .min(limit);
             let mut statement = self.tx.prepare_cached(
                 "SELECT id FROM entries WHERE environment = ?1 AND due_at <= ?2
                  ORDER BY due_at LIMIT ?3",

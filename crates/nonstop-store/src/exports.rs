@@ -122,6 +122,9 @@ pub enum Which {
     Waiting,
 }
 
+/// Exports of one list.
+pub const MOST_LISTED: usize = 1000;
+
 const SELECT: &str = "SELECT x.id, x.environment, e.template, a.name, x.machine, m.role, x.path,
     x.version, x.entry, x.blob, x.bytes, x.state, x.submitted_at, x.changed_at, x.released_at,
     x.note, x.screened_at, x.screened_ms, x.sha256, x.content_type, x.verdict, x.findings,
@@ -137,7 +140,7 @@ impl Read<'_> {
         found.ok_or(StoreError::NoExport(id))
     }
 
-    /// Exports, newest first, at most a thousand; of one environment or account, or of all.
+    /// Exports, newest first, at most [`MOST_LISTED`]; of one environment or account, or of all.
     pub fn exports(
         &self,
         environment: Option<EnvironmentId>,
@@ -145,17 +148,17 @@ impl Read<'_> {
         which: Which,
     ) -> Result<Vec<Export>, StoreError> {
         let (filter, order) = match which {
-            Which::All => ("1", "x.id DESC LIMIT 1000"),
+            Which::All => ("1", "x.id DESC"),
             Which::Recent => (
                 "(x.state IN ('submitted', 'screening', 'held', 'released')
                     OR x.changed_at >= ?3)",
-                "x.id DESC LIMIT 1000",
+                "x.id DESC",
             ),
-            Which::Waiting => ("x.state = 'held'", "x.id LIMIT 1000"),
+            Which::Waiting => ("x.state = 'held'", "x.id"),
         };
         let sql = format!(
             "{SELECT} WHERE (?1 IS NULL OR x.environment = ?1) AND (?2 IS NULL OR a.name = ?2)
-                 AND {filter} AND ?3 IS NOT NULL ORDER BY {order}"
+                 AND {filter} AND ?3 IS NOT NULL ORDER BY {order} LIMIT {MOST_LISTED}"
         );
         let newest: Option<i64> =
             self.tx.query_row("SELECT max(changed_at) FROM exports", [], |row| row.get(0))?;

@@ -38,7 +38,7 @@ pub use desktops::{DesktopSession, DesktopSessionId, LookerKind, MOST_VIEWERS, V
 pub use entries::{NameError, NameRow, Usage};
 pub use environments::{Grant, GrantedMachine, of_one_edition};
 pub use error::StoreError;
-pub use exports::{ByHash, Decision, Export, Screening, Which};
+pub use exports::{ByHash, Decision, Export, MOST_LISTED, Screening, Which};
 pub use heads::{HEADS_AT_ONCE, Place};
 pub use imports::{Import, ImportStage};
 pub use injections::{FactsAt, InjectionFacts, NewInjection};

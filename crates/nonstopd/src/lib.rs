@@ -12,6 +12,7 @@ mod descriptors;
 pub mod desired;
 pub mod displays;
 pub mod fetches;
+pub mod fitting;
 pub mod flows;
 pub mod gateway;
 pub mod heads;

@@ -1,6 +1,6 @@
 //! GET and HEAD: files with ranges and conditions, and folders as pages.
 
-use super::{Request, Resource, Talk, held::version};
+use super::{Below, Request, Resource, Talk, held::version};
 use crate::{
     http::Answer,
     pages,
@@ -42,8 +42,10 @@ impl<'a> Talk<'a> {
             | Spot::Environment(_)
             | Spot::Verdicts => {}
         }
-        let (own, children) = self.resources(spot, true)?;
-        Ok(pages::folder(request.lang, self.site.side, spot, &own, &children))
+        let (own, below) = self.resources(spot, true)?;
+        let page = pages::Folder::new(request.lang, self.site.side, spot, own, below);
+        let answer = Answer::empty(200).made_of(page, &mut self.asker)?;
+        Ok(pages::as_page(request.lang, answer))
     }
 
     fn file(
@@ -86,7 +88,7 @@ fn whole_or_parts<'a>(file: File, length: u64, range: Option<&str>) -> Answer<'a
 impl Talk<'_> {
     /// The file of a verdict.
     fn verdict(&mut self, name: &nonstop_model::EntryName) -> Outcome<pages::Verdict> {
-        let exports = self.asker.exports()?;
+        let (exports, _) = self.asker.exports()?;
         let verdicts = pages::verdicts(&exports);
         verdicts
             .into_iter()
@@ -95,11 +97,7 @@ impl Talk<'_> {
     }
 
     /// What `spot` is, and with `all` what lies in it.
-    pub(super) fn resources(
-        &mut self,
-        spot: &Spot,
-        all: bool,
-    ) -> Outcome<(Resource, Vec<Resource>)> {
+    pub(super) fn resources(&mut self, spot: &Spot, all: bool) -> Outcome<(Resource, Below)> {
         super::resource::of(self, spot, all)
     }
 }

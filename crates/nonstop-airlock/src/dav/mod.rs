@@ -243,12 +243,12 @@ fn options<'a>() -> Answer<'a> {
         .field("Accept-Ranges", "bytes")
 }
 
-pub(crate) use resource::Resource;
+pub(crate) use resource::{Below, Resource};
 
 /// The pages of [`pages`], which are made from what is seen here.
 impl<'a> Talk<'a> {
     fn status(&mut self, request: &Request<'_>, json: bool) -> Outcome<Answer<'a>> {
-        let exports = self.asker.exports()?;
+        let (exports, more) = self.asker.exports()?;
         let quota = match self.environment {
             Some(environment) => {
                 let path = nonstop_model::EntryPath::ROOT;
@@ -259,8 +259,8 @@ impl<'a> Talk<'a> {
         };
         let welcome = self.asker.welcome()?;
         Ok(match json {
-            true => pages::status_json(&welcome, quota, &exports),
-            false => pages::status(request.lang, &welcome, quota, &exports),
+            true => pages::status_json(&welcome, quota, &exports, more),
+            false => pages::status(request.lang, &welcome, quota, &exports, more),
         })
     }
 }

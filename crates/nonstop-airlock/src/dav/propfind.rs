@@ -1,9 +1,9 @@
 //! PROPFIND: what is told of a name, and of what lies in it.
 
-use super::{Request, Resource, Talk, lock, multi};
+use super::{Below, Request, Resource, Site, Talk, lock, multi};
 use crate::{
-    http::{Answer, Body, Content},
-    locks::Lock,
+    asker::{Asked, Asker},
+    http::{Answer, Body, PIECE, Pieces},
     refusal::{Outcome, Refusal},
     target::Spot,
     xml::{self, Element, Name, escaped},
@@ -11,10 +11,8 @@ use crate::{
 use nonstop_http::http_date;
 use std::{collections::HashMap, fmt::Write as _};
 
-/// Names that are told of in one piece of an answer.
-const PIECE: usize = 64;
-/// Properties that one request may name.
-const NAMES: usize = 128;
+/// Properties that one request may name, and bytes of their names.
+const NAMES: (usize, usize) = (128, 16 << 10);
 
 /// What is told without being asked for by name.
 const TOLD: &[&str] = &[
@@ -54,7 +52,6 @@ enum Wanted {
 struct Around {
     wanted: Wanted,
     quota: Option<(u64, u64)>,
-    locks: Vec<Lock>,
     has_properties: bool,
 }
 
@@ -85,46 +82,57 @@ impl<'a> Talk<'a> {
             Wanted::All(names) | Wanted::These(names) => by_name(names),
             Wanted::Names => false,
         };
-        let (own, children) = self.resources(spot, below)?;
-        let mut around = Around { wanted, quota: None, locks: vec![], has_properties: false };
+        let (own, below) = self.resources(spot, below)?;
+        let mut around = Around { wanted, quota: None, has_properties: false };
         if let Spot::In(place) = spot {
             if asks_quota {
                 around.quota = Some(self.asker.quota(place)?);
             }
             if self.site.is_writable(place) {
-                around.locks = self.site.locks.around(place);
                 let has = self.site.properties.has_any(place.environment);
                 around.has_properties = has.map_err(|e| failed(&e))?;
             }
         }
-        let site = self.site;
-        let all: Vec<Resource> = std::iter::once(own).chain(children).collect();
-        let count = all.len().div_ceil(PIECE);
-        let mut pieces = (0..count).map(move |number| {
-            let mut out = String::new();
-            if number == 0 {
-                out.push_str(multi::BEGIN);
-            }
-            for resource in all.iter().skip(number * PIECE).take(PIECE) {
-                let dead = match &resource.entry {
-                    Some((place, id)) if around.has_properties => {
-                        site.properties.of(place.environment, id).unwrap_or_default()
-                    }
-                    _ => vec![],
-                };
-                around.tell(&mut out, resource, &dead, site);
-            }
-            if number + 1 == count {
-                out.push_str(multi::END);
-            }
-            out.into_bytes()
-        });
-        if count == 1 {
-            return Ok(Answer::bytes(207, multi::KIND, pieces.next().unwrap_or_default()));
+        let told = Told { site: self.site, around, own: Some(own), below };
+        let answer = Answer::empty(207).field("Content-Type", multi::KIND);
+        Ok(answer.made_of(told, &mut self.asker)?)
+    }
+}
+
+/// An answer, as far as it was not made yet.
+struct Told<'a> {
+    site: &'a Site,
+    around: Around,
+    own: Option<Resource>,
+    below: Below,
+}
+
+impl Pieces for Told<'_> {
+    fn next(&mut self, out: &mut String, asker: &mut Asker<'_>) -> Asked<bool> {
+        if let Some(own) = self.own.take() {
+            out.push_str(multi::BEGIN);
+            self.tell(out, &own);
         }
-        let mut answer = Answer::empty(207).field("Content-Type", multi::KIND);
-        answer.content = Content::Pieces(Box::new(pieces));
-        Ok(answer)
+        while out.len() < PIECE {
+            let Some(resource) = self.below.next(asker)? else {
+                out.push_str(multi::END);
+                return Ok(false);
+            };
+            self.tell(out, &resource);
+        }
+        Ok(true)
+    }
+}
+
+impl Told<'_> {
+    fn tell(&self, out: &mut String, resource: &Resource) {
+        let dead = match &resource.entry {
+            Some((place, id)) if self.around.has_properties => {
+                self.site.properties.of(place.environment, id).unwrap_or_default()
+            }
+            _ => vec![],
+        };
+        self.around.tell(out, resource, &dead, self.site);
     }
 }
 
@@ -144,7 +152,8 @@ fn wanted(body: &[u8]) -> Outcome<Wanted> {
     }
     let names = |element: &Element| -> Outcome<Vec<Name>> {
         let names: Vec<Name> = element.elements().map(|found| found.name.clone()).collect();
-        if names.len() > NAMES {
+        let bytes: usize = names.iter().map(|name| name.space.len() + name.local.len()).sum();
+        if names.len() > NAMES.0 || bytes > NAMES.1 {
             return Err(Refusal::new(413, "too many properties are asked for at once", ""));
         }
         Ok(names)
@@ -162,13 +171,7 @@ fn wanted(body: &[u8]) -> Outcome<Wanted> {
 
 impl Around {
     /// Writes what is told of `resource`, which has the properties `dead`.
-    fn tell(
-        &self,
-        out: &mut String,
-        resource: &Resource,
-        dead: &[(Name, String)],
-        site: &super::Site,
-    ) {
+    fn tell(&self, out: &mut String, resource: &Resource, dead: &[(Name, String)], site: &Site) {
         let _ = write!(out, "<D:response><D:href>{}</D:href>", escaped(&resource.href));
         let (mut found, mut missing) = (String::new(), String::new());
         match &self.wanted {
@@ -223,7 +226,7 @@ impl Around {
     }
 
     /// Writes the property `local` of WebDAV's, if `resource` has it.
-    fn live(&self, out: &mut String, local: &str, resource: &Resource, site: &super::Site) -> bool {
+    fn live(&self, out: &mut String, local: &str, resource: &Resource, site: &Site) -> bool {
         let writable = resource.entry.as_ref().filter(|(place, _)| site.is_writable(place));
         let value = match local {
             "creationdate" => resource.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -251,8 +254,7 @@ impl Around {
             },
             "lockdiscovery" => match writable {
                 Some((place, _)) => {
-                    let held = self.locks.iter().filter(|lock| lock.holds(place));
-                    held.map(|held| lock::active(site.side, held)).collect()
+                    site.locks.on(place).iter().map(|held| lock::active(site.side, held)).collect()
                 }
                 None => String::new(),
             },

@@ -1,5 +1,6 @@
 //! An answer, and how it is sent.
 
+use crate::asker::{Asked, Asker};
 use jiff::Timestamp;
 use nonstop_http::{Head, Part, Portion, all, file, http_date, reason};
 use rustix::net::SendFlags;
@@ -26,9 +27,21 @@ pub(crate) enum Content<'a> {
     Bytes(Vec<u8>),
     /// Parts of a file.
     Parts(File, Vec<Part>),
-    /// Pieces, whose sum nobody knows yet.
-    Pieces(Box<dyn Iterator<Item = Vec<u8>> + 'a>),
+    /// A first piece, and those behind it, whose sum nobody knows yet.
+    Pieces(Vec<u8>, Box<dyn Pieces + 'a>),
 }
+
+/// What is made piece by piece, each when the client has taken those before it: a client that takes
+/// nothing keeps no more than one.
+pub(crate) trait Pieces {
+    /// Writes the next piece; it is about [`PIECE`] long. Says whether there is more.
+    ///
+    /// Errors: what is needed for it cannot be had. The client sees that the answer has no end.
+    fn next(&mut self, out: &mut String, asker: &mut Asker<'_>) -> Asked<bool>;
+}
+
+/// Bytes of one piece, or a little more.
+pub(crate) const PIECE: usize = 64 << 10;
 
 impl<'a> Answer<'a> {
     /// One without a body.
@@ -41,6 +54,24 @@ impl<'a> Answer<'a> {
         let mut answer = Answer::empty(status).field("Content-Type", kind);
         answer.content = Content::Bytes(bytes.into());
         answer
+    }
+
+    /// With the body `pieces`: of a length that is told, where there is one alone.
+    ///
+    /// Errors: the first of them cannot be made.
+    pub(crate) fn made_of(
+        mut self,
+        mut pieces: impl Pieces + 'a,
+        asker: &mut Asker<'_>,
+    ) -> Asked<Answer<'a>> {
+        let mut first = String::new();
+        let more = pieces.next(&mut first, asker)?;
+        let first = first.into_bytes();
+        self.content = match more {
+            true => Content::Pieces(first, Box::new(pieces)),
+            false => Content::Bytes(first),
+        };
+        Ok(self)
     }
 
     /// A short text.
@@ -67,12 +98,19 @@ impl<'a> Answer<'a> {
             Content::None => Some(0),
             Content::Bytes(bytes) => Some(bytes.len() as u64),
             Content::Parts(_, parts) => Some(parts.iter().map(Part::length).sum()),
-            Content::Pieces(_) => None,
+            Content::Pieces(..) => None,
         }
     }
 
-    /// Sends it as the answer to `head`. Says whether the connection can go on.
-    pub(crate) fn send(self, stream: &TcpStream, head: &Head, keep: bool) -> io::Result<bool> {
+    /// Sends it as the answer to `head`, and asks `asker` for what is made on the way. Says whether
+    /// the connection can go on.
+    pub(crate) fn send(
+        self,
+        stream: &TcpStream,
+        head: &Head,
+        keep: bool,
+        asker: &mut Asker<'_>,
+    ) -> io::Result<bool> {
         let length = self.length();
         // Without chunks only the end of the connection tells where the body ends.
         let keep = keep && (length.is_some() || !head.old);
@@ -84,7 +122,8 @@ impl<'a> Answer<'a> {
         match self.content {
             Content::None => all(stream, &first, SendFlags::empty())?,
             Content::Bytes(bytes) => {
-                all(stream, &[first, bytes].concat(), SendFlags::empty())?;
+                all(stream, &first, SendFlags::MORE)?;
+                all(stream, &bytes, SendFlags::empty())?;
             }
             Content::Parts(source, parts) => {
                 all(stream, &first, SendFlags::MORE)?;
@@ -95,15 +134,17 @@ impl<'a> Answer<'a> {
                     }
                 }
             }
-            Content::Pieces(pieces) => {
+            Content::Pieces(mut piece, mut pieces) => {
                 all(stream, &first, SendFlags::MORE)?;
-                for piece in pieces.filter(|piece| !piece.is_empty()) {
-                    if head.old {
-                        all(stream, &piece, SendFlags::empty())?;
-                    } else {
-                        let line = format!("{:x}\r\n", piece.len()).into_bytes();
-                        let chunk = [&line, &piece[..], b"\r\n"].concat();
-                        all(stream, &chunk, SendFlags::empty())?;
+                loop {
+                    chunk(stream, head, &piece)?;
+                    // It goes before the next comes.
+                    drop(piece);
+                    let mut next = String::new();
+                    let more = pieces.next(&mut next, asker).map_err(io::Error::other)?;
+                    piece = next.into_bytes();
+                    if !more {
+                        break chunk(stream, head, &piece)?;
                     }
                 }
                 if !head.old {
@@ -146,4 +187,14 @@ impl<'a> Answer<'a> {
         text.push_str("\r\n");
         text.into_bytes()
     }
+}
+
+/// Sends a piece of an answer to `head` whose length was not told.
+fn chunk(stream: &TcpStream, head: &Head, piece: &[u8]) -> io::Result<()> {
+    if piece.is_empty() || head.old {
+        return all(stream, piece, SendFlags::empty());
+    }
+    all(stream, format!("{:x}\r\n", piece.len()).as_bytes(), SendFlags::MORE)?;
+    all(stream, piece, SendFlags::MORE)?;
+    all(stream, b"\r\n", SendFlags::empty())
 }

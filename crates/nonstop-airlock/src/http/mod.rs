@@ -5,7 +5,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod framing;
 
-pub(crate) use answer::{Answer, Content};
+pub(crate) use answer::{Answer, Content, PIECE, Pieces};
 pub(crate) use body::{Body, BodyError};
 pub(crate) use framing::Framing;
 

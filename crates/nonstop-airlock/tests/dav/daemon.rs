@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 use nonstop_api::{
     airlock::{
-        Answer, Answered, Ask, Denial, DenialKind, Entry, EntryKind, EnvironmentName, ExportTold,
-        Place, Welcome,
+        Answer, Answered, Ask, Denial, DenialKind, ENTRIES_AT_ONCE, Entry, EntryKind,
+        EnvironmentName, ExportTold, Place, Welcome,
     },
     receive_with_fd, send, send_with_fd,
 };
@@ -14,6 +14,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::Write,
+    ops::Bound,
     os::{
         fd::AsFd,
         unix::net::{UnixListener, UnixStream},
@@ -42,6 +43,7 @@ struct State {
     exports: Vec<ExportTold>,
     writing: usize,
     uncopied: Option<String>,
+    stuck: bool,
 }
 
 /// The daemon.
@@ -97,6 +99,11 @@ impl Daemon {
     /// Has no room for a copy of the file `path`.
     pub(crate) fn refuse_copies_of(&self, path: &str) {
         self.state().uncopied = Some(path.into());
+    }
+
+    /// Lists the begin of a folder from now on, whatever was told before.
+    pub(crate) fn lists_begins_alone(&self) {
+        self.state().stuck = true;
     }
 
     /// Makes a folder.
@@ -182,15 +189,20 @@ impl Daemon {
                 since: Timestamp::UNIX_EPOCH,
             }]),
             Ask::Look { place } => Answer::Entry(state.entry(&own(&place)?, &self.folder)?),
-            Ask::List { place, after: _ } => {
+            Ask::List { place, after } => {
                 let key = own(&place)?;
                 state.entry(&key, &self.folder)?;
-                let below = state.below(&key);
-                let direct =
-                    below.into_iter().filter(|(_, path)| parent(path) == key.1 && *path != key.1);
-                let all =
-                    direct.map(|key| state.entry(&key, &self.folder)).collect::<Result<_, _>>();
-                Answer::Entries(all?)
+                let after = after.filter(|_| !state.stuck).map(|name| match key.1.as_str() {
+                    "" => name.to_string(),
+                    folder => format!("{folder}/{name}"),
+                });
+                let after = (key.0, after.unwrap_or_default());
+                let below = state.names.range((Bound::Excluded(after), Bound::Unbounded));
+                let direct = below.map(|(key, _)| key).filter(|(root, path)| {
+                    *root == key.0 && parent(path) == key.1 && *path != key.1
+                });
+                let page = direct.map(|key| state.entry(key, &self.folder)).take(ENTRIES_AT_ONCE);
+                Answer::Entries(page.collect::<Result<_, _>>()?)
             }
             Ask::Open { place } => {
                 let key = own(&place)?;
@@ -269,7 +281,7 @@ impl Daemon {
                 Answer::Entry(state.entry(&to, &self.folder)?)
             }
             Ask::Quota { .. } => Answer::Quota { used: 5, available: state.room },
-            Ask::Exports => Answer::Exports(state.exports.clone()),
+            Ask::Exports => Answer::Exports { told: state.exports.clone(), more: false },
         };
         Ok((answer, None))
     }

@@ -3,6 +3,7 @@
 
 mod daemon;
 mod http;
+mod listings;
 mod rules;
 mod uploads;
 

@@ -5,7 +5,12 @@
 //! leave by the admins' socket alone, so that no program that speaks for persons carries them.
 
 use super::{Service, one_line, refusal};
-use crate::{caller::Caller, status::chain};
+use crate::{
+    caller::Caller,
+    fitting::{LIST, fitting},
+    status::chain,
+    transfers::in_short,
+};
 use nonstop_api::{
     ApiError, CheckItem, DecisionView, EarlierView, ErrorCode, ExportAbout, ExportView,
     ImportState, ImportView, PreviewView, Reply, airlock::FindingTold,
@@ -73,13 +78,15 @@ impl Service {
         let found = self.db.read(|read| read.exports(environment, own, which)).map_err(refusal)?;
         let views = found.into_iter().map(|export| {
             let mut view = view(caller, export)?;
-            // A list is of what there is; a thousand of them fit into one answer.
+            // A list is of what there is; so many of them fit into one answer.
+            view.note = None;
             if let Some(about) = &mut view.about {
                 about.findings.clear();
             }
             Ok(view)
         });
-        views.collect::<Result<_, _>>().map(Reply::Exports)
+        let views = views.collect::<Result<_, _>>()?;
+        Ok(Reply::Exports(fitting(views, LIST, ExportView::clone).0))
     }
 
     pub(super) fn export_show(&self, caller: &Caller, id: ExportId) -> Result<Reply, ApiError> {
@@ -218,6 +225,13 @@ impl Service {
             let message = format!("{id} is {}: nobody decides on it any more", export.state);
             return Err(ApiError::new(ErrorCode::Conflict, message));
         } else {
+            if note == export.note {
+                return Ok(Reply::Done);
+            }
+            if own {
+                let spent = self.transfers.may_trace(export.environment, note.len());
+                spent.map_err(|denial| ApiError::new(ErrorCode::Capacity, denial.message))?;
+            }
             self.commit(caller, |w| w.note_export(id, note))?;
             return Ok(Reply::Done);
         };
@@ -232,7 +246,10 @@ impl Service {
     ) -> Result<Reply, ApiError> {
         let own = own_alone(caller);
         let found = self.db.read(|read| read.imports(environment, own, all)).map_err(refusal)?;
-        found.into_iter().map(import_view).collect::<Result<_, _>>().map(Reply::Imports)
+        let views = found.into_iter().map(import_view).collect::<Result<_, _>>()?;
+        let short =
+            |view: &ImportView| ImportView { findings: in_short(&view.findings), ..view.clone() };
+        Ok(Reply::Imports(fitting(views, LIST, short).0))
     }
 
     /// What `check` says of transfers.

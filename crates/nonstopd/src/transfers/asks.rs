@@ -7,12 +7,13 @@ use super::{
     outside,
     peers::Who,
 };
+use crate::fitting::fitting;
 use nonstop_api::airlock::{
     Answer, Answered, Ask, Denial, DenialKind, ENTRIES_AT_ONCE, Entry, EntryKind, EnvironmentName,
-    ExportTold, Place,
+    ExportTold, FindingTold, Place,
 };
 use nonstop_model::{BlobId, EntryName, EntryPath, EnvironmentId, Root};
-use nonstop_store::{Export, NameRow, Read, Standing, StoreError, Which};
+use nonstop_store::{Export, MOST_LISTED, NameRow, Read, Standing, StoreError, Which};
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -20,6 +21,10 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+/// The bytes that are told of exports, and of what was found in the newest of them: each connection of a
+/// machine may have the airlock hold them.
+const EXPORTS_TOLD: (usize, usize) = (384 << 10, 128 << 10);
 
 /// One client's conversation.
 pub struct Session {
@@ -118,19 +123,19 @@ impl Transfers {
                 plain(Answer::Done)
             }
             Ask::Move { from, to, replace } => {
-                let tree = self.may_change(session, &from)?;
+                let tree = self.may_name(session, &from, &to)?;
                 self.change(session, |w| w.move_name(&tree, &from.path, &to, replace))
                     .map(|row| Answer::Entry(entry_of(session, &row)))
                     .and_then(plain)
             }
             Ask::Copy { from, to, replace } => {
-                let tree = self.may_change(session, &from)?;
+                let tree = self.may_name(session, &from, &to)?;
                 self.change(session, |w| w.copy_name(&tree, &from.path, &to, replace))
                     .map(|row| Answer::Entry(entry_of(session, &row)))
                     .and_then(plain)
             }
             Ask::Quota { place } => self.quota(session, &place).and_then(plain),
-            Ask::Exports => self.exports_told(session).map(Answer::Exports).and_then(plain),
+            Ask::Exports => self.exports_told(session).and_then(plain),
         }
     }
 
@@ -281,7 +286,7 @@ impl Transfers {
         Ok(Answer::Quota { used: usage.bytes, available })
     }
 
-    fn exports_told(&self, session: &Session) -> Result<Vec<ExportTold>, Denial> {
+    fn exports_told(&self, session: &Session) -> Result<Answer, Denial> {
         let Who::Machine { environment, .. } = &session.who else { return Err(not_found()) };
         self.standing(session, *environment)?;
         let told = self.read(|read| {
@@ -297,6 +302,8 @@ impl Transfers {
         })?;
         let told = told.into_iter().map(|(export, reason)| {
             let findings = export.screening.map(|s| serde_json::from_value(s.findings));
+            let mut findings: Vec<FindingTold> = findings.transpose()?.unwrap_or_default();
+            findings.truncate(RULES.0);
             Ok(ExportTold {
                 id: export.id,
                 path: export.path,
@@ -305,13 +312,32 @@ impl Transfers {
                 bytes: export.bytes,
                 submitted_at: export.submitted_at,
                 changed_at: export.changed_at,
-                findings: findings.transpose()?.unwrap_or_default(),
+                findings,
                 reason,
             })
         });
         let told: Result<Vec<_>, serde_json::Error> = told.collect();
-        told.map_err(|e| failed("read findings", &e))
+        let told = told.map_err(|e| failed("read findings", &e))?;
+        let thousand = told.len() >= MOST_LISTED;
+        let (told, more) = fitting(told, EXPORTS_TOLD, |told| ExportTold {
+            findings: in_short(&told.findings),
+            ..told.clone()
+        });
+        Ok(Answer::Exports { told, more: more || thousand })
     }
+}
+
+/// Rules that are told of an export, and that are told of one in short.
+const RULES: (usize, usize) = (20, 6);
+
+/// Which rules had something to say, the gravest first, without their words.
+pub(crate) fn in_short(findings: &[FindingTold]) -> Vec<FindingTold> {
+    let of = |finding: &FindingTold| FindingTold {
+        rule: finding.rule.clone(),
+        verdict: finding.verdict.clone(),
+        ..FindingTold::default()
+    };
+    findings.iter().take(RULES.1).map(of).collect()
 }
 
 /// Those of `entries` after the name `after` that fit into one answer.

@@ -11,7 +11,7 @@ use super::{
 use crate::status::chain;
 use jiff::Timestamp;
 use nonstop_api::airlock::{Answer, Denial, DenialKind, Entry, Place};
-use nonstop_model::{BlobId, Root};
+use nonstop_model::{BlobId, EntryPath, Root};
 use nonstop_store::{NameError, NewContent, Tree, Write};
 use std::{
     thread,
@@ -41,6 +41,21 @@ impl Transfers {
             return Err(denial(DenialKind::Busy, message));
         }
         Ok(self.tree(place.environment, place.root))
+    }
+
+    /// The same for a change that gives what is at `place` the name `to`: of imports, a record of that
+    /// is kept for ever.
+    pub(super) fn may_name(
+        &self,
+        session: &Session,
+        place: &Place,
+        to: &EntryPath,
+    ) -> Result<Tree, Denial> {
+        let tree = self.may_change(session, place)?;
+        if place.root == Root::Import {
+            self.may_trace(place.environment, place.path.as_str().len() + to.as_str().len())?;
+        }
+        Ok(tree)
     }
 
     /// Commits a change of names.
@@ -110,10 +125,11 @@ impl Transfers {
         Ok((Answer::Writing { ticket, bytes: most }, Some(theirs)))
     }
 
-    /// What an environment gives in a day is kept whatever becomes of it, so it is bounded.
+    /// What an environment gives in a day is kept whatever becomes of it, and so is a record of all
+    /// that is brought, so it is bounded.
     fn must_not_flood(&self, place: &Place) -> Result<(), Denial> {
         if place.root != Root::Export {
-            return Ok(());
+            return self.may_trace(place.environment, place.path.as_str().len());
         }
         let day = start_of_day(self.clock.now());
         let kept = self.db.read(|read| read.kept_bytes(place.environment, day));

@@ -21,13 +21,14 @@ mod settling;
 mod writing;
 
 pub use asks::Session;
+pub(crate) use asks::in_short;
 pub use peers::{ByKernel, Nobody, Peers, Who};
 
 use crate::{Clock, publisher::Hand, screening::Screener};
 use contents::Contents;
 use nonstop_model::{BlobId, EnvironmentId, ExportId, ImportId, Lab, Root, screening::Verdict};
 use nonstop_store::{ByHash, Db, Export, StoreError, Tree, Write};
-use room::Buckets;
+use room::{Buckets, Traced};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -83,6 +84,7 @@ pub struct Transfers {
 struct State {
     writings: Writings,
     buckets: Buckets,
+    traced: Traced,
     /// Exports and imports that are being looked at, by environment.
     exports: BTreeMap<ExportId, (EnvironmentId, BlobId)>,
     imports: BTreeSet<ImportId>,

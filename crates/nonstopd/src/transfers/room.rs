@@ -1,13 +1,25 @@
-//! How much may come: bytes on the disk, and changes of each environment.
+//! How much may come: bytes on the disk, changes of each environment, and what they leave in the trace.
 
-use super::Transfers;
+use super::{Transfers, denials::denial};
+use nonstop_api::airlock::{Denial, DenialKind};
 use nonstop_model::{EnvironmentId, Root};
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// Changes that an environment may make at once, from each side.
 const BURST: f64 = 2000.0;
 /// Changes a second that come back.
 const RATE: f64 = 100.0;
+
+/// What the owner of an environment may have the trace keep for ever, at once: as many imports, moves,
+/// copies and notes. Long names and notes count more than once.
+const TRACED: f64 = 20_000.0;
+/// How many of them come back in a day.
+const TRACED_A_DAY: f64 = 5000.0;
+/// Bytes of names and notes that count as one more.
+const TRACED_BYTES: usize = 128;
 
 /// Changes that environments may make, by the tree that they make them in.
 #[derive(Debug, Default)]
@@ -23,26 +35,89 @@ impl Buckets {
     /// Whether one more change may be made at `now`; it then is.
     pub(super) fn take(&mut self, environment: EnvironmentId, root: Root, now: Instant) -> bool {
         let bucket = self.0.entry((environment, root)).or_insert(Bucket { left: BURST, at: now });
-        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
-        bucket.left = (bucket.left + passed * RATE).min(BURST);
-        bucket.at = now;
-        if bucket.left < 1.0 {
-            return false;
-        }
-        bucket.left -= 1.0;
-        true
+        bucket.fill((BURST, RATE), now);
+        bucket.take(1.0)
     }
 
     /// Forgets those that are full again.
     pub(super) fn tidy(&mut self, now: Instant) {
-        let full = |bucket: &Bucket| {
-            bucket.left + now.saturating_duration_since(bucket.at).as_secs_f64() * RATE >= BURST
-        };
-        self.0.retain(|_, bucket| !full(bucket));
+        self.0.retain(|_, bucket| {
+            bucket.fill((BURST, RATE), now);
+            bucket.left < BURST
+        });
+    }
+}
+
+impl Bucket {
+    fn fill(&mut self, (most, rate): (f64, f64), now: Instant) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + passed * rate).min(most);
+        self.at = now;
+    }
+
+    /// Takes `cost`, if there is as much.
+    fn take(&mut self, cost: f64) -> bool {
+        if self.left < cost {
+            return false;
+        }
+        self.left -= cost;
+        true
+    }
+}
+
+/// What the trace still keeps of environments. It is never deleted, so that what fills it by somebody's
+/// will has a bound that is wide for work and narrow for a loop.
+#[derive(Debug, Default)]
+pub(super) struct Traced(BTreeMap<EnvironmentId, Bucket>);
+
+impl Traced {
+    const FILLS: (f64, f64) = (TRACED, TRACED_A_DAY / 86_400.0);
+
+    /// Takes what a row with `bytes` of somebody's words costs.
+    ///
+    /// Errors: there is not as much; how long it takes until there is.
+    fn take(
+        &mut self,
+        environment: EnvironmentId,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let full = Bucket { left: TRACED, at: now };
+        let bucket = self.0.entry(environment).or_insert(full);
+        bucket.fill(Traced::FILLS, now);
+        let cost = 1.0 + (bytes / TRACED_BYTES) as f64;
+        match bucket.take(cost) {
+            true => Ok(()),
+            false => Err(Duration::from_secs_f64((cost - bucket.left) / Traced::FILLS.1)),
+        }
+    }
+
+    /// Forgets those that are full again.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        self.0.retain(|_, bucket| {
+            bucket.fill(Traced::FILLS, now);
+            bucket.left < TRACED
+        });
     }
 }
 
 impl Transfers {
+    /// Lets the owner of `environment` write a row with `bytes` of their words to the trace.
+    ///
+    /// Errors: `Spent`, with when there is room for it again.
+    pub(crate) fn may_trace(&self, environment: EnvironmentId, bytes: usize) -> Result<(), Denial> {
+        let taken = self.state().traced.take(environment, bytes, Instant::now());
+        taken.map_err(|wait| {
+            let message = format!(
+                "the lab keeps a record of each file that is brought, moved or copied and of each \
+                 note for ever, and {environment} has had too many: {TRACED_A_DAY} more come in a day, \
+                 the next in {} s",
+                wait.as_secs() + 1
+            );
+            denial(DenialKind::Spent, message)
+        })
+    }
+
     /// Bytes that may come on the disk for `root`, beyond what was promised already. What machines
     /// give leaves the lab's reserve alone; of that, three quarters are for what is brought.
     pub(super) fn disk_room(&self, root: Root, promised: u64) -> std::io::Result<u64> {
@@ -63,7 +138,22 @@ impl Transfers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    fn what_is_kept_for_ever_comes_back_by_the_day_and_long_words_cost_more() {
+        let (mut traced, begun) = (Traced::default(), Instant::now());
+        let [one, other] = [EnvironmentId(1), EnvironmentId(2)];
+        let taken = (0..100_000).take_while(|_| traced.take(one, 60, begun).is_ok()).count();
+        assert_eq!(taken, 20_000, "a whole tree at once");
+        let wait = traced.take(one, 60, begun).expect_err("no more").as_secs();
+        assert!((16..=18).contains(&wait), "{wait}");
+        assert!(traced.take(other, 60, begun).is_ok());
+        let day = begun + Duration::from_secs(86_400);
+        let notes = (0..100_000).take_while(|_| traced.take(one, 4000, day).is_ok()).count();
+        assert_eq!(notes, 5000 / 32);
+        traced.tidy(day + Duration::from_secs(5 * 86_400));
+        assert!(traced.0.is_empty());
+    }
 
     #[test]
     fn one_environment_runs_dry_and_others_do_not() {

@@ -261,3 +261,101 @@ fn staff_are_told_how_many_wait_and_the_longest_comes_first() {
     world.release("sato", first).expect("released");
     assert_eq!(waiting("sato"), Some(1));
 }
+
+#[test]
+fn lists_fit_into_an_answer_whatever_a_researcher_has_written() {
+    let world = Exporting::new();
+    let (db, now) = (&world.lab.daemon.db, nonstopd::Clock::now(&*world.lab.clock));
+    let tree = |root, due_at| Tree {
+        environment: world.environment,
+        root,
+        names: 20_000,
+        bytes: 1 << 30,
+        due_at,
+    };
+    // Each quote is twice as long on its way.
+    let folder = ["\""; 3].map(|quote| quote.repeat(255));
+    let file = |n: u128| format!("{}/{}{n:04}", folder.join("/"), "\"".repeat(250));
+    let (note, says) = ("😀".repeat(1000), "\"".repeat(500));
+    let finding = |n: usize| {
+        serde_json::json!({ "rule": format!("yara.{n:090}"), "verdict": "block", "says": says,
+            "mend": says, "says_ja": says, "mend_ja": says })
+    };
+    let findings = serde_json::json!((0..20).map(finding).collect::<Vec<_>>());
+    let (exports, imports) = (tree(Root::Export, Some(now)), tree(Root::Import, None));
+    let made = db.write("nonstopd", now, |w| {
+        for tree in [&exports, &imports] {
+            for depth in 1..=folder.len() {
+                let path = folder[..depth].join("/").parse().expect("a path");
+                w.make_folder(tree, &path).expect("made");
+            }
+        }
+        for n in 0..1000 {
+            let path = file(n).parse().expect("a path");
+            let blob = BlobId::from_bits(n);
+            let new = NewContent { blob: &blob, bytes: 1, machine: Some(MachineId(1)) };
+            w.put_file(&exports, &path, new).expect("put");
+            for id in w.submit_due(10)? {
+                w.begin_screening(id)?;
+                let screening = Screening {
+                    at: now,
+                    ms: 3,
+                    sha256: format!("{n:064x}"),
+                    content_type: "text/plain".into(),
+                    verdict: Verdict::Hold,
+                    findings: findings.clone(),
+                    rules_digest: Some("cd".repeat(32)),
+                };
+                w.export_screened(id, &screening, None)?;
+                w.note_export(id, &note)?;
+            }
+            let blob = BlobId::from_bits(1000 + n);
+            let new = NewContent { blob: &blob, bytes: 1, machine: None };
+            w.put_file(&imports, &path, new).expect("put");
+        }
+        Ok::<_, nonstop_store::StoreError>(())
+    });
+    made.expect("made");
+    for import in db.read(|read| read.imports(None, None, true)).expect("read") {
+        let checked = db.write("nonstopd", now, |w| {
+            w.import_checked(import.id, &"ab".repeat(32), "text/plain", &findings, true)
+        });
+        checked.expect("checked");
+    }
+    let most = nonstop_api::MAX_MESSAGE_BYTES as usize;
+    let asked = [
+        Request::ExportList { environment: None, waiting: true, all: false },
+        Request::ExportList { environment: None, waiting: false, all: true },
+        Request::ImportList { environment: None, all: true },
+    ];
+    for asked in asked {
+        for who in ["alice", "sato"] {
+            let reply = world.lab.person(who, asked.clone());
+            let bytes = serde_json::to_vec(&reply).expect("JSON").len();
+            assert!(bytes < most, "{asked:?} to {who}: {bytes} bytes");
+            match reply {
+                Ok(Reply::Exports(all)) => assert_eq!(all.len(), 1000),
+                Ok(Reply::Imports(all)) => {
+                    assert_eq!(all.len(), 1000);
+                    assert_eq!(all[999].findings[0].verdict, "block");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loop_of_notes_does_not_fill_the_trace() {
+    let mut world = Exporting::new();
+    let id = world.export("counts.csv", "port,count", Verdict::Hold);
+    let note = |n: usize| Request::ExportNote { id, note: ["あ", "い"][n % 2].repeat(1000) };
+    let noted = (0..20_000).take_while(|n| world.lab.person("alice", note(*n)).is_ok()).count();
+    assert!((100..2000).contains(&noted), "{noted}");
+    let (refused, says) = code(world.lab.person("alice", note(noted)));
+    assert_eq!(refused, ErrorCode::Capacity);
+    assert!(says.contains(" more come in a day, the next in "), "{says}");
+    world.lab.person("alice", note(noted + 1)).expect("the same as before is no new note");
+    world.lab.admin(note(noted)).expect("who runs the lab may");
+    world.refuse("sato", id).expect("and what else there is to do");
+}

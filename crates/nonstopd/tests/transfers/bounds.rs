@@ -1,9 +1,9 @@
 //! How much may come, and what is told of that.
 
-use crate::lab::{E1, LAB, World, at, wait};
+use crate::lab::{E1, E2, LAB, World, at, wait};
 use nonstop_api::airlock::{Answer, Ask, DenialKind, ENTRIES_AT_ONCE};
-use nonstop_model::{ExportState, Root};
-use nonstop_store::{ByHash, NameError, Tree};
+use nonstop_model::{BlobId, ExportState, MachineId, Root, screening::Verdict};
+use nonstop_store::{ByHash, NameError, NewContent, Screening, Tree};
 use nonstopd::{Clock, transfers::MOST_NAMES};
 use std::{thread, time::Duration};
 
@@ -137,7 +137,7 @@ fn a_capture_is_read_inside_and_not_seen_outside() {
         let denial = alice.look(at(E1, Root::Capture, path)).expect_err("not outside");
         assert_eq!(denial.kind, DenialKind::NotFound);
     }
-    assert!(matches!(machine.ask(Ask::Exports), Ok(Answer::Exports(_))));
+    assert!(matches!(machine.ask(Ask::Exports), Ok(Answer::Exports { .. })));
 }
 
 #[test]
@@ -171,6 +171,93 @@ fn a_folder_of_very_many_long_names_is_listed_whole() {
     let seen: Vec<String> = seen.into_iter().map(String::from).collect();
     assert_eq!(seen.len(), 6000);
     assert!(seen.iter().enumerate().all(|(n, seen)| *seen == name(n)));
+}
+
+#[test]
+fn a_loop_of_moves_does_not_fill_the_trace_and_all_else_goes_on() {
+    let world = World::new();
+    let alice = world.alice();
+    let long = |letter: &str| at(E1, Root::Import, &letter.repeat(255));
+    alice.put(long("a"), b"x").expect("put");
+    let (mut from, mut to) = (long("a"), long("b"));
+    let mut moves = 0;
+    let denial = loop {
+        let ask = Ask::Move { from: from.clone(), to: to.path.clone(), replace: false };
+        match alice.ask(ask) {
+            Ok(_) => moves += 1,
+            // Too fast; that is another bound.
+            Err(denial) if denial.kind == DenialKind::Busy => {
+                thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+            Err(denial) => break denial,
+        }
+        std::mem::swap(&mut from, &mut to);
+        assert!(moves < 20_000, "there is no end to it");
+    };
+    assert_eq!(denial.kind, DenialKind::Spent, "{denial}");
+    assert!(denial.message.contains(" more come in a day, the next in "), "{denial}");
+    let moved = world.actions("e1").into_iter().filter(|action| action == "import.move").count();
+    assert!(moved == moves && moves > 1000, "{moved} {moves}");
+    // A file that is brought costs less than a long move.
+    let denied = (0..5).find_map(|_| alice.put(at(E1, Root::Import, "c"), b"x").err());
+    assert_eq!(denied.map(|denial| denial.kind), Some(DenialKind::Spent));
+    assert_eq!(alice.get(from), Ok(b"x".to_vec()));
+    world.bob().put(at(E2, Root::Import, "b"), b"x").expect("another's");
+    world.machine().put(at(E1, Root::Export, "b"), b"x").expect("what goes the other way");
+    alice.ask(Ask::Remove { place: at(E1, Root::Import, "") }).expect_err("the root stays");
+}
+
+#[test]
+fn what_a_machine_is_told_of_its_exports_fits_however_much_was_found() {
+    let world = World::new();
+    let tree = Tree {
+        environment: E1,
+        root: Root::Export,
+        names: MOST_NAMES,
+        bytes: 1 << 30,
+        due_at: Some(world.clock.now()),
+    };
+    let finding = |n: usize| {
+        let says = "\"".repeat(400);
+        serde_json::json!({ "rule": format!("yara.{n:090}"), "verdict": "hold", "says": says,
+            "mend": says, "says_ja": says, "mend_ja": says })
+    };
+    let findings = serde_json::json!((0..30).map(finding).collect::<Vec<_>>());
+    for first in [0, 500] {
+        let made = world.db.write("nonstopd", world.clock.now(), |w| {
+            for n in first..first + 500 {
+                let blob = BlobId::from_bits(n);
+                let machine = Some(MachineId(1));
+                let new = NewContent { blob: &blob, bytes: 1, machine };
+                w.put_file(&tree, &format!("{n}").parse().expect("a path"), new)?;
+                for id in w.submit_due(10)? {
+                    w.begin_screening(id)?;
+                    let screening = Screening {
+                        at: world.clock.now(),
+                        ms: 1,
+                        sha256: format!("{n:064x}"),
+                        content_type: "text/plain".into(),
+                        verdict: Verdict::Hold,
+                        findings: findings.clone(),
+                        rules_digest: None,
+                    };
+                    w.export_screened(id, &screening, None)?;
+                }
+            }
+            Ok::<_, NameError>(())
+        });
+        made.expect("made");
+    }
+    let asked = world.machine().ask(Ask::Exports);
+    let Ok(Answer::Exports { told, more }) = asked else { panic!("{asked:?}") };
+    let bytes = serde_json::to_vec(&told).expect("JSON").len();
+    assert!(bytes <= 513 << 10, "{bytes}");
+    assert!(more && told.len() > 300, "{} of a thousand", told.len());
+    assert!(told.is_sorted_by(|a, b| a.id > b.id));
+    assert_eq!((told[0].findings.len(), told[0].findings[0].says.len()), (20, 400));
+    let last = &told[told.len() - 1].findings;
+    assert_eq!((last.len(), last[0].verdict.as_str(), last[0].says.as_str()), (6, "hold", ""));
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn a_blocked_file_goes_from_the_machines_view_into_the_quarantine() {
     let quarantined = world.lab.quarantine().join("exports").join(&sha256);
     assert_eq!(fs::read(quarantined).expect("kept"), b"BLOCKED");
     assert!(!world.lab.trace_store().join(sha256).exists());
-    let Ok(Answer::Exports(told)) = machine.ask(Ask::Exports) else { panic!("not told") };
+    let Ok(Answer::Exports { told, .. }) = machine.ask(Ask::Exports) else { panic!("not told") };
     assert_eq!((told[0].id, told[0].state), (ExportId(1), ExportState::Blocked));
     assert_eq!(told[0].findings[0].rule, "encrypted");
     let files = world.lab.exports().join("files");
