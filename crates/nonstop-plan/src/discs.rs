@@ -9,7 +9,7 @@ use crate::{
     observed::Observed,
     step::Step,
 };
-use nonstop_model::Power;
+use nonstop_model::{MachineId, Power};
 
 /// The steps of `environment`, before its guests are started.
 pub(crate) fn make(queue: &mut Vec<Step>, environment: &DesiredEnvironment, observed: &Observed) {
@@ -23,17 +23,19 @@ pub(crate) fn make(queue: &mut Vec<Step>, environment: &DesiredEnvironment, obse
     }
 }
 
-/// The steps of `environment` with guests that run and go on running.
+/// The steps of `environment` with guests that run and go on running, or that go on with their memory:
+/// these stand still yet, and never read what is not theirs any more.
 pub(crate) fn change(queue: &mut Vec<Step>, environment: &DesiredEnvironment, observed: &Observed) {
     for machine in wanted_on(environment) {
         let (id, generation) = (machine.id, machine.generation);
-        let runs = observed.machines.get(&id).is_some_and(|seen| seen.generation == generation);
-        let Some(seen) = observed.drives.get(&id).filter(|_| runs && is_let(machine)) else {
-            continue;
-        };
         let wanted = machine.disc.as_ref().map(|disc| disc.injection);
         let stops = queue.contains(&Step::StopMachine { machine: id });
-        if *seen != wanted && !stops {
+        let same = observed.machines.get(&id).is_some_and(|seen| seen.generation == generation);
+        let other = match same && !stops {
+            true => observed.drives.get(&id).is_some_and(|seen| *seen != wanted),
+            false => wanted.is_none() && is_restored(queue, id) && may_show(machine, observed),
+        };
+        if other {
             queue.push(Step::ChangeDisc { machine: id, generation, disc: wanted });
         }
     }
@@ -69,7 +71,20 @@ fn wanted_on(environment: &DesiredEnvironment) -> impl Iterator<Item = &DesiredM
     environment.machines.iter().filter(on)
 }
 
-/// Memory that a guest is to go on with says what is in its drive: nothing is changed before.
+fn is_restored(queue: &[Step], id: MachineId) -> bool {
+    queue
+        .iter()
+        .any(|step| matches!(step, Step::RestoreMachine { machine, .. } if machine.id == id))
+}
+
+/// Whether a disc may lie in the drive of a guest that goes on with its memory: in which drive one lay
+/// has its image beside that.
+fn may_show(machine: &DesiredMachine, observed: &Observed) -> bool {
+    let beside = machine.resume.map(|memory| (machine.id, memory.generation));
+    observed.discs.iter().any(|(id, generation, _)| beside == Some((*id, *generation)))
+}
+
+/// Memory that a guest is to go on with says what is in its drive: no image goes before.
 fn is_let(machine: &DesiredMachine) -> bool {
     machine.resume.is_none()
 }

@@ -467,3 +467,45 @@ fn a_disc_is_known_as_there_once_it_is_seen_in_its_drive() {
     assert_eq!(absorb(&wanted, &seen(Some(InjectionId(2)))), []);
     assert_eq!(absorb(&wanted, &seen(Some(injection))), [Fact::DiscThere(injection)]);
 }
+
+/// A snapshot has the disc that was in the drive then; whoever returns to it is not shown it again.
+#[test]
+fn a_guest_that_goes_back_never_runs_with_a_disc_that_is_not_wanted_any_more() {
+    let memory = Memory { generation: 1, snapshot: S1 };
+    let returns = |disc: Option<u32>, seen: &Observed| {
+        let mut wanted = wanted();
+        let debuggee = &mut wanted.environments.get_mut(&E1).expect("there").machines[1];
+        (debuggee.generation, debuggee.origin, debuggee.resume) = (3, Some(1), Some(memory));
+        debuggee.frozen = vec![Frozen { generation: 1, memory: Some(S1) }];
+        debuggee.drive = true;
+        debuggee.disc = disc.map(|id| Disc {
+            injection: InjectionId(id),
+            domain: "lab".into(),
+            items: Vec::new(),
+            zip: false,
+            there: true,
+        });
+        let plan = plan(&wanted, seen, at(10));
+        let steps = plan.environments.values().flatten().map(|step| format!("{step}\n"));
+        steps.skip_while(|step| !step.starts_with("start m2")).collect::<String>()
+    };
+    let mut seen = running([]);
+    seen.disks.insert((DEBUGGEE, 3), Disk::Whole);
+    seen.memory.insert((DEBUGGEE, memory), Saved::Whole);
+    let at_once = "start m2 from its memory of s1\nlet m2 run on\n";
+    assert_eq!(returns(None, &seen), at_once, "none lay in it");
+    seen.discs.insert((DEBUGGEE, 1, InjectionId(3)));
+    let taken_out = "start m2 from its memory of s1\ntake the disc out of the drive of m2\n\
+         let m2 run on\n";
+    assert_eq!(returns(None, &seen), taken_out);
+    seen.discs.insert((DEBUGGEE, 3, InjectionId(3)));
+    assert_eq!(returns(Some(3), &seen), at_once, "one that goes on never notices");
+    // A daemon that was killed in between sees what is in the drive.
+    let back = ObservedMachine { environment: E1, generation: 3 };
+    seen.machines.insert(DEBUGGEE, back);
+    seen.drives.insert(DEBUGGEE, Some(InjectionId(3)));
+    assert_eq!(returns(None, &seen), taken_out);
+    assert_eq!(returns(Some(3), &seen), at_once);
+    seen.drives.insert(DEBUGGEE, None);
+    assert_eq!(returns(None, &seen), at_once);
+}
