@@ -236,7 +236,7 @@ CREATE TABLE injections (
     guest_says TEXT,
     -- What held when it was there, and when it was not any more.
     facts_begin TEXT CHECK (facts_begin IS NULL OR json_valid(facts_begin)),
-    facts_end TEXT CHECK (facts_end IS NULL OR json_valid(facts_end)),
+    facts_end TEXT CHECK (facts_end IS NULL OR json_valid(facts_end)), reached INTEGER NOT NULL DEFAULT 0 CHECK (reached IN (0, 1)),
     CHECK ((ended_at IS NULL) = (state IN ('preparing', 'there'))),
     CHECK ((failure IS NOT NULL) = (state = 'failed')),
     CHECK ((ended_by IS NOT NULL) = (state = 'ended'))
@@ -423,6 +423,12 @@ CREATE INDEX sessions_open ON sessions (account) WHERE closed_at IS NULL;
 CREATE INDEX sessions_opened ON sessions (opened_at);
 
 CREATE UNIQUE INDEX slots_once ON environments (slot) WHERE state <> 'gone';
+
+CREATE TABLE snapshot_injections (
+    snapshot INTEGER NOT NULL REFERENCES snapshots (id),
+    injection INTEGER NOT NULL REFERENCES injections (id),
+    PRIMARY KEY (snapshot, injection)
+) STRICT;
 
 CREATE TABLE snapshot_machines (
     snapshot INTEGER NOT NULL REFERENCES snapshots (id),

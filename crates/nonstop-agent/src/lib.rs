@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 pub enum Task {
     /// Have a password set; the child answers with the byte of a [`Verdict`].
     SetPassword(SetPassword),
-    /// Have a file written, which is standard error; the child answers with the bytes of a [`Put`].
+    /// Have a file written, which is standard error; the child answers with the bytes of a [`Put`], again
+    /// and again: the last is how it ended.
     PutFile(PutFile),
 }
 

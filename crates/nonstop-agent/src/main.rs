@@ -2,7 +2,7 @@
 //! channel as standard output, and the file that the guest is given, if any, as standard error.
 //! Confines itself, carries out the one task, answers with a byte or a few.
 
-use nonstop_agent::{Task, put, set_password};
+use nonstop_agent::{Put, Task, put, set_password};
 use nonstop_confine::{Left, confine};
 use std::{io, os::fd::AsFd, process::ExitCode};
 
@@ -37,14 +37,20 @@ fn main() -> ExitCode {
     }
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let Some(task) = read_task(stdin.as_fd()) else { return ExitCode::FAILURE };
-    let answer = match task {
-        Task::SetPassword(task) => vec![set_password(&task, stdout.as_fd()).byte()],
-        Task::PutFile(task) => put(&task, stderr.as_fd(), stdout.as_fd()).bytes().to_vec(),
+    let say = |answer: &[u8]| rustix::io::write(stdin.as_fd(), answer) == Ok(answer.len());
+    let said = match task {
+        Task::SetPassword(task) => say(&[set_password(&task, stdout.as_fd()).byte()]),
+        Task::PutFile(task) => {
+            let tell = |so_far: Put| {
+                // Without who wants it, the guest is given no more.
+                if !say(&so_far.bytes()) {
+                    std::process::exit(1);
+                }
+            };
+            say(&put(&task, stderr.as_fd(), stdout.as_fd(), tell).bytes())
+        }
     };
-    match rustix::io::write(stdin.as_fd(), &answer) {
-        Ok(n) if n == answer.len() => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    if said { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn read_task(from: std::os::fd::BorrowedFd<'_>) -> Option<Task> {

@@ -145,8 +145,14 @@ struct Sought {
     position: u64,
 }
 
-/// Has the agent behind `guest` write what `content` reads as `task` says.
-pub fn put(task: &PutFile, content: BorrowedFd<'_>, guest: BorrowedFd<'_>) -> Put {
+/// Has the agent behind `guest` write what `content` reads as `task` says. How far it is goes to
+/// `tell` from when the file is open: somebody else may end it at any time.
+pub fn put(
+    task: &PutFile,
+    content: BorrowedFd<'_>,
+    guest: BorrowedFd<'_>,
+    mut tell: impl FnMut(Put),
+) -> Put {
     let mut put = Put::new(PutVerdict::Silent, 0);
     if task.bytes > MOST_BYTES || task.path.len() > LONGEST_PATH {
         put.verdict = PutVerdict::NotOpened;
@@ -156,7 +162,7 @@ pub fn put(task: &PutFile, content: BorrowedFd<'_>, guest: BorrowedFd<'_>) -> Pu
     let mut talk = Talk::new(guest, pieces.saturating_mul(ANSWER));
     let until = Instant::now() + put_patience(task.bytes);
     // What it has begun tells more than that it fell silent.
-    let _gave_up = talk.put_file(task, content, until, &mut put);
+    let _gave_up = talk.put_file(task, content, until, &mut put, &mut tell);
     put
 }
 
@@ -167,6 +173,7 @@ impl Talk<'_> {
         content: BorrowedFd<'_>,
         until: Instant,
         put: &mut Put,
+        tell: &mut dyn FnMut(Put),
     ) -> Result<(), GaveUp> {
         self.sync()?;
         self.until = until;
@@ -186,6 +193,7 @@ impl Talk<'_> {
                 return Err(GaveUp);
             }
             given += length as u64;
+            tell(*put);
             if !self.write_piece(handle, &piece[..length], put)? {
                 put.verdict = PutVerdict::NotWritten;
                 self.close(handle)?;

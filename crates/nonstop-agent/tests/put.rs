@@ -10,7 +10,11 @@ use std::{
     io::{BufRead, BufReader, Read, Seek, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -112,6 +116,15 @@ fn gives(
     content: &[u8],
     agent: impl FnOnce(&mut Agent) + Send + 'static,
 ) -> (Put, Duration, Vec<u8>) {
+    gives_while(&|| true, content, agent)
+}
+
+/// The same, for as long as `wanted`.
+fn gives_while(
+    wanted: &dyn Fn() -> bool,
+    content: &[u8],
+    agent: impl FnOnce(&mut Agent) + Send + 'static,
+) -> (Put, Duration, Vec<u8>) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("set");
     let (tell, written) = mpsc::channel();
@@ -126,7 +139,7 @@ fn gives(
     let task = PutFile { path: "/home/researcher/Import/a.bin".into(), bytes: BYTES as u64 };
     let program = Path::new(env!("CARGO_BIN_EXE_nonstop-agent"));
     let began = Instant::now();
-    let put = run_put(program, ours.into(), OwnedFd::from(file), &task, (64_102, 64_102));
+    let put = run_put(program, ours.into(), OwnedFd::from(file), &task, (64_102, 64_102), wanted);
     let took = began.elapsed();
     let limit = put_patience(BYTES as u64) + Duration::from_millis(1500);
     assert!(took < limit, "took {took:?}");
@@ -238,6 +251,25 @@ fn an_agent_that_hangs_in_the_middle_is_given_up_in_its_time() {
     assert_eq!(put.verdict, PutVerdict::BrokeOff);
     assert!(put.written > 0 && put.written < BYTES as u64, "{put:?}");
     assert!(took >= Duration::from_millis(PATIENCE_MS - 500), "took {took:?}");
+}
+
+#[test]
+fn what_is_not_wanted_any_more_is_ended_in_the_middle_and_how_far_it_got_is_known() {
+    let pieces = Arc::new(AtomicUsize::new(0));
+    let (heard, wanted) = (Arc::clone(&pieces), move || pieces.load(Ordering::SeqCst) < 2);
+    // It would go on for its whole time: the second piece is never answered.
+    let (put, took, _) = gives_while(&wanted, &content(), move |agent| {
+        agent.behave(|_, name| {
+            name == "guest-file-write" && heard.fetch_add(1, Ordering::SeqCst) > 0
+        });
+    });
+    assert_eq!(put.verdict, PutVerdict::BrokeOff);
+    assert!(put.written > 0 && put.written < BYTES as u64, "{put:?}");
+    assert!(took < Duration::from_millis(PATIENCE_MS - 500), "took {took:?}");
+    let (put, _, written) = gives_while(&|| false, &content(), |agent| {
+        agent.hear();
+    });
+    assert_eq!((put, written.len()), (Put::new(PutVerdict::Silent, 0), 0), "nothing was given");
 }
 
 #[test]
@@ -365,7 +397,7 @@ fn what_is_too_much_is_given_to_nobody() {
     let file = tempfile::tempfile().expect("a file");
     let task = PutFile { path: "/a".into(), bytes: nonstop_agent::MOST_BYTES + 1 };
     let program = Path::new(env!("CARGO_BIN_EXE_nonstop-agent"));
-    let put = run_put(program, ours.into(), OwnedFd::from(file), &task, (64_102, 64_102));
+    let put = run_put(program, ours.into(), OwnedFd::from(file), &task, (64_102, 64_102), &|| true);
     assert_eq!(put.expect("a verdict").verdict, PutVerdict::NotOpened);
     let mut heard = Vec::new();
     theirs.read_to_end(&mut heard).expect("read");

@@ -59,9 +59,15 @@ impl AgentRunner {
 }
 
 impl AgentRunner {
-    /// Has the agent in the guest of `machine` write all of `file` to `path`. Returns within
-    /// [`nonstop_agent::put_patience`] and half a second.
-    pub fn put_file(&self, machine: MachineId, path: &str, file: &File) -> Result<Put, HostError> {
+    /// Has the agent in the guest of `machine` write all of `file` to `path`, for as long as `wanted`.
+    /// Returns within [`nonstop_agent::put_patience`] and half a second.
+    pub fn put_file(
+        &self,
+        machine: MachineId,
+        path: &str,
+        file: &File,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Put, HostError> {
         let doing = || format!("put {path} into {machine}");
         let failed = |e: std::io::Error| HostError::new(doing(), e);
         let socket = match connect_at_once(&agent_socket(&self.agent_dir, machine)) {
@@ -74,7 +80,7 @@ impl AgentRunner {
         let task = PutFile { path: path.into(), bytes };
         let content = OwnedFd::from(file.try_clone().map_err(failed)?);
         let guest = OwnedFd::from(socket);
-        let put = nonstop_agent::run_put(&self.program, guest, content, &task, self.user);
+        let put = nonstop_agent::run_put(&self.program, guest, content, &task, self.user, wanted);
         put.map_err(|e| {
             HostError::new(doing(), e)
                 .help("see that nonstop-agent lies in `programs` of lab.yaml and its user exists")

@@ -45,10 +45,17 @@ pub trait Host: Send + Sync {
     fn play_recording(&self, id: u64) -> Result<OwnedFd, HostError>;
 
     /// Has the agent in the guest of `machine` write all of `file` to `path`, over what is there. Takes
-    /// at most [`nonstop_agent::put_patience`]. What the guest says of it is information, never proof.
+    /// at most [`nonstop_agent::put_patience`], and breaks off soon after it is not `wanted` any more.
+    /// What the guest says of it is information, never proof.
     ///
     /// Errors: the child that speaks with the guest cannot be started, or says nothing.
-    fn put_file(&self, machine: MachineId, path: &str, file: &File) -> Result<Put, HostError>;
+    fn put_file(
+        &self,
+        machine: MachineId,
+        path: &str,
+        file: &File,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Put, HostError>;
 }
 
 /// How a step ended.

@@ -366,7 +366,13 @@ impl Host for RealHost {
         self.displays.play(id)
     }
 
-    fn put_file(&self, machine: MachineId, path: &str, file: &File) -> Result<Put, HostError> {
-        self.agent.put_file(machine, path, file)
+    fn put_file(
+        &self,
+        machine: MachineId,
+        path: &str,
+        file: &File,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Put, HostError> {
+        self.agent.put_file(machine, path, file, wanted)
     }
 }

@@ -316,7 +316,13 @@ impl Host for SimHost {
         })
     }
 
-    fn put_file(&self, machine: MachineId, path: &str, file: &File) -> Result<Put, HostError> {
+    fn put_file(
+        &self,
+        machine: MachineId,
+        path: &str,
+        file: &File,
+        _wanted: &dyn Fn() -> bool,
+    ) -> Result<Put, HostError> {
         let mut world = self.world();
         let bytes = file.metadata().map_or(0, |file| file.len());
         if !world.volatile.machines.contains_key(&machine) {

@@ -344,6 +344,48 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The machine whose guest comes or goes by it, or has another disc in its drive.
+    pub fn changes_guest(&self) -> Option<MachineId> {
+        match self {
+            Step::ShutdownMachine { machine }
+            | Step::StopMachine { machine }
+            | Step::SaveMachine { machine, .. }
+            | Step::ChangeDisc { machine, .. } => Some(*machine),
+            Step::StartMachine { machine } | Step::RestoreMachine { machine, .. } => {
+                Some(machine.id)
+            }
+            Step::LoadFirewall
+            | Step::Revoke { .. }
+            | Step::CloseGate { .. }
+            | Step::EndSessions { .. }
+            | Step::EndSession { .. }
+            | Step::RemoveSegment { .. }
+            | Step::QuarantineDisk { .. }
+            | Step::DestroyDisk { .. }
+            | Step::CreateLink { .. }
+            | Step::CreateSegment { .. }
+            | Step::CreateDisk { .. }
+            | Step::MakeDisc { .. }
+            | Step::DropDisc { .. }
+            | Step::PauseMachine { .. }
+            | Step::HoldMachine { .. }
+            | Step::ResumeMachine { .. }
+            | Step::DropMemory { .. }
+            | Step::ResetMachine { .. }
+            | Step::PrepareMachine { .. }
+            | Step::OpenDisplay { .. }
+            | Step::AttachDisplay { .. }
+            | Step::CloseDisplay { .. }
+            | Step::OpenViewer { .. }
+            | Step::CloseViewer { .. }
+            | Step::Shape { .. }
+            | Step::OpenGate { .. }
+            | Step::Grant { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -28,6 +28,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../migrations/0013_injections.sql")),
         M::up(include_str!("../migrations/0014_publication_hashes.sql")),
         M::up(include_str!("../migrations/0015_injection_begin.sql")),
+        M::up(include_str!("../migrations/0016_injection_reach.sql")),
     ])
 }
 

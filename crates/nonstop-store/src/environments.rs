@@ -259,6 +259,10 @@ impl Write<'_> {
             "UPDATE environments SET state = 'gone' WHERE id = ?1 AND state = 'ended'",
             [id.0],
         )?;
-        if changed == 0 { Ok(()) } else { self.trace("environment.gone", &id, json!({})) }
+        if changed == 0 {
+            return Ok(());
+        }
+        self.environment_lost_samples(id)?;
+        self.trace("environment.gone", &id, json!({}))
     }
 }

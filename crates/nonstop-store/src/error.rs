@@ -48,6 +48,9 @@ pub enum StoreError {
     /// Samples go to one guest one after the other.
     #[error("{0} is just being put before this guest")]
     BeingInjected(nonstop_model::InjectionId),
+    /// Samples go before the guest that they were asked for, and before no other.
+    #[error("the guest of {0} is another by now")]
+    OtherGuest(MachineId),
     /// There is no such account.
     #[error("there is no account `{0}`")]
     NoAccount(AccountName),

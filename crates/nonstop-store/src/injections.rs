@@ -3,7 +3,7 @@
 use crate::{Read, StoreError, Write, codec, trace};
 use nonstop_model::{
     Disc, EnvironmentId, InjectBy, InjectedItem, Injection, InjectionId, InjectionState, MachineId,
-    MachineRole, Snapshot, SnapshottedMachine,
+    MachineRole, Snapshot, SnapshotId, SnapshottedMachine,
 };
 use nonstop_trace::{Hash, RECORD, Record, Sign};
 use rusqlite::{OptionalExtension, Row};
@@ -69,9 +69,11 @@ impl Read<'_> {
     }
 
     /// Injections that live, and of which it is not written down yet what held before them. None of
-    /// them goes before a guest until then; one that came back with a snapshot is there already.
+    /// them goes before a guest until then; what came back with a snapshot, or a part of it, is there
+    /// already.
     pub fn unbegun_injections(&self) -> Result<Vec<Injection>, StoreError> {
-        let part = "facts_end IS NULL AND facts_begin IS NULL AND state IN ('preparing', 'there')";
+        let part = "facts_end IS NULL AND facts_begin IS NULL
+             AND (state IN ('preparing', 'there') OR state = 'failed' AND reached = 1)";
         self.injections_where(part, [])
     }
 
@@ -105,6 +107,12 @@ impl Read<'_> {
             (machine, Disc { injection: id, domain, items, zip, there })
         };
         Ok(live.into_iter().map(disc).collect())
+    }
+
+    /// Errors: samples are just on their way to `machine`.
+    pub(crate) fn nothing_is_on_its_way(&self, machine: MachineId) -> Result<(), StoreError> {
+        let others = self.injections_where("machine = ?1 AND state = 'preparing'", [machine.0])?;
+        others.first().map_or(Ok(()), |other| Err(StoreError::BeingInjected(other.id)))
     }
 
     fn injections_where(
@@ -169,13 +177,12 @@ fn injection_from(row: &Row<'_>) -> Result<Injection, StoreError> {
 impl Write<'_> {
     /// Wants samples before a guest; a disc that is there is taken out for the new one.
     ///
-    /// Errors: others are just on their way to it, or a snapshot of it is being taken.
+    /// Errors: others are just on their way to it, a snapshot of it is being taken, its environment has
+    /// ended, or it is not the guest of that generation any more.
     pub fn inject(&mut self, new: &NewInjection) -> Result<InjectionId, StoreError> {
         self.nothing_is_taken(new.environment)?;
-        let others = self.injections_where("machine = ?1 AND state = 'preparing'", [new.machine.0]);
-        if let Some(other) = others?.first() {
-            return Err(StoreError::BeingInjected(other.id));
-        }
+        self.is_still_that_guest(new)?;
+        self.nothing_is_on_its_way(new.machine)?;
         if new.by == InjectBy::Disc {
             self.end_injections("machine = ?2 AND way = 'disc'", new.machine.0, "replaced")?;
         }
@@ -207,8 +214,57 @@ impl Write<'_> {
         Ok(id)
     }
 
+    /// Errors: what was looked at before this transaction does not hold any more.
+    fn is_still_that_guest(&self, new: &NewInjection) -> Result<(), StoreError> {
+        let found: Option<(u32, String)> = self
+            .tx
+            .query_row(
+                "SELECT m.generation, e.state FROM machines m JOIN environments e
+                     ON e.id = m.environment WHERE m.id = ?1 AND e.id = ?2",
+                (new.machine.0, new.environment.0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()?;
+        match found {
+            None => Err(StoreError::NoMachine(new.environment)),
+            Some((_, state)) if state != "granted" => Err(StoreError::Ended(new.environment)),
+            Some((generation, _)) if generation != new.generation => {
+                Err(StoreError::OtherGuest(new.machine))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Records that the guest's agent is about to be given something of `id`, before it is. Gives
+    /// whether something may have been in the guest before; None where it is not wanted any more, or its
+    /// guest is another.
+    pub fn injection_reaches(&mut self, id: InjectionId) -> Result<Option<bool>, StoreError> {
+        let wanted: Option<bool> = self
+            .tx
+            .query_row(
+                "SELECT i.reached FROM injections i JOIN machines m ON m.id = i.machine
+                     JOIN environments e ON e.id = i.environment
+                 WHERE i.id = ?1 AND i.state = 'preparing' AND i.generation = m.generation
+                     AND e.state = 'granted'",
+                [id.0],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if wanted == Some(false) {
+            self.tx.execute("UPDATE injections SET reached = 1 WHERE id = ?1", [id.0])?;
+            self.trace("sample.give", &id, json!({}))?;
+        }
+        Ok(wanted)
+    }
+
+    /// Records that nothing of `id` got into the guest after all.
+    pub fn injection_reached_nothing(&mut self, id: InjectionId) -> Result<(), StoreError> {
+        self.tx.execute("UPDATE injections SET reached = 0 WHERE id = ?1", [id.0])?;
+        self.trace("sample.not_taken", &id, json!({}))
+    }
+
     /// Records that the guest has it before it; `guest_says` is what the guest said of that. One that
-    /// was ended meanwhile stays so.
+    /// was ended meanwhile stays so, with what the guest said.
     pub fn injection_there(
         &mut self,
         id: InjectionId,
@@ -220,12 +276,13 @@ impl Write<'_> {
             (id.0, codec::micros(self.now()), guest_says),
         )?;
         if changed == 0 {
-            return Ok(());
+            return self.said_of_ended(id, guest_says);
         }
         self.trace("sample.there", &id, json!({ "guest_says": guest_says }))
     }
 
-    /// Records that it does not get there, and why. One that was ended meanwhile stays so.
+    /// Records that it does not get there, and why. One that was ended meanwhile stays so, with what the
+    /// guest said.
     pub fn injection_failed(
         &mut self,
         id: InjectionId,
@@ -238,9 +295,26 @@ impl Write<'_> {
             (id.0, codec::micros(self.now()), why, guest_says),
         )?;
         if changed == 0 {
-            return Ok(());
+            return self.said_of_ended(id, guest_says);
         }
         self.trace("sample.failed", &id, json!({ "why": why, "guest_says": guest_says }))
+    }
+
+    /// What a guest took before an injection was ended is in it all the same.
+    fn said_of_ended(
+        &mut self,
+        id: InjectionId,
+        guest_says: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let changed = self.tx.execute(
+            "UPDATE injections SET guest_says = ?2
+             WHERE id = ?1 AND ?2 IS NOT NULL AND state = 'ended' AND there_at IS NULL",
+            (id.0, guest_says),
+        )?;
+        match changed {
+            0 => Ok(()),
+            _ => self.trace("sample.said", &id, json!({ "guest_says": guest_says })),
+        }
     }
 
     /// Wants no disc in the drives of `environment`, and what is just on its way to an agent not given
@@ -277,8 +351,27 @@ impl Write<'_> {
         self.end_injections("environment = ?2", environment.0, "environment end")
     }
 
+    /// What agents have given to the guests of `snapshot` is in it, and with them in the generations
+    /// that begin now: a guest that was kept goes on as the same.
+    pub(crate) fn samples_go_on(&mut self, snapshot: SnapshotId) -> Result<(), StoreError> {
+        self.tx.execute(
+            "INSERT INTO snapshot_injections (snapshot, injection)
+             SELECT s.snapshot, i.id FROM snapshot_machines s JOIN injections i
+                 ON i.machine = s.machine AND i.generation = s.generation
+             WHERE s.snapshot = ?1 AND i.way = 'agent' AND i.reached = 1",
+            [snapshot.0],
+        )?;
+        self.tx.execute(
+            "UPDATE injections SET generation = injections.generation + 1 FROM snapshot_machines s
+             WHERE s.snapshot = ?1 AND s.machine = injections.machine
+                 AND s.generation = injections.generation AND injections.facts_end IS NULL",
+            [snapshot.0],
+        )?;
+        Ok(())
+    }
+
     /// What an agent had given to `machine` before `snapshot` was taken is in it again, once it is as it
-    /// was then: another run of the same samples begins.
+    /// was then: another run of the same samples begins. Of what had not got in whole, that stays said.
     pub(crate) fn samples_come_back(
         &mut self,
         snapshot: &Snapshot,
@@ -286,22 +379,21 @@ impl Write<'_> {
     ) -> Result<(), StoreError> {
         let mut insert = self.tx.prepare_cached(
             "INSERT INTO injections (environment, machine, generation, domain, by_person, way, zip,
-                 items, state, at, there_at)
-             SELECT i.environment, i.machine, m.generation, i.domain, ?1, i.way, i.zip, i.items,
-                 'there', ?2, ?2
-             FROM injections i JOIN machines m ON m.id = i.machine
-             WHERE i.machine = ?3 AND i.generation = ?4 AND i.at <= ?5 AND i.way = 'agent'
-                 AND i.facts_begin IS NOT NULL ORDER BY i.id
+                 items, reached, guest_says, at, state, there_at, ended_at, failure)
+             SELECT i.environment, i.machine, m.generation, i.domain, ?1, i.way, i.zip, i.items, 1,
+                 i.guest_says, ?2,
+                 CASE WHEN i.there_at IS NULL THEN 'failed' ELSE 'there' END,
+                 CASE WHEN i.there_at IS NOT NULL THEN ?2 END,
+                 CASE WHEN i.there_at IS NULL THEN ?2 END,
+                 CASE WHEN i.there_at IS NULL THEN coalesce(i.failure,
+                     'it was ended before all of it was in the guest') END
+             FROM snapshot_injections s JOIN injections i ON i.id = s.injection
+                 JOIN machines m ON m.id = i.machine JOIN environments e ON e.id = i.environment
+             WHERE s.snapshot = ?3 AND i.machine = ?4 AND e.state = 'granted' ORDER BY i.id
              RETURNING id",
         )?;
         let actor = self.actor().to_string();
-        let given = (
-            actor,
-            codec::micros(self.now()),
-            machine.machine.0,
-            machine.generation,
-            codec::micros(snapshot.asked_at),
-        );
+        let given = (actor, codec::micros(self.now()), snapshot.id.0, machine.machine.0);
         let back = codec::all(insert.query(given)?, |row| Ok(InjectionId(row.get::<_, u32>(0)?)))?;
         drop(insert);
         for id in back {

@@ -88,7 +88,8 @@ impl Write<'_> {
     /// too where it is wanted on. Those that failed before are not told of any more.
     ///
     /// Errors: the name is taken, another snapshot is being taken, a machine has `at_most` named
-    /// already, or one is about to go on with the memory of an earlier one.
+    /// already, samples are just on their way to one, or one is about to go on with the memory of an
+    /// earlier one.
     pub fn take_snapshot(
         &mut self,
         environment: EnvironmentId,
@@ -114,6 +115,7 @@ impl Write<'_> {
             if machine.resume.is_some() {
                 return Err(StoreError::Returning(machine.role));
             }
+            self.nothing_is_on_its_way(machine.id)?;
         }
         self.tx.execute(
             "INSERT INTO snapshots (environment, name, asked_by, asked_at, state)
@@ -162,6 +164,7 @@ impl Write<'_> {
             };
             if over {
                 let id = snapshot.id.0;
+                self.tx.execute("DELETE FROM snapshot_injections WHERE snapshot = ?1", [id])?;
                 self.tx.execute("DELETE FROM snapshot_machines WHERE snapshot = ?1", [id])?;
                 self.tx.execute("DELETE FROM snapshots WHERE id = ?1", [id])?;
             }
@@ -179,6 +182,7 @@ impl Write<'_> {
         if changed == 0 {
             return Ok(());
         }
+        self.samples_go_on(id)?;
         self.tx.execute(
             "UPDATE machines SET
                  prepared_generation = CASE prepared_generation WHEN machines.generation

@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 use nonstop_model::{
-    Environment, EnvironmentId, EnvironmentTemplate, KeyAlgorithm, Machine, MachineRole, Memory,
-    Password, Period, Power, PublicKey, Role, SnapshotId, SnapshotName, SnapshotState,
+    Environment, EnvironmentId, EnvironmentTemplate, InjectBy, KeyAlgorithm, Machine, MachineRole,
+    Memory, Password, Period, Power, PublicKey, Role, SnapshotId, SnapshotName, SnapshotState,
     capacity::Room,
 };
-use nonstop_store::{Db, Grant, GrantedMachine, NewAccount, NewKey, StoreError, Write};
+use nonstop_store::{
+    Db, Grant, GrantedMachine, NewAccount, NewInjection, NewKey, StoreError, Write,
+};
 
 const E1: EnvironmentId = EnvironmentId(1);
 const S1: SnapshotId = SnapshotId(1);
@@ -228,4 +230,47 @@ fn what_was_deleted_is_forgotten_once_nothing_stands_on_it() {
     place.want(|w| w.revert(E1, DEBUGGER, &Password("q".into())));
     place.take("four", &[DEBUGGER]).expect("asked for");
     assert_eq!(numbers(), [4]);
+}
+
+fn disc(place: &Place, generation: u32) -> NewInjection {
+    NewInjection {
+        environment: E1,
+        machine: place.machine(DEBUGGEE).id,
+        generation,
+        domain: "lab".into(),
+        by: InjectBy::Disc,
+        zip: false,
+        items: Vec::new(),
+    }
+}
+
+#[test]
+fn samples_go_before_the_guest_that_was_looked_at_and_before_nothing_once_its_time_is_over() {
+    let place = Place::new();
+    let looked_at = disc(&place, 1);
+    place.want(|w| w.revert(E1, DEBUGGEE, &Password("q".into())));
+    let refused = place.try_to(|w| w.inject(&looked_at));
+    assert!(matches!(refused, Err(StoreError::OtherGuest(_))), "{refused:?}");
+    let clean = disc(&place, 2);
+    place.want(|w| w.inject(&clean));
+    place.want(|w| w.end_environment(E1, now()));
+    let refused = place.try_to(|w| w.inject(&clean));
+    assert!(matches!(refused, Err(StoreError::Ended(E1))), "{refused:?}");
+    let elsewhere = NewInjection { environment: EnvironmentId(2), ..clean };
+    assert!(place.try_to(|w| w.inject(&elsewhere)).is_err(), "not its machine");
+    let all = place.db.read(|r| r.injections(None, 9)).expect("read");
+    assert_eq!(all.iter().map(|one| one.lives()).collect::<Vec<_>>(), [false]);
+}
+
+#[test]
+fn nothing_is_kept_of_a_machine_that_samples_are_just_on_their_way_to() {
+    let place = Place::new();
+    let new = disc(&place, 1);
+    let id = place.want(|w| w.inject(&new));
+    let refused = place.take("one", &PAIR);
+    assert!(matches!(&refused, Err(StoreError::BeingInjected(of)) if *of == id), "{refused:?}");
+    place.take("other", &[DEBUGGER]).expect("another machine's do not matter");
+    place.want(|w| w.snapshot_taken(S1));
+    place.want(|w| w.injection_there(id, None));
+    place.take("one", &[DEBUGGEE]).expect("it is there");
 }

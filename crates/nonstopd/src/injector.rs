@@ -27,7 +27,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing::{error, info, warn};
 
@@ -37,6 +37,9 @@ const EVERY: Duration = Duration::from_millis(100);
 /// How many times an agent that does not answer is asked, and how long to wait between.
 const TRIES: u32 = 4;
 const BETWEEN: Duration = Duration::from_millis(500);
+
+/// How often to look at what holds of an injection that is about to be gone: counting takes programs.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Packets of a link, since our tables were loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +88,7 @@ pub struct Injector {
     busy: Mutex<BTreeSet<InjectionId>>,
     /// What was found last of injections that are about to be gone: where the link goes with the
     /// environment, nobody can count its packets afterwards.
-    going: Mutex<BTreeMap<InjectionId, Value>>,
+    going: Mutex<BTreeMap<InjectionId, (Instant, Value)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -129,45 +132,54 @@ impl Injector {
         self.witness_ends()
     }
 
-    /// Gives `injection` to the guest's agent, and records what came of it.
+    /// Gives `injection` to the guest's agent, and records what came of it, also where it was ended
+    /// meanwhile. Until then nothing else goes before this guest, and it is not kept.
     pub fn give_and_tell(&self, injection: &Injection) {
-        let (id, given) = (injection.id, self.give(injection));
-        let now = self.parts.clock.now();
-        let told = self.parts.db.write("nonstopd", now, |w| match &given {
-            Ok(says) => w.injection_there(id, Some(says)),
-            Err(Failed { why, says }) => w.injection_failed(id, why, says.as_deref()),
+        let _giving = Giving::new(&self.parts.status, injection);
+        let (id, mut given) = (injection.id, Given::default());
+        let result = self.give(injection, &mut given);
+        let (now, says) = (self.parts.clock.now(), given.says());
+        let told = self.parts.db.write("nonstopd", now, |w| {
+            if given.nothing() {
+                w.injection_reached_nothing(id)?;
+            }
+            match &result {
+                Ok(()) => w.injection_there(id, says.as_deref()),
+                Err(why) => w.injection_failed(id, &why.0, says.as_deref()),
+            }
         });
-        match (&given, told) {
+        match (&result, told) {
             (_, Err(e)) => error!("record what became of {id}: {}", chain(&e)),
-            (Ok(_), Ok(())) => info!("{id} was given to its guest"),
-            (Err(failed), Ok(())) => warn!("{id} was not given to its guest: {}", failed.why),
+            (Ok(()), Ok(())) => info!("{id} was given to its guest"),
+            (Err(why), Ok(())) => warn!("{id} was not given to its guest: {}", why.0),
         }
         self.parts.wake.wake();
     }
 
-    fn give(&self, injection: &Injection) -> Result<String, Failed> {
+    fn give(&self, injection: &Injection, given: &mut Given) -> Result<(), Failed> {
         let environment = self.environment(injection).map_err(|e| Failed::of(chain(&e)))?;
         let machine = environment.machines.iter().find(|m| m.id == injection.machine);
         let machine = machine.ok_or_else(|| Failed::of("its machine is gone"))?;
         let template = environment.template.machine(machine.role);
         let import = template.and_then(|template| template.import.clone());
         let import = import.ok_or_else(|| Failed::of("its template names no folder `import`"))?;
-        let (mut written, mut doubts) = (0, String::new());
+        given.import = import;
         for item in &injection.items {
             let file = self.taken(injection, item)?;
             let name = match injection.zip {
                 true => format!("{}.zip", item.name),
                 false => item.name.clone(),
             };
-            let path = path_in(&import, &name);
-            let put = self.put(injection, &path, &file)?;
-            written += put.written;
+            let path = path_in(&given.import, &name);
+            let put = self.put(injection, &path, &file, given)?;
             let bytes = file.metadata().map_or(0, |file| file.len());
-            judged(put, &path, bytes)?;
-            doubts += &doubt(put, &path, bytes);
+            given.last = said(put, &path, bytes);
+            judged(put, &path)?;
+            given.files += 1;
+            given.written += put.written;
+            given.doubts += &doubt(put, &path, bytes);
         }
-        let files = injection.items.len();
-        Ok(format!("it wrote {files} file(s), {written} bytes, in {import}{doubts}"))
+        Ok(())
     }
 
     /// A file without a name that holds `item`, as the guest is to have it.
@@ -184,14 +196,22 @@ impl Injector {
         Ok(file)
     }
 
-    fn put(&self, injection: &Injection, path: &str, file: &File) -> Result<Put, Failed> {
+    fn put(
+        &self,
+        injection: &Injection,
+        path: &str,
+        file: &File,
+        given: &mut Given,
+    ) -> Result<Put, Failed> {
         let mut tries = 0;
         loop {
-            // The guest of a generation to which it was reverted meanwhile has to stay clean.
-            self.is_wanted(injection.id)?;
             let mut again = file;
             again.seek(SeekFrom::Start(0)).map_err(|e| Failed::of(e.to_string()))?;
-            let put = self.parts.host.put_file(injection.machine, path, file);
+            // The guest of a generation to which it was reverted meanwhile has to stay clean.
+            self.reaches(injection.id, given)?;
+            let wanted = || self.is_wanted(injection.id);
+            let put = self.parts.host.put_file(injection.machine, path, file, &wanted);
+            given.reached |= put.as_ref().map_or(true, |put| took(*put));
             let put = put.map_err(|e| Failed::of(chain(&e)))?;
             tries += 1;
             // Somebody else may just speak with it, or it has only just been started.
@@ -203,14 +223,21 @@ impl Injector {
     }
 
     /// Errors: it was ended meanwhile.
-    fn is_wanted(&self, id: InjectionId) -> Result<(), Failed> {
+    fn reaches(&self, id: InjectionId, given: &mut Given) -> Result<(), Failed> {
+        let now = self.parts.clock.now();
+        let before = self.parts.db.write("nonstopd", now, |w| w.injection_reaches(id));
+        let before = before.map_err(|e| Failed::of(chain(&e)))?;
+        let before = before.ok_or_else(|| Failed::of("it was ended meanwhile"))?;
+        // A daemon that was killed may have given it something.
+        given.reached |= before && !given.begun;
+        given.begun = true;
+        Ok(())
+    }
+
+    /// Whether it was not ended meanwhile, as far as that can be known.
+    fn is_wanted(&self, id: InjectionId) -> bool {
         let now = self.parts.db.read(|read| read.injection(id));
-        match now.map_err(|e| Failed::of(chain(&e)))?.state {
-            InjectionState::Preparing => Ok(()),
-            InjectionState::There | InjectionState::Failed | InjectionState::Ended => {
-                Err(Failed::of("it was ended meanwhile"))
-            }
-        }
+        now.map_or(true, |now| now.state == InjectionState::Preparing)
     }
 
     fn environment(&self, injection: &Injection) -> Result<Environment, StoreError> {
@@ -233,23 +260,22 @@ impl Injector {
         for injection in self.parts.db.read(|read| read.unended_injections())? {
             let (id, environment) = (injection.id, self.environment(&injection)?);
             let Some(by) = ends(&injection, &environment) else { continue };
-            let mut facts = self.facts(&environment);
-            let gone = self.is_gone(&injection);
-            let mut going = lock(&self.going);
-            if !gone {
-                going.insert(id, facts);
-                drop(going);
-                self.parts.wake.wake();
+            // What its guest took is told before.
+            if self.parts.status.is_being_given(id) {
                 continue;
             }
-            if let Some(before) = going.remove(&id)
-                && !facts["counts"]["left"].is_u64()
-                && before["counts"]["left"].is_u64()
+            if !self.is_gone(&injection) {
+                self.is_going(id, &environment);
+                continue;
+            }
+            let mut facts = self.facts(&environment);
+            if let Some((_, before)) = lock(&self.going).remove(&id)
+                && !is_counted(&facts)
+                && is_counted(&before)
             {
                 facts["counts"] = before["counts"].clone();
                 facts["counted_at"] = before["at"].clone();
             }
-            drop(going);
             facts["by"] = by.into();
             self.witnessed(id, FactsAt::End, &facts)?;
             info!("what held while {id} was there is written down");
@@ -257,12 +283,25 @@ impl Injector {
         Ok(())
     }
 
+    /// Keeps what holds of `id`, which is about to be gone, now and then.
+    fn is_going(&self, id: InjectionId, environment: &Environment) {
+        let fresh = |(at, _): &(Instant, Value)| at.elapsed() < AGAIN;
+        if lock(&self.going).get(&id).is_some_and(fresh) {
+            return;
+        }
+        let facts = self.facts(environment);
+        let mut going = lock(&self.going);
+        let kept = going.remove(&id).map(|(_, before)| before);
+        let kept = kept.filter(|before| is_counted(before) && !is_counted(&facts));
+        going.insert(id, (Instant::now(), kept.unwrap_or(facts)));
+    }
+
     /// Whether a pass of the reconciler that began after `injection` had ended saw that neither drive
     /// nor guest has anything of it, and that nobody is about to change that.
     fn is_gone(&self, injection: &Injection) -> bool {
         let Some(pass) = self.parts.status.pass() else { return false };
         let later = injection.ended_at.is_some_and(|ended_at| pass.at >= ended_at);
-        if !later || pass.changing.contains(&injection.environment) {
+        if !later || pass.guests.contains(&injection.machine) {
             return false;
         }
         let runs = pass.observed.machines.get(&injection.machine);
@@ -330,44 +369,99 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// Why samples did not get into a guest, and what the guest said of it.
-struct Failed {
-    why: String,
-    says: Option<String>,
+/// Marks an injection as one that is being given, also when its thread panics.
+struct Giving<'a> {
+    status: &'a Status,
+    injection: &'a Injection,
 }
 
-impl Failed {
-    fn of(why: impl Into<String>) -> Failed {
-        Failed { why: why.into(), says: None }
+impl Giving<'_> {
+    fn new<'a>(status: &'a Status, injection: &'a Injection) -> Giving<'a> {
+        status.gives(injection.machine, injection.id);
+        Giving { status, injection }
     }
 }
 
-/// Errors: not all of the file at `path`, `bytes` long, was taken.
-fn judged(put: Put, path: &str, bytes: u64) -> Result<(), Failed> {
-    let written = put.written;
-    let (why, says) = match put.verdict {
+impl Drop for Giving<'_> {
+    fn drop(&mut self) {
+        self.status.gave(self.injection.machine, self.injection.id);
+    }
+}
+
+/// What a guest was given so far, as its agent says.
+#[derive(Default)]
+struct Given {
+    import: String,
+    /// Files that it has whole, and the bytes of these.
+    files: usize,
+    written: u64,
+    doubts: String,
+    /// What it says of the last file, if that is not whole.
+    last: Option<String>,
+    /// Whether the agent was asked at all, and whether it may have taken a part of a sample.
+    begun: bool,
+    reached: bool,
+}
+
+impl Given {
+    fn nothing(&self) -> bool {
+        self.begun && !self.reached
+    }
+
+    fn says(&self) -> Option<String> {
+        let Given { import, files, written, doubts, .. } = self;
+        let whole = format!("it wrote {files} file(s), {written} bytes, in {import}{doubts}");
+        let whole = Some(whole).filter(|_| *files > 0);
+        let both: Vec<String> = whole.into_iter().chain(self.last.clone()).collect();
+        Some(both.join("; ")).filter(|says| !says.is_empty())
+    }
+}
+
+/// Why samples did not get into a guest.
+struct Failed(String);
+
+impl Failed {
+    fn of(why: impl Into<String>) -> Failed {
+        Failed(why.into())
+    }
+}
+
+/// Whether a part of the file may be in the guest: a piece may have got there without an answer.
+fn took(put: Put) -> bool {
+    match put.verdict {
+        PutVerdict::Silent | PutVerdict::NotOpened => false,
+        PutVerdict::Done | PutVerdict::NotWritten | PutVerdict::BrokeOff => true,
+    }
+}
+
+/// What the guest says of the file at `path`, `bytes` long, if it does not have all of it.
+fn said(put: Put, path: &str, bytes: u64) -> Option<String> {
+    match put.verdict {
+        PutVerdict::Done | PutVerdict::Silent => None,
+        PutVerdict::NotOpened => Some(format!("it cannot open {path}")),
+        PutVerdict::NotWritten | PutVerdict::BrokeOff => {
+            Some(format!("it wrote {} of {bytes} bytes of {path}", put.written))
+        }
+    }
+}
+
+/// Errors: not all of the file at `path` was taken.
+fn judged(put: Put, path: &str) -> Result<(), Failed> {
+    Err(Failed::of(match put.verdict {
         PutVerdict::Done => return Ok(()),
         PutVerdict::Silent => {
-            let why =
-                "the guest's agent does not answer: is it running, and in the image? By disc \
-                       nothing in the guest has to help"
-                    .to_string();
-            (why, None)
+            "the guest's agent does not answer: is it running, and in the image? By disc nothing \
+             in the guest has to help"
+                .to_string()
         }
-        PutVerdict::NotOpened => (
-            format!("the guest's agent could not make the file {path}"),
-            Some(format!("it cannot open {path}")),
-        ),
-        PutVerdict::NotWritten => (
-            format!("the guest's agent could not write all of {path}: is the guest's disk full?"),
-            Some(format!("it wrote {written} of {bytes} bytes of {path}")),
-        ),
-        PutVerdict::BrokeOff => (
-            format!("the guest's agent broke off, or said what cannot be, while it wrote {path}"),
-            Some(format!("it wrote {written} of {bytes} bytes of {path}")),
-        ),
-    };
-    Err(Failed { why, says })
+        PutVerdict::NotOpened => format!("the guest's agent could not make the file {path}"),
+        PutVerdict::NotWritten => {
+            format!("the guest's agent could not write all of {path}: is the guest's disk full?")
+        }
+        PutVerdict::BrokeOff => {
+            format!("the guest's agent broke off, or said what cannot be, while it wrote {path}")
+        }
+    }))
 }
 
 /// What the guest says against its own words of a file at `path`, `bytes` long; empty if nothing.
@@ -382,7 +476,8 @@ fn doubt(put: Put, path: &str, bytes: u64) -> String {
 }
 
 /// What ends the run that `injection` of `environment` began; None while it lasts. What an agent was
-/// given stays until its guest is another, also where not all of it was given, or wanted to the end.
+/// given stays until its guest is another, also where not all of it was given, or wanted to the end: a
+/// guest that was kept in a snapshot and goes on is the same.
 pub(crate) fn ends(injection: &Injection, environment: &Environment) -> Option<String> {
     let asked = injection.ended_by.as_deref();
     if injection.by == InjectBy::Disc {
@@ -392,11 +487,21 @@ pub(crate) fn ends(injection: &Injection, environment: &Environment) -> Option<S
         return Some("environment end".into());
     }
     let machine = environment.machines.iter().find(|m| m.id == injection.machine);
-    let other = machine.is_none_or(|machine| machine.generation != injection.generation);
-    other.then(|| match asked {
-        Some("return") => "return".into(),
+    if machine.is_some_and(|machine| machine.generation == injection.generation) {
+        return None;
+    }
+    // What had failed, or was taken back, was not ended by that.
+    let from_snapshot = machine.is_some_and(|machine| machine.origin.is_some());
+    Some(match asked {
+        Some(by @ ("return" | "revert")) => by.into(),
+        _ if from_snapshot => "return".into(),
         _ => "revert".into(),
     })
+}
+
+/// Whether packets were counted in what was found.
+fn is_counted(facts: &Value) -> bool {
+    facts["counts"]["left"].is_u64()
 }
 
 /// Whether `grant` is a right of one of `machines`.

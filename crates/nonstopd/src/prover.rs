@@ -444,6 +444,7 @@ mod tests {
                 .iter()
                 .map(|id| EnvironmentId(*id))
                 .collect(),
+            guests: BTreeSet::new(),
         };
         assert!(prover.prove().is_none(), "nothing is known before the first pass");
         status.applied(pass());

@@ -75,7 +75,8 @@ pub struct Reconciler {
     clock: Arc<dyn Clock>,
     status: Arc<Status>,
     wake: Arc<Wake>,
-    busy: Mutex<BTreeSet<EnvironmentId>>,
+    /// Environments that are worked on, with the machines whose guests that changes.
+    busy: Mutex<BTreeMap<EnvironmentId, BTreeSet<MachineId>>>,
     ended: Mutex<BTreeMap<MachineId, EndReason>>,
     /// What the kernel let through after the last pass, and until when; None where that is not
     /// known.
@@ -145,7 +146,8 @@ impl Reconciler {
     pub fn pass(&self, start: &mut dyn FnMut(EnvironmentId, Vec<Step>)) -> Result<Plan, PassError> {
         let (now, began) = (self.clock.now(), Instant::now());
         // What is seen of an environment that was worked on meanwhile fits no single time.
-        let busy = lock(&self.busy).clone();
+        let working = lock(&self.busy).clone();
+        let busy: BTreeSet<EnvironmentId> = working.keys().copied().collect();
         let observed = self.host.observe()?;
         self.absorb(&observed, &busy, now)?;
         let mut desired = self.db.read(|read| desired(read, &self.lab, now))?;
@@ -190,9 +192,17 @@ impl Reconciler {
             self.wake.wake();
         }
         *lock(&self.left) = Some(left(&observed, &plan, now));
-        let working = plan.environments.keys().copied().chain(busy);
-        let changing = working.chain(lock(&self.busy).iter().copied()).collect();
-        self.status.applied(Pass { began, at: now, desired, observed, grants, changing });
+        // What is planned brings nothing back that is not wanted; what was begun earlier may.
+        let planned = plan.environments.values().flatten().filter(|step| match step {
+            Step::StartMachine { machine } => machine.disc.is_some(),
+            _ => true,
+        });
+        let now_busy = lock(&self.busy).clone();
+        let worked_on = working.values().chain(now_busy.values()).flatten().copied();
+        let guests = planned.filter_map(Step::changes_guest).chain(worked_on).collect();
+        let changing = plan.environments.keys().copied().chain(busy);
+        let changing = changing.chain(now_busy.into_keys()).collect();
+        self.status.applied(Pass { began, at: now, desired, observed, grants, changing, guests });
         Ok(plan)
     }
 
@@ -288,7 +298,7 @@ impl Reconciler {
             // A machine that is being worked on says nothing about its guest's will, but how it
             // ended is told once and must not be forgotten.
             let busy = lock(&self.busy);
-            let idle = |id: &EnvironmentId| !busy.contains(id) && !busy_before.contains(id);
+            let idle = |id: &EnvironmentId| !busy.contains_key(id) && !busy_before.contains(id);
             desired.environments.retain(|id, _| idle(id));
             let mut ended = lock(&self.ended);
             ended.extend(&observed.ended);
@@ -384,9 +394,10 @@ impl Reconciler {
     fn start_queue(self: &Arc<Self>, id: EnvironmentId, queue: Vec<Step>) {
         {
             let mut busy = lock(&self.busy);
-            if busy.len() >= WORKERS || !busy.insert(id) {
+            if busy.len() >= WORKERS || busy.contains_key(&id) {
                 return;
             }
+            busy.insert(id, queue.iter().filter_map(Step::changes_guest).collect());
         }
         let this = Arc::clone(self);
         let work = move || {

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use nonstop_api::{DriftView, Problem};
 use nonstop_host::HostError;
-use nonstop_model::EnvironmentId;
+use nonstop_model::{EnvironmentId, InjectionId, MachineId};
 use nonstop_plan::{Desired, Grant, Observed, Plan};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,6 +35,8 @@ pub struct Pass {
     pub grants: BTreeSet<Grant>,
     /// Environments that were being built, changed or torn down.
     pub changing: BTreeSet<EnvironmentId>,
+    /// Machines whose guest, or the disc in its drive, was being changed.
+    pub guests: BTreeSet<MachineId>,
 }
 
 impl Pass {
@@ -55,6 +57,8 @@ struct Inner {
     /// Counts what the proof of reach depends on.
     changes: u64,
     drifts: VecDeque<DriftView>,
+    /// What is just being given to the agents of machines.
+    giving: BTreeSet<(MachineId, InjectionId)>,
     lab: Option<Problem>,
     environments: BTreeMap<EnvironmentId, Trouble>,
 }
@@ -124,6 +128,25 @@ impl Status {
         let same = |inner: &mut Inner| inner.changes == known;
         let waited = self.passed.wait_timeout_while(self.lock(), patience, same);
         waited.unwrap_or_else(PoisonError::into_inner).0.changes
+    }
+
+    /// What is just being given to the agent of `machine`, wanted or not any more.
+    pub fn given(&self, machine: MachineId) -> Option<InjectionId> {
+        let inner = self.lock();
+        inner.giving.iter().find(|(id, _)| *id == machine).map(|(_, injection)| *injection)
+    }
+
+    /// The same, of whatever machine.
+    pub(crate) fn is_being_given(&self, injection: InjectionId) -> bool {
+        self.lock().giving.iter().any(|(_, id)| *id == injection)
+    }
+
+    pub(crate) fn gives(&self, machine: MachineId, injection: InjectionId) {
+        self.lock().giving.insert((machine, injection));
+    }
+
+    pub(crate) fn gave(&self, machine: MachineId, injection: InjectionId) {
+        self.lock().giving.remove(&(machine, injection));
     }
 
     /// What somebody else changed lately and was put right, newest first.

@@ -349,6 +349,7 @@ mod tests {
             observed,
             grants,
             changing: BTreeSet::new(),
+            guests: BTreeSet::new(),
         };
         let sets = [("inet", "reach"), ("bridge", "ports"), ("bridge", "links")];
         let expected = Expected {

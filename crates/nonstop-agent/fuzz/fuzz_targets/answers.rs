@@ -57,7 +57,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
 /// A file of so many bytes is put, and what is told of that can be.
 fn takes(bytes: u64, guest: &UnixStream, greets: bool) {
     (&*CONTENT).rewind().expect("at its start");
-    let told = put(&PutFile { path: "/a".into(), bytes }, CONTENT.as_fd(), guest.as_fd());
+    let told = put(&PutFile { path: "/a".into(), bytes }, CONTENT.as_fd(), guest.as_fd(), |_| ());
     assert_eq!(Put::from_bytes(told.bytes(), bytes), Some(told), "the parent believes it");
     let begun = !matches!(told.verdict, PutVerdict::Silent | PutVerdict::NotOpened);
     assert!(begun || told.written == 0, "{told:?}");

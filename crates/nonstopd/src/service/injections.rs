@@ -15,7 +15,7 @@ use nonstop_model::{
     DataDomain, Environment, EnvironmentId, EnvironmentState, InjectBy, InjectedItem, Injection,
     InjectionId, InjectionState, Machine, Power, Resource, injection,
 };
-use nonstop_store::{InjectionFacts, NewInjection};
+use nonstop_store::{InjectionFacts, NewInjection, StoreError};
 use nonstop_trace::Record;
 use serde_json::{Value, json};
 use std::{cmp::Reverse, sync::Arc};
@@ -122,6 +122,10 @@ impl Service {
         };
         let injection = self.commit(caller, |w| {
             known_role(&environment, Some(machine.role))?;
+            // A child may still be at one that was ended.
+            if let Some(given) = self.status.given(machine.id) {
+                return Err(StoreError::BeingInjected(given));
+            }
             w.inject(&new)
         })?;
         self.status.forgive(id);
@@ -217,7 +221,8 @@ impl Service {
             let bytes = bytes.ok_or_else(|| missing("there are only reports of the sample"))?;
             known.push(InjectedItem { bytes, ..item });
         }
-        let bytes: u64 = known.iter().map(|item| item.bytes).sum();
+        // A child says how long they are.
+        let bytes = known.iter().fold(0, |all: u64, item| all.saturating_add(item.bytes));
         let most = by.most_bytes();
         if bytes > most {
             let message = format!(

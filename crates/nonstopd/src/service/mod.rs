@@ -312,6 +312,7 @@ fn refusal(error: StoreError) -> ApiError {
         | TooManyFrozen(_)
         | Returning(_)
         | BeingInjected(_)
+        | OtherGuest(_)
         | DayUnderWay { .. }
         | ExportDecided { .. }
         | NotKept(_)
@@ -350,7 +351,8 @@ fn refusal(error: StoreError) -> ApiError {
         BeingTaken(_) => "wait until it is taken, or delete it",
         TooManySnapshots { .. } => "delete one that is not needed any more",
         TooManyFrozen(_) => "revert it, or return to an early snapshot, and begin from there",
-        BeingInjected(_) => "wait until it is there; see `nonstop sample injections`",
+        BeingInjected(_) => "wait until it is there, or take it back: `nonstop sample eject`",
+        OtherGuest(_) => "it was reverted or went back meanwhile: ask again once it runs",
         Returning(_) => "wait until it runs",
         DayUnderWay { .. } => "it is taken by itself once that is over; see `nonstop data list`",
         Sql(_) => "look at the free space of the state folder and at the log of nonstopd",

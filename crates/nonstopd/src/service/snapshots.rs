@@ -11,6 +11,7 @@ use nonstop_model::{
     Environment, EnvironmentId, Machine, MachineRole, Power, Snapshot, SnapshotName, SnapshotState,
 };
 use nonstop_plan::Observed;
+use nonstop_store::StoreError;
 
 impl Service {
     pub(super) fn snapshot_list(
@@ -45,7 +46,13 @@ impl Service {
                 .help("take the snapshot once it runs or is off"));
         }
         let at_most = environment.template.snapshots;
-        self.commit(caller, |w| w.take_snapshot(id, name, &machines, at_most))?;
+        self.commit(caller, |w| {
+            // A child may still be at one that was ended.
+            if let Some(given) = machines.iter().find_map(|m| self.status.given(m.id)) {
+                return Err(StoreError::BeingInjected(given));
+            }
+            w.take_snapshot(id, name, &machines, at_most)
+        })?;
         self.status.forgive(id);
         Ok(Reply::Done)
     }

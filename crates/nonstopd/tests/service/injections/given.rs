@@ -2,8 +2,9 @@
 
 use super::{refusals::HERS, world::*};
 use nonstop_api::Request;
-use nonstop_host::{Host, Kept, Put, PutVerdict};
+use nonstop_host::{Host, HostError, Kept, Outcome, Put, PutVerdict};
 use nonstop_model::{EnvironmentId, InjectBy, Injection, InjectionId, InjectionState, MachineId};
+use nonstop_plan::{Observed, Step};
 use nonstop_store::{FactsAt, Write};
 use nonstopd::Clock;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -11,6 +12,7 @@ use serde_json::json;
 use std::{
     fs::{self, File},
     io::Read,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
@@ -46,7 +48,9 @@ impl World {
         act: impl Fn(MachineId, &str, &File) -> Put + Send + Sync + 'static,
     ) -> Injection {
         let host: Arc<dyn Host> = Arc::new(Guests(Arc::clone(&self.lab.host) as _, act));
-        let id = self.lab.daemon.db.read(|r| r.unbegun_injections()).expect("read")[0].id;
+        let unbegun = self.lab.daemon.db.read(|r| r.unbegun_injections()).expect("read");
+        let wanted = unbegun.iter().find(|one| one.state == InjectionState::Preparing);
+        let id = wanted.expect("one is wanted").id;
         self.injector(host).give_and_tell(&self.injection(id));
         self.injection(id)
     }
@@ -273,8 +277,77 @@ fn a_guest_that_was_reverted_meanwhile_is_not_given_what_was_for_the_one_before(
         });
         assert_eq!((told.state, told.ended_by.as_deref()), (InjectionState::Ended, Some("revert")));
         assert_eq!(*given.lock().expect("whole"), [format!("{IMPORT}/a.exe")]);
-        assert_eq!(world.rows().last().expect("rows").action, "sample.end");
+        // What the one before had taken is said of it all the same.
+        let last = world.rows().last().expect("rows").action.clone();
+        let says = (!silent).then(|| format!("it wrote 1 file(s), 6 bytes, in {IMPORT}"));
+        assert_eq!(last, if silent { "sample.not_taken" } else { "sample.said" });
+        assert_eq!(told.guest_says, says);
     }
+}
+
+/// A guest that takes what it is given for as long as that is wanted, and says how far it got.
+struct Slow {
+    host: Arc<dyn Host>,
+    begun: mpsc::SyncSender<()>,
+    released: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Host for Slow {
+    fn observe(&self) -> Result<Observed, HostError> {
+        self.host.observe()
+    }
+
+    fn apply(&self, step: &Step) -> Result<Outcome, HostError> {
+        self.host.apply(step)
+    }
+
+    fn play_recording(&self, id: u64) -> Result<OwnedFd, HostError> {
+        self.host.play_recording(id)
+    }
+
+    fn put_file(
+        &self,
+        _: MachineId,
+        _: &str,
+        _: &File,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Put, HostError> {
+        self.begun.send(()).expect("somebody waits");
+        until(Duration::from_secs(60), || !wanted());
+        self.released.lock().expect("whole").recv().expect("it may end");
+        Ok(Put::new(PutVerdict::BrokeOff, 2))
+    }
+}
+
+#[test]
+fn what_is_taken_back_on_its_way_ends_at_once_and_what_had_arrived_stays_known() {
+    let (world, id) = begun();
+    let ((begun, has_begun), (release, released)) = (mpsc::sync_channel(1), mpsc::channel());
+    let host = Arc::clone(&world.lab.host) as Arc<dyn Host>;
+    let slow = Slow { host, begun, released: Mutex::new(released) };
+    let injector = world.injector(Arc::new(slow));
+    injector.look().expect("looked");
+    has_begun.recv_timeout(Duration::from_secs(60)).expect("it is given");
+    world.ask("alice", Request::SampleEject { environment: id }).expect("hers");
+    assert_eq!(world.injection(J1).state, InjectionState::Ended);
+    // Its child may still be at it: nothing else is begun with this guest.
+    let no = world.inject("alice", id, InjectBy::Agent, &[(HERS, None)]).expect_err("not yet");
+    assert!(no.message.contains("j1 is just being put before this guest"), "{no:?}");
+    let name = "one".parse().expect("a name");
+    let no = world.ask("alice", Request::SnapshotTake { id, name, role: None });
+    assert!(no.is_err_and(|no| no.message.contains("j1 is just being put")));
+    release.send(()).expect("it waits");
+    until(Duration::from_secs(60), || world.injection(J1).guest_says.is_some());
+    let told = world.injection(J1);
+    assert_eq!((told.state, told.ended_by.as_deref()), (InjectionState::Ended, Some("eject")));
+    let says = told.guest_says.expect("words");
+    assert_eq!(says, format!("it wrote 2 of 6 bytes of {IMPORT}/a.exe"));
+    let no = || world.inject("alice", id, InjectBy::Agent, &[(HERS, None)]).err();
+    until(Duration::from_secs(60), || no().is_none());
+    // It lasts until the guest is another: a part of it is there.
+    injector.look().expect("looked");
+    let record = world.record("alice", J1).expect("it lasts");
+    assert!(record.contains("\"until\": null") && record.contains("2 of 6 bytes"), "{record}");
 }
 
 #[test]

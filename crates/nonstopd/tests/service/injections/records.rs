@@ -8,9 +8,13 @@ use nonstop_model::{
     EnvironmentId, InjectBy, InjectionId, InjectionState, MachineId, SnapshotName,
 };
 use nonstop_trace::Record;
-use nonstopd::injector::Counted;
+use nonstopd::injector::{Counted, Injector};
 use serde_json::{Value, json};
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 const J1: InjectionId = InjectionId(1);
 const ANOTHER: &str = "c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3";
@@ -316,4 +320,170 @@ fn a_return_to_a_snapshot_begins_another_run_of_what_is_in_it() {
     let again = listed(&world);
     assert_eq!((again.len(), &again[2]), (4, &ended(generation)), "{again:?}");
     assert!(world.record("alice", InjectionId(3)).expect("over").contains("\"return\""));
+}
+
+/// What alice's guest with an agent was given and kept.
+struct Lasting {
+    world: World,
+    id: EnvironmentId,
+    injector: Arc<Injector>,
+}
+
+impl Lasting {
+    /// Each file is taken as `put` says of its name.
+    fn new(put: fn(&str) -> Put) -> Lasting {
+        let world = World::new();
+        world.has("intermediate", HERS, Some(6));
+        let id = world.grant("alice", Some("intermediate"), AGENT);
+        world.settle();
+        world.counts(counted("t1", 5));
+        let host: Arc<dyn Host> = Arc::clone(&world.lab.host) as Arc<dyn Host>;
+        let guest = move |_: MachineId, path: &str, _: &File| {
+            put(path.rsplit('/').next().unwrap_or_default())
+        };
+        let injector = world.injector(Arc::new(Guests(host, guest)));
+        Lasting { world, id, injector }
+    }
+
+    fn give(&self, names: &[&str]) {
+        let samples: Vec<_> = names.iter().map(|name| (HERS, Some(*name))).collect();
+        self.world.inject("alice", self.id, InjectBy::Agent, &samples).expect("hers");
+        until(Duration::from_secs(60), || {
+            self.injector.look().expect("looked");
+            let newest = self.world.list("alice", None).expect("hers").remove(0);
+            let told = newest.state != InjectionState::Preparing;
+            told && self
+                .world
+                .lab
+                .daemon
+                .service
+                .status
+                .given(self.world.debuggee(self.id))
+                .is_none()
+        });
+    }
+
+    fn ask(&self, request: Request) {
+        self.world.later(10);
+        self.world.ask("alice", request).expect("hers");
+        self.world.settle();
+        // The one writes down what ended, the next what began by it.
+        for _ in 0..2 {
+            self.injector.look().expect("looked");
+        }
+    }
+
+    fn take(&self, name: &str) {
+        let name = name.parse().expect("a name");
+        self.ask(Request::SnapshotTake { id: self.id, name, role: None });
+    }
+
+    fn go_back(&self, name: &str) {
+        let name = name.parse().expect("a name");
+        self.ask(Request::SnapshotReturn { id: self.id, name, role: None });
+    }
+
+    /// Of each injection, the oldest first: its file, how far it is, and whether its run lasts.
+    fn runs(&self) -> Vec<(String, &'static str, bool)> {
+        let all = self.world.list("alice", None).expect("hers").into_iter().rev();
+        let run = all.map(|one| {
+            let text = self.world.record("alice", one.id).expect("a record");
+            let said = Record::read(text.as_bytes()).expect("true").said().clone();
+            (one.items[0].name.clone(), one.state.as_str(), said["until"].is_null())
+        });
+        run.collect()
+    }
+}
+
+const WHOLE: Put = Put { verdict: PutVerdict::Done, written: 6, kept: Kept::Bytes(6) };
+
+fn run(name: &str, state: &'static str, lasts: bool) -> (String, &'static str, bool) {
+    (name.into(), state, lasts)
+}
+
+/// A guest that was kept goes on as the same: nothing ends by that.
+#[test]
+fn a_run_goes_on_through_snapshots_and_is_there_again_after_a_return_to_any_of_them() {
+    let lasting = Lasting::new(|_| WHOLE);
+    lasting.give(&["early"]);
+    lasting.take("a");
+    lasting.give(&["late"]);
+    lasting.take("b");
+    assert_eq!(lasting.runs(), [run("early", "there", true), run("late", "there", true)]);
+    lasting.go_back("b");
+    let over = [run("early", "ended", false), run("late", "ended", false)];
+    let both = [run("early", "there", true), run("late", "there", true)];
+    assert_eq!(lasting.runs(), [over.clone(), both].concat());
+    lasting.go_back("a");
+    let early = vec![run("early", "there", true)];
+    assert_eq!(lasting.runs(), [over.to_vec(), over.to_vec(), early].concat());
+    lasting.take("c");
+    lasting.go_back("c");
+    let runs = lasting.runs();
+    assert_eq!(runs[4..], [run("early", "ended", false), run("early", "there", true)]);
+    let by = |n: u32| {
+        let text = lasting.world.record("alice", InjectionId(n)).expect("over");
+        Record::read(text.as_bytes()).expect("true").said()["ended_by"].clone()
+    };
+    assert_eq!([by(1), by(4), by(5)], ["return", "return", "return"]);
+}
+
+/// Half of it, or what was taken back, is there whatever became of the injection.
+#[test]
+fn what_got_in_in_part_lasts_through_a_snapshot_and_comes_back_as_what_it_is() {
+    let lasting = Lasting::new(|name| match name {
+        "half" => Put { verdict: PutVerdict::NotWritten, written: 2, kept: Kept::Unknown },
+        "never" => Put { verdict: PutVerdict::Silent, written: 0, kept: Kept::Unknown },
+        "nowhere" => Put { verdict: PutVerdict::NotOpened, written: 0, kept: Kept::Unknown },
+        _ => WHOLE,
+    });
+    lasting.give(&["first", "half"]);
+    lasting.give(&["never"]);
+    lasting.give(&["nowhere"]);
+    lasting.take("a");
+    let runs = lasting.runs();
+    assert_eq!(runs[0], run("first", "failed", true), "the same guest goes on");
+    lasting.go_back("a");
+    let runs = lasting.runs();
+    assert_eq!(runs[0], run("first", "failed", false));
+    assert_eq!(runs[3..], [run("first", "failed", true)], "and what never got in does not");
+    let all = lasting.world.list("alice", None).expect("hers");
+    let (back, before) = (&all[0], &all[3]);
+    assert_eq!((&back.failure, &back.guest_says), (&before.failure, &before.guest_says));
+    let says = back.guest_says.as_deref().expect("words");
+    assert!(says.contains("it wrote 1 file(s), 6 bytes") && says.contains("2 of 6"), "{says}");
+    lasting.ask(Request::EnvironmentRevert { id: lasting.id, role: None });
+    assert_eq!(lasting.runs()[3], run("first", "failed", false));
+    let text = lasting.world.record("alice", back.id).expect("over");
+    assert_eq!(Record::read(text.as_bytes()).expect("true").said()["ended_by"], "revert");
+}
+
+/// Whatever else is being done in its environment.
+#[test]
+fn the_end_of_a_run_is_written_down_though_another_machine_is_still_being_changed() {
+    let (world, id) = there();
+    world.ask("alice", Request::SampleEject { environment: id }).expect("hers");
+    world.settle();
+    world.lab.host.qemu_dies(MachineId(world.debuggee(id).0 - 1));
+    let reconciler = &world.lab.daemon.reconciler;
+    // Its debugger cannot be started just now.
+    let plan = reconciler.pass(&mut |_, _| ()).expect("a pass");
+    assert!(!plan.is_empty());
+    world.witness();
+    assert_eq!(world.said()["ended_by"], "eject");
+}
+
+#[test]
+fn what_is_about_to_be_gone_is_looked_at_now_and_then_alone() {
+    let (world, id) = there();
+    world.ask("alice", Request::SampleEject { environment: id }).expect("hers");
+    let host = Arc::clone(&world.lab.host) as Arc<dyn Host>;
+    let injector = world.injector(host);
+    let (began, before) = (Instant::now(), world.times_counted());
+    for _ in 0..100 {
+        injector.look().expect("looked");
+    }
+    let most = 1 + began.elapsed().as_secs();
+    let counted = world.times_counted() - before;
+    assert!((1..=most).contains(&counted), "{counted} times");
 }

@@ -3,6 +3,8 @@
 use super::world::*;
 use nonstop_api::{ErrorCode, PowerAction, Request, samples::SampleQuery};
 use nonstop_model::{EnvironmentId, InjectBy, MachineRole};
+use rustix::fs::OFlags;
+use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, thread, time::Duration};
 
 /// Of alice's edition.
 pub(crate) const HERS: &str = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
@@ -200,8 +202,47 @@ fn samples_that_are_too_long_for_their_way_are_refused() {
     world.has("intermediate", &more, Some((700 << 20) - (32 << 20) + 1));
     let no = (ErrorCode::Invalid, "these samples have 701 MiB together, and by disc go 700 MiB");
     refused(&world, "alice", id, InjectBy::Disc, &both, no);
-    world.has("intermediate", &more, Some(32 << 20));
+    for length in [&half, &more] {
+        world.has("intermediate", length, Some(u64::MAX));
+    }
+    let no = (ErrorCode::Invalid, "MiB together, and by disc go 700 MiB");
+    refused(&world, "alice", id, InjectBy::Disc, &both, no);
+    for length in [&half, &more] {
+        world.has("intermediate", length, Some(32 << 20));
+    }
     world.inject("alice", id, InjectBy::Agent, &both).expect("just as much as goes");
+}
+
+/// Samples are looked for by programs, which takes a while: the guest may be another after it.
+#[test]
+fn a_guest_that_is_another_by_the_time_the_sample_is_found_is_not_shown_it() {
+    for ends in [false, true] {
+        let (world, id) = begun();
+        let found = page(HERS, Some(68));
+        let pipe = world.awaits("intermediate", HERS);
+        thread::scope(|scope| {
+            let asked = scope.spawn(|| world.inject("alice", id, InjectBy::Disc, &[(HERS, None)]));
+            // Nobody can open it before the program looks for it.
+            let mut options = fs::OpenOptions::new();
+            options.write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+            let mut opened = None;
+            until(Duration::from_secs(60), || {
+                opened = options.open(&pipe).ok();
+                opened.is_some()
+            });
+            match ends {
+                true => drop(world.ask("alice", Request::EnvironmentEnd { id }).expect("ends")),
+                false => world.revert(id),
+            }
+            world.settle();
+            opened.take().expect("open").write_all(found.as_bytes()).expect("told");
+            let refused = asked.join().expect("no panic").expect_err("another guest");
+            assert_eq!(refused.code, ErrorCode::Conflict, "{refused:?}");
+            let why = if ends { "has ended" } else { "is another by now" };
+            assert!(refused.message.contains(why), "{refused:?}");
+        });
+        assert!(world.rows().is_empty(), "nothing was wanted");
+    }
 }
 
 #[test]

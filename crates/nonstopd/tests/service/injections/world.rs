@@ -22,7 +22,10 @@ use std::{
     fs::{self, File, Permissions},
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -71,6 +74,8 @@ pub(crate) struct World {
     programs: tempfile::TempDir,
     /// What the kernel has counted of every link.
     pub(crate) counted: Arc<Mutex<Result<Option<Counted>, String>>>,
+    /// How often somebody has asked for that.
+    asked: Arc<AtomicU64>,
 }
 
 impl World {
@@ -81,8 +86,8 @@ impl World {
         fs::write(&program, PROGRAM).expect("written");
         fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("a program");
         let more = format!("programs: {}\n{DOMAINS}", programs.path().display());
-        let world =
-            World { lab: TestLab::new(&more), programs, counted: Arc::new(Mutex::new(Ok(None))) };
+        let counted = Arc::new(Mutex::new(Ok(None)));
+        let world = World { lab: TestLab::new(&more), programs, counted, asked: Arc::default() };
         let give = Request::AccountEdition {
             name: "bob".parse().expect("a name"),
             edition: "mws".into(),
@@ -113,6 +118,16 @@ impl World {
         let folder = self.programs.path().join(domain);
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join(sha256), answer).expect("written");
+    }
+
+    /// Who looks for the hash waits for what somebody writes to the pipe that this makes.
+    pub(crate) fn awaits(&self, domain: &str, sha256: &str) -> PathBuf {
+        let pipe = self.programs.path().join(domain).join(sha256);
+        fs::remove_file(&pipe).expect("it was there");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0)
+            .expect("a pipe");
+        pipe
     }
 
     /// Grants an environment with a debugger and `debuggee`, of `domain` where one is named.
@@ -233,6 +248,7 @@ impl World {
     /// What leads injections on, with `host` in place of the simulated one.
     pub(crate) fn injector(&self, host: Arc<dyn Host>) -> Arc<Injector> {
         let (service, counted) = (&self.lab.daemon.service, Arc::clone(&self.counted));
+        let asked = Arc::clone(&self.asked);
         Arc::new(Injector::new(Parts {
             lab: self.lab.lab.clone(),
             db: Arc::clone(&service.db),
@@ -240,11 +256,19 @@ impl World {
             clock: Arc::clone(&service.clock),
             status: Arc::clone(&service.status),
             prover: None,
-            count: Box::new(move |_, _| counted.lock().expect("whole").clone()),
+            count: Box::new(move |_, _| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                counted.lock().expect("whole").clone()
+            }),
             rules: None,
             samples: self.samples(),
             wake: Arc::clone(&service.wake),
         }))
+    }
+
+    /// How often packets were counted.
+    pub(crate) fn times_counted(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
     }
 
     pub(crate) fn samples(&self) -> Samples {
@@ -326,7 +350,13 @@ impl<F: Fn(MachineId, &str, &File) -> Put + Send + Sync> Host for Guests<F> {
         self.0.play_recording(id)
     }
 
-    fn put_file(&self, machine: MachineId, path: &str, file: &File) -> Result<Put, HostError> {
+    fn put_file(
+        &self,
+        machine: MachineId,
+        path: &str,
+        file: &File,
+        _wanted: &dyn Fn() -> bool,
+    ) -> Result<Put, HostError> {
         Ok((self.1)(machine, path, file))
     }
 }
