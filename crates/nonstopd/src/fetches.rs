@@ -2,7 +2,9 @@
 //!
 //! A server says an address, as the kernel gave it, and what it sent there; environment and person
 //! come from the database. Neither a server nor a machine can fill the trace: what one environment
-//! gets of one thing is one row a minute, and an environment has so many rows a minute.
+//! gets of one thing is one row a minute, and an environment has so many rows a minute. The last of
+//! them is of all other things together, and names each by its hash, up to so many; of those beyond it
+//! has the number, and a digest by which a list of them can be checked.
 
 use crate::{Clock, publisher::plain, server::listen, status::chain};
 use ipnet::Ipv4Net;
@@ -10,9 +12,9 @@ use nonstop_api::fetch::{Fetch, LONGEST};
 use nonstop_model::{AccountName, EnvironmentId, EnvironmentState, Lab, MachineId};
 use nonstop_store::{Db, StoreError};
 use rustix::net::sockopt::socket_peercred;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Read},
     net::Ipv4Addr,
     os::unix::net::{UnixListener, UnixStream},
@@ -31,6 +33,8 @@ const ROW_EVERY: Duration = Duration::from_secs(60);
 const ROWS: usize = 30;
 /// What that row calls what was got.
 const OTHERS: &str = "(more)";
+/// Hashes that such a row names.
+const NAMED: usize = 300;
 /// How often what was summed up is written.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Connections at once: `nonstop-data serve`, and a few by hand.
@@ -53,6 +57,42 @@ struct Key {
 struct Sum {
     bytes: u64,
     requests: u64,
+    /// Of what has no row of its own.
+    others: Others,
+}
+
+/// Hashes of things that share a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Others {
+    named: BTreeSet<String>,
+    /// Takings of those that are not named.
+    beyond: u64,
+    /// SHA-256 of the last digest and the next hash, as hexadecimal digits one after the other.
+    digest: String,
+}
+
+impl Others {
+    fn add(&mut self, sha256: String) {
+        if self.named.contains(&sha256) {
+            return;
+        }
+        if self.named.len() < NAMED {
+            self.named.insert(sha256);
+            return;
+        }
+        self.beyond = self.beyond.saturating_add(1);
+        self.digest = crate::injector::digest((self.digest.clone() + &sha256).as_bytes());
+    }
+
+    /// What the row says of them; nothing where there are none.
+    fn tell(&self, detail: &mut Value) {
+        if !self.named.is_empty() {
+            detail["sha256s"] = json!(self.named);
+        }
+        if self.beyond > 0 {
+            detail["beyond"] = json!({ "count": self.beyond, "digest": self.digest });
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -91,14 +131,19 @@ impl Sums {
             sha256: known,
         };
         let of_it = self.0.keys().filter(|other| other.segment == segment).count();
+        let mut other = None;
         if of_it >= ROWS && !self.0.contains_key(&key) {
-            (key.what, key.sha256) = (OTHERS.into(), None);
+            key.what = OTHERS.into();
+            other = key.sha256.take();
         }
         let new = Entry { address: fetch.address, sum: Sum::default(), written: None };
         let entry = self.0.entry(key).or_insert(new);
         entry.address = fetch.address;
         entry.sum.bytes = entry.sum.bytes.saturating_add(fetch.bytes);
         entry.sum.requests = entry.sum.requests.saturating_add(fetch.requests);
+        if let Some(sha256) = other {
+            entry.sum.others.add(sha256);
+        }
     }
 
     /// What is to be written at `now`; it is then written.
@@ -215,7 +260,7 @@ impl Fetches {
             for Row { key, address, sum } in rows {
                 let owner = whose.get(&key.segment);
                 let machine = owner.and_then(|owner| owner.machines.get(address));
-                let detail = json!({
+                let mut detail = json!({
                     "environment": owner.map(|owner| owner.environment),
                     "account": owner.map(|owner| &owner.account),
                     "machine": machine,
@@ -224,6 +269,7 @@ impl Fetches {
                     "bytes": sum.bytes,
                     "requests": sum.requests,
                 });
+                sum.others.tell(&mut detail);
                 let subject = format!("{}/{}/{}", key.domain, key.server, key.what);
                 w.trace("data.fetch", &subject, detail)?;
             }
@@ -294,7 +340,7 @@ mod tests {
         assert_eq!(sums.due(begun + Duration::from_secs(59)), []);
         let rows = sums.due(begun + ROW_EVERY);
         assert_eq!(rows.len(), 1);
-        assert_eq!(rows[0].sum, Sum { bytes: 2000, requests: 200 });
+        assert_eq!(rows[0].sum, Sum { bytes: 2000, requests: 200, ..Sum::default() });
         assert_eq!(sums.due(begun + 2 * ROW_EVERY), []);
         assert!(sums.0.is_empty(), "and is forgotten");
     }
@@ -311,5 +357,50 @@ mod tests {
         let all: u64 = rows.iter().map(|row| row.sum.requests).sum();
         assert_eq!(all, 10_001);
         assert!(rows.iter().all(|row| !row.key.what.contains('\n')));
+    }
+
+    /// The fetch of the sample `n`.
+    fn sample(n: u32) -> Fetch {
+        Fetch { sha256: Some(format!("{n:064x}")), ..fetch(18, &format!("sample {n}")) }
+    }
+
+    #[test]
+    fn what_has_no_row_of_its_own_is_named_by_its_hash() {
+        let (mut sums, begun) = (Sums::default(), Instant::now());
+        let all = || (0..50).chain(0..50);
+        all().for_each(|n| sums.add(sample(n)));
+        let rows = sums.due(begun);
+        assert_eq!(rows.len(), ROWS + 1);
+        let own = rows.iter().filter_map(|row| row.key.sha256.clone());
+        let shared = rows.iter().flat_map(|row| row.sum.others.named.iter().cloned());
+        let named: BTreeSet<String> = own.chain(shared).collect();
+        assert_eq!(named, (0..50).map(|n| format!("{n:064x}")).collect());
+        let more = rows.iter().find(|row| row.key.what == OTHERS).expect("one");
+        assert_eq!((more.sum.requests, more.sum.others.beyond), (40, 0));
+        // A minute later it is about that minute.
+        all().for_each(|n| sums.add(sample(n + 40)));
+        let rows = sums.due(begun + ROW_EVERY);
+        let more = rows.iter().find(|row| row.key.what == OTHERS).expect("one");
+        assert_eq!(more.sum.others.named.len(), 50);
+        let mut detail = json!({});
+        more.sum.others.tell(&mut detail);
+        assert_eq!(detail["sha256s"][0], format!("{:064x}", 40));
+        assert_eq!(detail["beyond"], Value::Null);
+    }
+
+    #[test]
+    fn of_what_is_too_much_to_be_named_there_is_a_number_and_a_digest() {
+        let (mut sums, begun) = (Sums::default(), Instant::now());
+        let most = (ROWS + NAMED) as u32;
+        (0..most + 2).for_each(|n| sums.add(sample(n)));
+        let rows = sums.due(begun);
+        let more = rows.iter().find(|row| row.key.what == OTHERS).expect("one");
+        let mut detail = json!({});
+        more.sum.others.tell(&mut detail);
+        assert_eq!(detail["sha256s"].as_array().map(Vec::len), Some(NAMED));
+        let one = crate::injector::digest(format!("{most:064x}").as_bytes());
+        let both = crate::injector::digest(format!("{one}{:064x}", most + 1).as_bytes());
+        assert_eq!(detail["beyond"], json!({ "count": 2, "digest": both }));
+        assert!(detail.to_string().len() < 40 << 10);
     }
 }
