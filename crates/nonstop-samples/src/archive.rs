@@ -7,15 +7,21 @@
 //! ```
 //!
 //! In any order, with folders or without; no links, and no holes left out. Anything else refuses the day,
-//! with the member's name: what is not understood is not published.
+//! with the member's name: what is not understood is not published. What stands between members, long
+//! names and records of pax, is kept in memory, so that little of it is taken.
 
 use crate::{digest::Digest, limits};
 use sha2::{Digest as _, Sha256};
 use std::{
+    cell::Cell,
     collections::HashSet,
     fmt,
     io::{self, Read},
+    rc::Rc,
 };
+
+/// The most bytes between two members: the head of the second and what belongs to it.
+const BETWEEN: u64 = 64 << 10;
 
 /// What a member of the tar is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,6 +118,13 @@ pub fn read<R: Read>(
     if let Some(failed) = source.failed {
         return Err(ArchiveError::Read(failed));
     }
+    if source.between.take() == Some(0) && done.is_err() {
+        let what = format!(
+            "more than {BETWEEN} bytes stand between two members of this tar: bring one without long \
+             names, records and folders that have something in them"
+        );
+        return Err(ArchiveError::Refused(what));
+    }
     done?;
     source.read_to_the_end()?;
     Ok(Whole { bytes: source.bytes, digest: Digest(source.hash.finalize().into()) })
@@ -127,10 +140,14 @@ fn members<R: Read>(
 ) -> Result<(), ArchiveError> {
     let no_tar = |e: io::Error| ArchiveError::Refused(format!("this is no whole tar: {e}"));
     // The library borrows its source for as long as it walks, so how far it is is asked of the counter.
-    let count = std::rc::Rc::clone(&source.count);
+    let (count, between) = (Rc::clone(&source.count), Rc::clone(&source.between));
     let mut seen = HashSet::new();
     let mut archive = tar::Archive::new(source);
-    for entry in archive.entries().map_err(no_tar)? {
+    let mut entries = archive.entries().map_err(no_tar)?;
+    loop {
+        // The library takes whole into memory what it reads before it gives an entry, and its records.
+        between.set(Some(BETWEEN));
+        let Some(entry) = entries.next() else { break };
         let mut entry = entry.map_err(no_tar)?;
         let bytes = entry.path_bytes().into_owned();
         let path = String::from_utf8_lossy(&bytes).into_owned();
@@ -163,6 +180,7 @@ fn members<R: Read>(
         if !seen.insert(member) {
             return Err(ArchiveError::of(&shown, "it is there twice"));
         }
+        between.set(None);
         let mut counted = Counted { inner: &mut entry, read: 0 };
         each(member, &mut counted, size)?;
         if counted.read != size {
@@ -211,7 +229,9 @@ struct Source<R> {
     inner: R,
     hash: Sha256,
     bytes: u64,
-    count: std::rc::Rc<std::cell::Cell<u64>>,
+    count: Rc<Cell<u64>>,
+    /// How many bytes may still be read before a member is reached; None in a member.
+    between: Rc<Cell<Option<u64>>>,
     /// Zero bytes in a row up to here.
     zeros: u64,
     failed: Option<io::Error>,
@@ -219,8 +239,8 @@ struct Source<R> {
 
 impl<R: Read> Source<R> {
     fn new(inner: R) -> Source<R> {
-        let count = std::rc::Rc::default();
-        Source { inner, hash: Sha256::new(), bytes: 0, count, zeros: 0, failed: None }
+        let (count, between) = (Rc::default(), Rc::default());
+        Source { inner, hash: Sha256::new(), bytes: 0, count, between, zeros: 0, failed: None }
     }
 
     /// A tar ends with zeros, two blocks of them and as many more as fill up its last record.
@@ -248,6 +268,14 @@ impl<R: Read> Source<R> {
 
 impl<R: Read> Read for Source<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = buffer;
+        if let Some(left) = self.between.get() {
+            if left == 0 {
+                return Err(io::Error::other("too much stands between two members"));
+            }
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            buffer = &mut buffer[..most];
+        }
         let n = match self.inner.read(buffer) {
             Ok(n) => n,
             Err(e) => {
@@ -256,6 +284,9 @@ impl<R: Read> Read for Source<R> {
                 return Err(told);
             }
         };
+        if let Some(left) = self.between.get() {
+            self.between.set(Some(left.saturating_sub(n as u64)));
+        }
         let read = &buffer[..n];
         self.hash.update(read);
         self.bytes += n as u64;

@@ -36,7 +36,13 @@ pub struct Packer<S: Write, R: Write> {
 }
 
 fn of_index(e: IndexError) -> ArchiveError {
-    ArchiveError::Write(io::Error::other(e))
+    match e.is_too_large() {
+        true => ArchiveError::Refused(
+            "what is known of this day is more than fits into the memory of one: bring it as two days"
+                .into(),
+        ),
+        false => ArchiveError::Write(io::Error::other(e)),
+    }
 }
 
 impl<S: Write, R: Write> Packer<S, R> {

@@ -77,6 +77,13 @@ pub enum IndexError {
 }
 
 impl IndexError {
+    /// Whether it wants more memory than there is.
+    pub fn is_too_large(&self) -> bool {
+        use rusqlite::ErrorCode::{DiskFull, OutOfMemory, TooBig};
+        matches!(self, IndexError::Sql(e)
+            if matches!(e.sqlite_error_code(), Some(OutOfMemory | DiskFull | TooBig)))
+    }
+
     /// Whether it only took too long.
     pub fn is_late(&self) -> bool {
         matches!(self, IndexError::Sql(e)

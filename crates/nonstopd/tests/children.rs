@@ -155,9 +155,13 @@ fn one_that_dies_says_why_by_its_last_line() {
     let lab = lab("echo first >&2; echo 'no such user' >&2; exit 3");
     let trouble = lab.check().expect_err("trouble");
     assert!(trouble.message.ends_with("ended without a word: no such user"), "{trouble}");
+    assert!(!trouble.died, "it did not even begin with the file");
     let lab = self::lab("kill -9 $$");
     let trouble = lab.check().expect_err("trouble");
-    assert!(trouble.message.contains("signal: 9"), "{trouble}");
+    assert!(trouble.died && trouble.message.contains("signal: 9"), "{trouble}");
+    // As a program of ours ends at a panic.
+    let lab = self::lab("echo 'thread main panicked' >&2; exit 101");
+    assert!(lab.check().expect_err("trouble").died);
     let mut lab = self::lab("");
     lab.programs.program = lab.path("nowhere");
     let trouble = lab.check().expect_err("trouble");

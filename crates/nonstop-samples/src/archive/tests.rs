@@ -183,3 +183,44 @@ fn records_of_pax_that_tell_no_holes_change_nothing() {
     let found = read_all(&tar.into_inner().expect("written")).expect("a day");
     assert_eq!(found, [format!("{} 3", sample())]);
 }
+
+/// How many bytes of a tar are read that begins with a member of the kind `kind`, of 3 GiB of zeros,
+/// and what is said of it.
+fn read_of_much(kind: tar::EntryType) -> (u64, String) {
+    const MUCH: u64 = 3 << 30;
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(MUCH);
+    header.set_cksum();
+    let mut much = header.as_bytes()[..].chain(io::repeat(0).take(MUCH + 1024));
+    let failed = read(&mut much, |member, _, _| panic!("{member} was given"), |_| {});
+    let (_, rest) = much.into_inner();
+    match failed.expect_err("too much") {
+        ArchiveError::Refused(why) => (MUCH + 1024 - rest.limit(), why),
+        e => panic!("{e}"),
+    }
+}
+
+#[test]
+fn what_stands_between_members_is_not_taken_into_memory_however_much_it_is() {
+    use tar::EntryType;
+    for kind in [
+        EntryType::GNULongName,
+        EntryType::GNULongLink,
+        EntryType::XHeader,
+        EntryType::XGlobalHeader,
+    ] {
+        let (read, said) = read_of_much(kind);
+        assert!(read <= BETWEEN, "{kind:?}: {read} bytes were read");
+        assert!(said.contains("between two members"), "{kind:?}: {said}");
+    }
+    // A name that is longer than a head has room for is no harm.
+    let mut tar = tar::Builder::new(Vec::new());
+    let records = [("SCHILY.xattr.user.note", &[b'x'; 50_000][..])];
+    tar.append_pax_extensions(records).expect("written");
+    let mut header = tar::Header::new_ustar();
+    header.set_size(3);
+    tar.append_data(&mut header, sample(), &b"abc"[..]).expect("written");
+    let found = read_all(&tar.into_inner().expect("written")).expect("a day");
+    assert_eq!(found, [format!("{} 3", sample())]);
+}

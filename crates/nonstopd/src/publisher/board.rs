@@ -57,6 +57,8 @@ pub struct DomainBoard {
 pub(super) struct Board {
     pub(super) progress: BTreeMap<PublicationId, Progress>,
     troubles: BTreeMap<PublicationId, Held>,
+    /// How often a program died over the file of a publication.
+    deaths: BTreeMap<PublicationId, u32>,
     pub(super) domains: BTreeMap<String, DomainBoard>,
 }
 
@@ -89,6 +91,13 @@ impl Board {
         new
     }
 
+    /// Notes that a program died over the file of `id`; gives how often that was.
+    pub(super) fn died(&mut self, id: PublicationId) -> u32 {
+        let deaths = self.deaths.entry(id).or_default();
+        *deaths += 1;
+        *deaths
+    }
+
     pub(super) fn went_on(&mut self, id: PublicationId) {
         self.troubles.remove(&id);
     }
@@ -96,6 +105,7 @@ impl Board {
     pub(super) fn arrived(&mut self, id: PublicationId) {
         self.progress.remove(&id);
         self.troubles.remove(&id);
+        self.deaths.remove(&id);
     }
 
     pub(super) fn forgive(&mut self) {

@@ -12,10 +12,10 @@ use nonstop_model::{CaptureFormat, Content, Holds, Packets, PublicationId};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     os::{fd::AsFd, unix::process::CommandExt},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread::{self, JoinHandle},
     time::Duration,
@@ -51,12 +51,14 @@ pub struct Trouble {
     pub message: String,
     /// How to mend it; may be empty.
     pub help: String,
+    /// Whether a program died over the file that it read: killed, out of memory or at a fault of its own.
+    pub died: bool,
 }
 
 impl Trouble {
     /// Trouble with a way to mend it.
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Trouble {
-        Trouble { message: message.into(), help: help.into() }
+        Trouble { message: message.into(), help: help.into(), died: false }
     }
 }
 
@@ -254,7 +256,7 @@ impl Programs {
                     Ok(Told::Progress { bytes, of }) => heard(bytes, of),
                     Ok(told) => last = Some(told),
                     Err(_) => {
-                        end(child, complaint);
+                        let _it_is_not_believed = end(child, complaint);
                         return Err(self.unexpected(verb));
                     }
                 },
@@ -270,8 +272,13 @@ impl Programs {
             return Err(Trouble::new(message, "look at the load of the host and of its disks"));
         }
         last.ok_or_else(|| {
+            let (ended, died) = match ended {
+                Ok(status) => (status.to_string(), died(status)),
+                Err(e) => (e.to_string(), false),
+            };
             let how = if complaint.is_empty() { ended } else { complaint };
-            Trouble::new(format!("{} {verb} ended without a word: {how}", self.name()), "")
+            let message = format!("{} {verb} ended without a word: {how}", self.name());
+            Trouble { died, ..Trouble::new(message, "") }
         })
     }
 
@@ -344,7 +351,7 @@ fn last_line(mut said: impl Read) -> String {
 }
 
 /// Ends `child` and what it has started, unless it has ended; gives how, and what it complained.
-fn end(mut child: Child, complaint: Complaint) -> (String, String) {
+fn end(mut child: Child, complaint: Complaint) -> (io::Result<ExitStatus>, String) {
     let group = Pid::from_child(&child);
     // It has closed its output, or must go: a moment to end by itself keeps its own exit code.
     for _ in 0..50 {
@@ -354,8 +361,14 @@ fn end(mut child: Child, complaint: Complaint) -> (String, String) {
         thread::sleep(Duration::from_millis(10));
     }
     let _nobody_is_left = kill_process_group(group, Signal::KILL);
-    let ended = child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
-    (ended, complaint.join().unwrap_or_default())
+    (child.wait(), complaint.join().unwrap_or_default())
+}
+
+/// Whether a program that ended so did not end by itself.
+fn died(status: ExitStatus) -> bool {
+    /// What Rust ends with at a panic.
+    const PANIC: i32 = 101;
+    status.code().is_none_or(|code| code == PANIC)
 }
 
 /// What was said of `file`, if it can be true.

@@ -12,6 +12,9 @@ use nonstop_store::{StoreError, Write};
 use std::cell::RefCell;
 use tracing::{info, warn};
 
+/// How often a program may die over one file before that is not published.
+const DEATHS: u32 = 3;
+
 impl Publisher {
     pub(super) fn apply(&self, ground: &Ground, publication: &Publication, step: &Step) -> Led {
         let (id, folders) = (publication.id, &ground.folders);
@@ -149,7 +152,8 @@ impl Publisher {
                         *synced.borrow_mut() = made.sync_so_far();
                     }
                 };
-                let verdict = self.children.check_samples(&job, &file, &made, &heard)?;
+                let verdict = self.children.check_samples(&job, &file, &made, &heard);
+                let verdict = self.refused_if_deadly(id, verdict)?;
                 if let Verdict::Good(content) = &verdict {
                     synced.replace(Ok(()))?;
                     hashes = made::hashes(&made.hashes, members(content))?;
@@ -157,7 +161,7 @@ impl Publisher {
                 }
                 verdict
             }
-            _ => self.children.check(&job, &file, &heard)?,
+            _ => self.refused_if_deadly(id, self.children.check(&job, &file, &heard))?,
         };
         match verdict {
             Verdict::Good(content) => self.record(|w| {
@@ -165,6 +169,26 @@ impl Publisher {
                 w.publication_holds(id, &hashes)
             }),
             Verdict::Refused(reason) => self.reject(publication, &reason),
+        }
+    }
+
+    /// A file over which its program dies again and again is none to be tried for ever: the days behind
+    /// it wait meanwhile.
+    fn refused_if_deadly(
+        &self,
+        id: PublicationId,
+        verdict: Result<Verdict, Trouble>,
+    ) -> Result<Verdict, Trouble> {
+        match verdict {
+            Err(trouble) if trouble.died && lock(&self.board).died(id) >= DEATHS => {
+                let reason = format!(
+                    "{}, {DEATHS} times with this file: if the host had memory enough meanwhile, \
+                     something in the file is more than can be read: mend it, and bring it again",
+                    trouble.message
+                );
+                Ok(Verdict::Refused(reason))
+            }
+            verdict => verdict,
         }
     }
 

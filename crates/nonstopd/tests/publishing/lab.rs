@@ -117,6 +117,8 @@ pub(crate) struct Rdb {
     pub(crate) away: Mutex<bool>,
     /// What is staged is lost before it is swapped in.
     pub(crate) forgets: Mutex<bool>,
+    /// How many programs die yet over the file that they read.
+    pub(crate) deaths: Mutex<u32>,
 }
 
 impl Rdb {
@@ -134,6 +136,21 @@ struct Programs {
 }
 
 impl Programs {
+    /// Reads a file, in all of which it may die.
+    fn read(&self, what: &str, mut file: &File, heard: Heard<'_>) -> Result<String, Trouble> {
+        self.hand.about_to(what).map_err(|e| Trouble::new(e.to_string(), ""))?;
+        let mut deaths = self.rdb.deaths.lock().expect("whole");
+        if *deaths > 0 {
+            *deaths -= 1;
+            let message = format!("it ended without a word: {what}");
+            return Err(Trouble { died: true, ..Trouble::new(message, "") });
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).expect("text");
+        heard(text.len() as u64, text.len() as u64);
+        Ok(text)
+    }
+
     fn about_to(&self, what: &str) -> Result<(), Trouble> {
         if *self.rdb.away.lock().expect("whole") {
             return Err(Trouble::new("PostgreSQL does not answer", ""));
@@ -143,11 +160,8 @@ impl Programs {
 }
 
 impl Children for Programs {
-    fn check(&self, job: &Job, mut file: &File, heard: Heard<'_>) -> Result<Verdict, Trouble> {
-        self.hand.about_to("check").map_err(|e| Trouble::new(e.to_string(), ""))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).expect("text");
-        heard(text.len() as u64, text.len() as u64);
+    fn check(&self, job: &Job, file: &File, heard: Heard<'_>) -> Result<Verdict, Trouble> {
+        let text = self.read("check", file, heard)?;
         if text.starts_with("torn") {
             return Ok(Verdict::Refused("it ends within record 3".into()));
         }
@@ -164,14 +178,11 @@ impl Children for Programs {
     fn check_samples(
         &self,
         _: &Job,
-        mut file: &File,
+        file: &File,
         made: &Made,
         heard: Heard<'_>,
     ) -> Result<Verdict, Trouble> {
-        self.hand.about_to("pack").map_err(|e| Trouble::new(e.to_string(), ""))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).expect("text");
-        heard(text.len() as u64, text.len() as u64);
+        let text = self.read("pack", file, heard)?;
         for (mut file, name) in made.files().into_iter().zip(Made::NAMES) {
             assert_eq!(file.metadata().expect("open").len(), 0, "what is made is made anew");
             match name {

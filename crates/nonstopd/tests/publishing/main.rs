@@ -67,6 +67,27 @@ fn days_of_samples_that_are_not_fit_are_put_aside_and_old_ones_go() {
 }
 
 #[test]
+fn a_file_over_which_its_program_dies_three_times_is_put_aside_and_lets_others_pass() {
+    for (name, text) in [("2030-01-30.samples.tar", "samples"), ("2030-01-30.pcap", "packets")] {
+        // Twice may be bad luck.
+        let mut lab = TestLab::new(None);
+        *lab.rdb.deaths.lock().expect("whole") = 2;
+        lab.bring(name, text);
+        lab.settle();
+        assert!(lab.picture().contains("data.published 1"), "{}", lab.picture());
+        lab.bring(&name.replace("30.", "31."), "deadly");
+        *lab.rdb.deaths.lock().expect("whole") = 3;
+        lab.settle();
+        let picture = lab.picture();
+        assert!(picture.contains("ended without a word"), "{picture}");
+        assert!(picture.contains("data.rejected 1"), "{picture}");
+        lab.bring(&name.replace("30.", "29."), "another day");
+        lab.settle();
+        assert!(lab.picture().contains("data.published 2"), "{}", lab.picture());
+    }
+}
+
+#[test]
 fn what_arrives_is_seen_by_nobody_but_whom_the_lab_gave_the_inbox() {
     let mut lab = TestLab::new(None);
     lab.settle();
