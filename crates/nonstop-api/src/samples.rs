@@ -101,6 +101,8 @@ pub struct OrderedItem {
     pub sha256: String,
     /// The name of its file; with `zip`, in the archive, whose own name has `.zip` behind it.
     pub name: String,
+    /// Length of the sample in bytes, as whoever asked for it was told; one of another is not written.
+    pub bytes: u64,
     /// Whether it is wrapped in a zip archive with the password `infected`.
     pub zip: bool,
 }

@@ -79,6 +79,16 @@ pub(crate) fn confined(
     confine_in_groups(Left { cpu_seconds: seconds, ..left(who, memory_bytes, calls) }, &who.groups)
 }
 
+/// The same for a child that writes, of which no file grows beyond `file_bytes`.
+pub(crate) fn confined_to_write(
+    who: &Become,
+    memory_bytes: u64,
+    file_bytes: u64,
+    calls: &[&[i64]],
+) -> Result<(), ConfineError> {
+    confine_in_groups(Left { file_bytes, ..left(who, memory_bytes, calls) }, &who.groups)
+}
+
 /// The same for a server, which has threads and runs until it is told to end.
 pub(crate) fn confined_with_threads(
     who: &Become,
@@ -96,7 +106,7 @@ fn left<'a>(who: &Become, memory_bytes: u64, calls: &'a [&'a [i64]]) -> Left<'a>
         memory_bytes,
         // It has nothing that it may write but what it was given and what its log is.
         file_bytes: u64::MAX,
-        // Of years of days at three each.
+        // Of years of days at five each.
         files: 1 << 14,
         threads: 0,
         cpu_seconds: None,

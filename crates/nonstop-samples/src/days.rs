@@ -39,6 +39,8 @@ pub struct Day {
     pub day: Date,
     folder: File,
     index: Mutex<Index>,
+    /// The same, opened a second time: who looks a hash up waits for no search.
+    by_hash: Mutex<Index>,
     samples: Option<File>,
     reports: File,
 }
@@ -51,12 +53,25 @@ impl Day {
 
     /// What it knows of `digest`.
     pub fn sample(&self, digest: Digest) -> Result<Option<Sample>, DayError> {
-        self.index().sample(digest).map_err(|e| DayError::Index(self.day, e))
+        self.look_up(|index| index.sample(digest))
+    }
+
+    /// The hashes that begin as `low` and end before or as `high`, up to two of them.
+    pub fn between(&self, low: Digest, high: Digest) -> Result<Vec<Digest>, DayError> {
+        self.look_up(|index| index.between(low, high))
     }
 
     /// The reports that it has of `digest`, by their runs.
     pub fn reports(&self, digest: Digest) -> Result<Vec<KeptReport>, DayError> {
-        self.index().reports(digest).map_err(|e| DayError::Index(self.day, e))
+        self.look_up(|index| index.reports(digest))
+    }
+
+    fn look_up<T>(
+        &self,
+        asked: impl FnOnce(&Index) -> Result<T, IndexError>,
+    ) -> Result<T, DayError> {
+        let index = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner);
+        asked(&index).map_err(|e| DayError::Index(self.day, e))
     }
 
     /// The pack of its samples; none where this process is not to have their bytes.
@@ -174,6 +189,7 @@ fn open(path: &Path, day: Date, bytes: bool) -> Result<Day, DayError> {
     let folder = file(".")?;
     let samples = bytes.then(|| file(SAMPLES_PACK)).transpose()?;
     let reports = file(REPORTS_PACK)?;
-    let index = Index::open(&path.join(INDEX)).map_err(|e| DayError::Index(day, e))?;
-    Ok(Day { day, folder, index: Mutex::new(index), samples, reports })
+    let index = || Index::open(&path.join(INDEX)).map_err(|e| DayError::Index(day, e));
+    let (index, by_hash) = (Mutex::new(index()?), Mutex::new(index()?));
+    Ok(Day { day, folder, index, by_hash, samples, reports })
 }

@@ -285,7 +285,7 @@ fn padded(mut sector: Vec<u8>) -> Vec<u8> {
 }
 
 /// Whether every guest can read a file of this name.
-fn check(name: &str) -> Result<(), DiscError> {
+pub(crate) fn check(name: &str) -> Result<(), DiscError> {
     let wrong = |why| Err(DiscError::Name(name.chars().take(120).collect(), why));
     if name.is_empty() || name.encode_utf16().count() > LONGEST_NAME || name.len() > LONGEST_BYTES {
         return wrong("it has 1 to 103 letters, in at most 140 bytes");

@@ -4,8 +4,8 @@
 //! JSON on standard output. Where it was not done, what is in the file is worth nothing.
 
 use crate::{
-    child::{Become, IN_MEMORY, READS, answer, asked, chain, confined, enter, given},
-    days::{Day, Days},
+    child::{Become, IN_MEMORY, READS, answer, asked, chain, confined_to_write, enter, given},
+    days::{Day, DayError, Days},
     digest::Digest,
     disc::{self, Content, Disc},
     pack::Place,
@@ -30,7 +30,7 @@ pub struct DiscArgs {
     from: From,
 }
 
-/// Writes one sample as it is.
+/// Writes one sample, as it is or in a zip.
 ///
 /// Run as root; it gives that up before it reads anything.
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,9 @@ struct From {
     /// The folder of published days.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// The most bytes to write.
+    #[arg(long, value_name = "BYTES", default_value_t = u64::MAX)]
+    most: u64,
     #[command(flatten)]
     who: Become,
 }
@@ -57,28 +60,27 @@ const PIECE: usize = 256 << 10;
 
 /// Writes a disc. Exit code 0 if it is whole.
 pub fn disc(args: &DiscArgs) -> ExitCode {
-    answer(begin(&args.from).and_then(|(days, out, order)| write_disc(&days, out, order)))
+    answer(begin(&args.from).and_then(write_disc))
 }
 
 /// Writes one sample. Exit code 0 if it is whole.
 pub fn take(args: &TakeArgs) -> ExitCode {
-    answer(begin(&args.from).and_then(|(days, mut out, order)| match &order.items[..] {
-        [item] if !item.zip => {
-            let content = Found::of(&days, item)?;
-            content.copy(&mut |piece| out.write_all(piece)).map_err(|e| e.to_string())?;
-            let items = vec![content.written(item.name.clone())];
-            Ok(Written { bytes: content.place.bytes, items })
-        }
-        _ => Err("one sample is taken at a time, and as it is".into()),
-    }))
+    answer(begin(&args.from).and_then(write_one))
 }
 
-type Begun = (Vec<Arc<Day>>, File, Order);
+/// An order, and what it is carried out with.
+struct Begun {
+    days: Vec<Arc<Day>>,
+    /// Days that cannot be read.
+    wrong: Vec<DayError>,
+    out: File,
+    order: Order,
+}
 
 fn begin(from: &From) -> Result<Begun, String> {
     let out = given(3).map_err(|e| format!("descriptor 3 must be a file to write to: {e}"))?;
     enter(&from.data).map_err(|e| format!("open {}: {e}", from.data.display()))?;
-    confined(&from.who, MEMORY_BYTES, None, &[IN_MEMORY, READS])
+    confined_to_write(&from.who, MEMORY_BYTES, from.most, &[IN_MEMORY, READS])
         .map_err(|e| format!("nonstop-samples was not let go of its rights: {e}"))?;
     let order: Order = asked(LONGEST)?;
     if !(1..=MOST).contains(&order.items.len()) {
@@ -86,15 +88,24 @@ fn begin(from: &From) -> Result<Begun, String> {
     }
     let (days, wrong) =
         Days::new(Path::new("/"), true).all().map_err(|e| format!("list the days: {e}"))?;
-    match wrong.first() {
-        Some(e) => Err(chain(e)),
-        None => Ok((days, out, order)),
-    }
+    Ok(Begun { days, wrong, out, order })
 }
 
-fn write_disc(days: &[Arc<Day>], out: File, order: Order) -> Result<Written, String> {
-    let found: Vec<Found> =
-        order.items.iter().map(|item| Found::of(days, item)).collect::<Result<_, _>>()?;
+fn write_one(begun: Begun) -> Result<Written, String> {
+    let [item] = &begun.order.items[..] else { return Err("one sample is taken at a time".into()) };
+    let name = file_name(item);
+    disc::check(&name).map_err(|e| e.to_string())?;
+    let found = Found::of(&begun, item)?;
+    let content = found.content(item)?;
+    let mut out = &begun.out;
+    content.write(&mut |piece| out.write_all(piece)).map_err(|e| e.to_string())?;
+    Ok(Written { bytes: content.bytes(), items: vec![found.written(name)] })
+}
+
+fn write_disc(begun: Begun) -> Result<Written, String> {
+    let found = begun.order.items.iter().map(|item| Found::of(&begun, item));
+    let found: Vec<Found> = found.collect::<Result<_, _>>()?;
+    let Begun { out, order, .. } = begun;
     let mut disc = Disc::new(&order.volume).map_err(|e| e.to_string())?;
     for (item, found) in order.items.iter().zip(&found) {
         let file = disc::Item { name: file_name(item), content: found.content(item)? };
@@ -120,15 +131,38 @@ struct Found {
 }
 
 impl Found {
-    fn of(days: &[Arc<Day>], item: &OrderedItem) -> Result<Found, String> {
+    /// The one that is ordered, of the newest day that has it. A day that cannot be read is told of
+    /// only where no other has the sample.
+    fn of(begun: &Begun, item: &OrderedItem) -> Result<Found, String> {
         let digest = Digest::read(&item.sha256).ok_or("a sample is named by its SHA-256")?;
-        for day in days {
-            let sample = day.sample(digest).map_err(|e| chain(&e))?;
-            if let Some(place) = sample.and_then(|sample| sample.place) {
-                return Ok(Found { day: Arc::clone(day), place });
+        let mut wrong = begun.wrong.first().map(|e| chain(e));
+        for day in &begun.days {
+            let place = match day.sample(digest) {
+                Ok(sample) => sample.and_then(|sample| sample.place),
+                Err(e) => {
+                    wrong.get_or_insert_with(|| chain(&e));
+                    continue;
+                }
+            };
+            match place {
+                None => {}
+                Some(place) if place.bytes == item.bytes => {
+                    return Ok(Found { day: Arc::clone(day), place });
+                }
+                Some(place) => {
+                    wrong.get_or_insert_with(|| {
+                        format!(
+                            "the day {} says that it has {} bytes, and {} were asked for",
+                            day.day, place.bytes, item.bytes
+                        )
+                    });
+                }
             }
         }
-        Err(format!("there is no sample {digest}"))
+        Err(match wrong {
+            None => format!("there is no sample {digest}"),
+            Some(why) => format!("there is no sample {digest} in the days that can be read: {why}"),
+        })
     }
 
     /// Gives all bytes to `to`; an error where they are not what their hash says.

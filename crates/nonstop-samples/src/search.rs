@@ -98,6 +98,27 @@ pub fn search(
     Ok(page)
 }
 
+/// The same of those `days` that can be read; the others are left out, and told of in `wrong`.
+pub fn search_readable(
+    mut days: Vec<Arc<Day>>,
+    query: &SampleQuery,
+    time: Duration,
+    wrong: &mut Vec<DayError>,
+) -> Result<SamplePage, SearchError> {
+    let until = Instant::now() + time;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match search(&days, query, left) {
+            Err(SearchError::Day(DayError::Index(of, e))) if days.iter().any(|d| d.day == of) => {
+                days.retain(|day| day.day != of);
+                wrong.push(DayError::Index(of, e));
+            }
+            Err(SearchError::Late(_)) => return Err(SearchError::Late(time)),
+            done => return done,
+        }
+    }
+}
+
 fn late(
     mut page: SamplePage,
     day: Date,
@@ -132,7 +153,8 @@ fn is_in(
 
 /// What all `days`, the newest of which is first, know of `digest` together.
 ///
-/// Words are of the newest day that has some, times and reports of all of them.
+/// Words are of the newest day that has some, times and reports of all of them. A day that cannot be
+/// read is an error only where no other knows the sample.
 pub fn view(days: &[Arc<Day>], digest: Digest) -> Result<SampleView, DayError> {
     let mut view = SampleView {
         sha256: digest.to_string(),
@@ -146,12 +168,18 @@ pub fn view(days: &[Arc<Day>], digest: Digest) -> Result<SampleView, DayError> {
         source: String::new(),
         reports: 0,
     };
+    let mut wrong = None;
     for day in days {
-        if let Some(sample) = day.sample(digest)? {
-            add(&mut view, day.day, sample);
+        match day.sample(digest) {
+            Ok(Some(sample)) => add(&mut view, day.day, sample),
+            Ok(None) => {}
+            Err(e) => wrong = Some(e),
         }
     }
-    Ok(view)
+    match wrong.filter(|_| view.days.is_empty()) {
+        Some(e) => Err(e),
+        None => Ok(view),
+    }
 }
 
 fn add(view: &mut SampleView, day: Date, sample: Sample) {

@@ -27,6 +27,10 @@ const SEARCH: Duration = Duration::from_secs(6);
 const WRITE: Duration = Duration::from_secs(20);
 /// How fast samples are written out at least, in bytes a second.
 const LEAST_A_SECOND: u64 = 8 << 20;
+/// What is written out beside the bytes of samples at most: of all together, and of each for its names,
+/// its zip and the end of its last sector.
+const BESIDE: u64 = 1 << 20;
+const BESIDE_EACH: u64 = 8 << 10;
 /// The longest answer to an order, in bytes.
 const LONGEST_WRITTEN: usize = 64 << 10;
 /// The most texts of a sample that are passed on, and the longest of each, in characters.
@@ -119,7 +123,7 @@ impl Samples {
         file: &File,
     ) -> Result<(), String> {
         let order = order([item].into_iter(), zip);
-        self.write_out("take", domain, &order, item.bytes, file)
+        self.write_out("take", domain, &order, file)
     }
 
     fn write_out(
@@ -127,12 +131,14 @@ impl Samples {
         verb: &str,
         domain: &str,
         order: &Order,
-        bytes: u64,
         file: &File,
     ) -> Result<(), String> {
+        let bytes = order.items.iter().fold(0, |sum: u64, item| sum.saturating_add(item.bytes));
+        let each = BESIDE_EACH.saturating_mul(order.items.len() as u64);
+        let most = bytes.saturating_add(BESIDE).saturating_add(each);
         let patience = self.write + Duration::from_secs(bytes / LEAST_A_SECOND);
         let written: Written = self
-            .ask(verb, domain, order, Some(file), patience, LONGEST_WRITTEN)
+            .ask(verb, domain, order, Some((file, most)), patience, LONGEST_WRITTEN)
             .map_err(|e| e.to_string())?;
         let length = file.metadata().map_err(|e| e.to_string())?.len();
         let same = written.items.iter().map(|item| &item.sha256);
@@ -148,7 +154,7 @@ impl Samples {
         verb: &str,
         domain: &str,
         question: &Q,
-        output: Option<&File>,
+        output: Option<(&File, u64)>,
         patience: Duration,
         longest: usize,
     ) -> Result<A, NoAnswer> {
@@ -174,8 +180,8 @@ impl Samples {
             .stderr(Stdio::null())
             // A group of its own, by which what it has started ends with it.
             .process_group(0);
-        if let Some(file) = output {
-            command.args(["--group", &data.1.to_string()]);
+        if let Some((file, most)) = output {
+            command.args(["--group", &data.1.to_string(), "--most", &most.to_string()]);
             descriptors::give(&mut command, [file.as_fd()]).map_err(start)?;
         }
         let mut child = command.spawn().map_err(start)?;
@@ -197,8 +203,7 @@ impl Samples {
 
 impl WriteDiscs for Samples {
     fn write(&self, disc: &Disc, file: &File) -> Result<(), String> {
-        let bytes = disc.items.iter().map(|item| item.bytes).sum();
-        self.write_out("disc", &disc.domain, &order(disc.items.iter(), disc.zip), bytes, file)
+        self.write_out("disc", &disc.domain, &order(disc.items.iter(), disc.zip), file)
     }
 }
 
@@ -206,6 +211,7 @@ fn order<'a>(items: impl Iterator<Item = &'a InjectedItem>, zip: bool) -> Order 
     let item = |item: &InjectedItem| OrderedItem {
         sha256: item.sha256.clone(),
         name: item.name.clone(),
+        bytes: item.bytes,
         zip,
     };
     Order { items: items.map(item).collect(), volume: VOLUME.into() }

@@ -249,3 +249,37 @@ fn an_odd_report_refuses_no_day_and_is_kept_as_it_is() {
     let n = kept.read(day[0].reports_pack(), 0, &mut text).expect("read");
     assert_eq!(text[..n], *odd.as_bytes());
 }
+
+#[test]
+fn a_day_of_which_more_is_known_than_fits_into_memory_is_refused() {
+    use rusqlite::ffi::{Error, SQLITE_FULL, SQLITE_IOERR, SQLITE_NOMEM};
+    let of =
+        |code| of_index(IndexError::Sql(rusqlite::Error::SqliteFailure(Error::new(code), None)));
+    for code in [SQLITE_NOMEM, SQLITE_FULL] {
+        let e = of(code);
+        assert!(matches!(&e, ArchiveError::Refused(why) if why.contains("two days")), "{e:?}");
+    }
+    assert!(matches!(of(SQLITE_IOERR), ArchiveError::Write(_)), "that is tried again");
+}
+
+#[test]
+fn who_looks_up_a_hash_waits_for_no_search() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let members = [sample(b"good"), report(digest(b"good"), "", "word")];
+    publish(folder.path(), date(2026, 11, 27), &members).expect("a day");
+    let (days, _) = Days::new(folder.path(), false).all().expect("days");
+    // As a search has it for as long as it takes.
+    let searched = days[0].index();
+    let (tell, told) = std::sync::mpsc::channel();
+    let day = std::sync::Arc::clone(&days[0]);
+    std::thread::spawn(move || {
+        let good = digest(b"good");
+        let sample = day.sample(good).expect("read").is_some();
+        let reports = day.reports(good).expect("read").len();
+        let hashes = day.between(good, good).expect("read").len();
+        tell.send((sample, reports, hashes)).expect("waited for");
+    });
+    let found = told.recv_timeout(Duration::from_secs(60));
+    drop(searched);
+    assert_eq!(found, Ok((true, 1, 1)));
+}

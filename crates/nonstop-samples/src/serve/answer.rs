@@ -8,9 +8,9 @@ use crate::{
     child::chain,
     days::{Day, DayError, Days, day_of},
     digest::Digest,
-    index::{Filter, KeptReport},
+    index::{Filter, KeptReport, Sample},
     pack::Place,
-    search::{SearchError, search, view},
+    search::{SearchError, search_readable, view},
 };
 use jiff::Timestamp;
 use nonstop_api::samples::SampleQuery;
@@ -135,13 +135,19 @@ impl Asked<'_> {
             Ok(query) => query,
             Err(why) => return Answer::text(400, &why),
         };
-        match search(&self.days, &query, TIME) {
+        let mut wrong = Vec::new();
+        let mut answer = match search_readable(self.days.clone(), &query, TIME, &mut wrong) {
+            Ok(page) if page.samples.is_empty() && !wrong.is_empty() => {
+                trouble(&wrong.swap_remove(0))
+            }
             Ok(page) if json => json_of(&page),
             Ok(page) => html(page::found(&self.words(), &query, &page)),
             Err(SearchError::Query(e)) => Answer::text(400, &e.to_string()),
             Err(e @ SearchError::Late(_)) => Answer::text(503, &e.to_string()),
             Err(SearchError::Day(e)) => trouble(&e),
-        }
+        };
+        answer.trouble.extend(wrong.iter().map(|e| chain(e)));
+        answer
     }
 
     /// What `of` gives for the whole hash `hash`; for a begin of one, where that is.
@@ -158,8 +164,7 @@ impl Asked<'_> {
         }
         let mut found = HashSet::new();
         for day in &self.days {
-            let between = day.index().between(low, high);
-            match between {
+            match day.between(low, high) {
                 Ok(some) => found.extend(some),
                 Err(e) => return trouble(&e),
             }
@@ -218,12 +223,18 @@ impl Asked<'_> {
     }
 
     fn newest(&self, digest: Digest) -> Result<Option<(Arc<Day>, Place)>, DayError> {
+        let mut wrong = None;
         for day in &self.days {
-            if let Some(place) = day.sample(digest)?.and_then(|sample| sample.place) {
-                return Ok(Some((Arc::clone(day), place)));
+            match day.sample(digest) {
+                Ok(Some(Sample { place: Some(place), .. })) => {
+                    return Ok(Some((Arc::clone(day), place)));
+                }
+                Ok(_) => {}
+                // Another day may have it, too.
+                Err(e) => wrong = Some(e),
             }
         }
-        Ok(None)
+        wrong.map_or(Ok(None), Err)
     }
 
     fn reports(&self, digest: Digest, json: bool) -> Answer {

@@ -81,6 +81,42 @@ fn a_question_that_makes_no_sense_is_told_from_one_that_failed() -> Result<()> {
 }
 
 #[test]
+fn a_day_that_cannot_be_read_keeps_nothing_of_others_from_being_found() -> Result<()> {
+    let ground = Ground::new()?;
+    let (good, lost) = (b"#!/bin/sh\n", b"MZ lost");
+    ground.publish("2026-11-25", &[sample(good), report(digest(good), "Global\\harmless")])?;
+    for day in ["2026-11-26", "2026-11-27"] {
+        ground.publish(day, &[sample(lost), report(digest(lost), "Global\\harmless")])?;
+    }
+    let index = |day: &str| ground.published().join(day).join("index.db");
+    fs::write(index("2026-11-26"), b"no index")?;
+    // It can be opened, and no more.
+    let mut torn = fs::read(index("2026-11-27"))?;
+    torn[4096..].fill(0xff);
+    fs::write(index("2026-11-27"), torn)?;
+    let data = DATA.to_string();
+    let who = ["--uid", &data, "--gid", &data];
+    let ask = |query: &SampleQuery| -> Result<Answer<SamplePage>> {
+        Ok(serde_json::from_str(&ground.ask("find", &who, &serde_json::to_string(query)?)?)?)
+    };
+    let hash = |bytes: &[u8]| digest(bytes).to_string();
+    for query in [
+        SampleQuery::default(),
+        SampleQuery { text: "harmless".into(), ..SampleQuery::default() },
+        SampleQuery { hash: hash(good), ..SampleQuery::default() },
+    ] {
+        let answer = ask(&query)?;
+        let Answer::Done(page) = answer else { panic!("{query:?}: {answer:?}") };
+        let found: Vec<_> = page.samples.iter().map(|sample| sample.sha256.clone()).collect();
+        assert_eq!(found, [hash(good)], "{query:?}");
+    }
+    let answer = ask(&SampleQuery { hash: hash(lost), ..SampleQuery::default() })?;
+    let Answer::Error { error } = answer else { panic!("{answer:?}") };
+    assert!(error.contains("2026-11-2"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn a_bad_archive_is_refused_with_the_reason() -> Result<()> {
     let ground = Ground::new()?;
     let good = tar_of(&[sample(b"good")])?;

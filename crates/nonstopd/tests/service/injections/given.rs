@@ -1,7 +1,10 @@
 //! Samples that go by a guest's agent: what comes of it is told, and nothing is left behind.
 
 use super::{refusals::HERS, world::*};
-use nonstop_api::Request;
+use nonstop_api::{
+    Request,
+    samples::{Order, OrderedItem},
+};
 use nonstop_host::{Host, HostError, Kept, Outcome, Put, PutVerdict};
 use nonstop_model::{EnvironmentId, InjectBy, Injection, InjectionId, InjectionState, MachineId};
 use nonstop_plan::{Observed, Step};
@@ -24,11 +27,16 @@ const SILENT: Put = Put { verdict: PutVerdict::Silent, written: 0, kept: Kept::U
 
 /// A sample is wanted by the agent of alice's guest, under two names.
 fn begun() -> (World, EnvironmentId) {
+    let (world, id) = granted();
+    wanted(&world, id);
+    (world, id)
+}
+
+fn granted() -> (World, EnvironmentId) {
     let world = World::new();
     world.has("intermediate", HERS, Some(6));
     let id = world.grant("alice", Some("intermediate"), AGENT);
     world.settle();
-    wanted(&world, id);
     (world, id)
 }
 
@@ -106,8 +114,9 @@ fn a_guest_that_has_something_else_there_afterwards_is_quoted() {
 
 #[test]
 fn where_it_is_asked_for_a_zip_goes_under_its_name() {
-    let (world, id) = begun();
-    world.give(|_, _, _| DONE);
+    let (world, id) = granted();
+    let order = world.path("order");
+    world.take(&format!("printf %s \"$question\" >{}\n{TAKE}", order.display()));
     let samples = vec![nonstop_api::samples::InjectItem { sha256: HERS.into(), name: None }];
     let request =
         Request::SampleInject { environment: id, samples, by: InjectBy::Agent, zip: true };
@@ -117,6 +126,12 @@ fn where_it_is_asked_for_a_zip_goes_under_its_name() {
         DONE
     });
     assert_eq!(told.state, InjectionState::There, "{told:?}");
+    // The real program does so: `give::` of its own tests.
+    let order = fs::read_to_string(order).expect("ordered");
+    let order: Order = serde_json::from_str(&order).expect("an order");
+    let item =
+        OrderedItem { sha256: HERS.into(), name: format!("{HERS}.bin"), bytes: 6, zip: true };
+    assert_eq!(order.items, [item]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ esac
 "#;
 
 /// Writes out a sample of six bytes, as it should.
-const TAKE: &str = r#"printf sample >/proc/self/fd/3
+pub(crate) const TAKE: &str = r#"printf sample >/proc/self/fd/3
 printf '{"bytes":6,"items":[{"sha256":"%s","name":"a","bytes":6}]}\n' "$hash""#;
 
 pub(crate) struct World {
