@@ -135,7 +135,7 @@ impl Injector {
     /// Gives `injection` to the guest's agent, and records what came of it, also where it was ended
     /// meanwhile. Until then nothing else goes before this guest, and it is not kept.
     pub fn give_and_tell(&self, injection: &Injection) {
-        let _giving = Giving::new(&self.parts.status, injection);
+        let giving = Giving::new(&self.parts.status, injection);
         let (id, mut given) = (injection.id, Given::default());
         let result = self.give(injection, &mut given);
         let (now, says) = (self.parts.clock.now(), given.says());
@@ -144,9 +144,12 @@ impl Injector {
                 w.injection_reached_nothing(id)?;
             }
             match &result {
-                Ok(()) => w.injection_there(id, says.as_deref()),
-                Err(why) => w.injection_failed(id, &why.0, says.as_deref()),
+                Ok(()) => w.injection_there(id, says.as_deref())?,
+                Err(why) => w.injection_failed(id, &why.0, says.as_deref())?,
             }
+            // Whoever sees what came of it finds the guest free.
+            drop(giving);
+            Ok::<(), StoreError>(())
         });
         match (&result, told) {
             (_, Err(e)) => error!("record what became of {id}: {}", chain(&e)),
