@@ -193,6 +193,17 @@ pub enum StoreError {
     /// What leaves must lie in the trace store.
     #[error("export {0} cannot be released: another file lies in the trace store under its hash")]
     NotKept(ExportId),
+    /// What the policy lets go does not come back.
+    #[error(
+        "export {id} cannot be kept: since {at} its bytes are deleted by the lab's policy; the row \
+         `trace.delete` says by which rule"
+    )]
+    BytesGo {
+        /// Which.
+        id: ExportId,
+        /// When that was decided.
+        at: jiff::Timestamp,
+    },
     /// An export is decided once.
     #[error("export {id} cannot be {wanted}: it is {state}{} since {at}", by_whom(.by))]
     ExportDecided {

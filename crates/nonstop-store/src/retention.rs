@@ -7,6 +7,7 @@ use crate::{Read, StoreError, Write, codec};
 use jiff::Timestamp;
 use nonstop_model::ExportId;
 use nonstop_trace::{DELETED, Sign};
+use rusqlite::OptionalExtension;
 use serde_json::json;
 
 /// Bytes that policy lets go.
@@ -33,7 +34,10 @@ pub struct Kept {
 
 impl Write<'_> {
     /// Keeps the bytes of `export` whatever the policy; saying it again changes the reason.
+    ///
+    /// Errors: `BytesGo` once their deletion is decided, unless they came again since.
     pub fn keep_export(&mut self, export: ExportId, reason: &str) -> Result<(), StoreError> {
+        self.bytes_must_stay(export)?;
         let (by, at) = (self.actor().to_string(), codec::micros(self.now()));
         self.tx.execute(
             "INSERT INTO kept_exports (export, reason, kept_by, kept_at) VALUES (?1, ?2, ?3, ?4)
@@ -52,24 +56,29 @@ impl Write<'_> {
         Ok(true)
     }
 
-    /// Records, signed, that `bytes` are deleted under `rule`. The file may go once this is committed.
+    /// Records, signed, that the bytes `sha256`, of which every export ended before `cutoff`, are
+    /// deleted under `rule`. The file may go once this is committed. False, and nothing is recorded,
+    /// if they are not [`Read::deletable`] by now.
     pub fn delete_bytes(
         &mut self,
-        bytes: &Deletable,
+        sha256: &str,
+        cutoff: Timestamp,
         rule: &str,
         key: &dyn Sign,
-    ) -> Result<(), StoreError> {
-        let Deletable { sha256, exports } = bytes;
+    ) -> Result<bool, StoreError> {
+        let Some(Deletable { sha256, exports }) = self.deletable_now(sha256, cutoff)? else {
+            return Ok(false);
+        };
         self.tx.execute(
             "INSERT INTO deletions (sha256, decided_at) VALUES (?1, ?2)
              ON CONFLICT DO UPDATE SET decided_at = ?2, done_at = NULL",
-            (sha256, codec::micros(self.now())),
+            (&sha256, codec::micros(self.now())),
         )?;
         let subject = exports.first().map_or_else(|| sha256.clone(), ToString::to_string);
         let detail = json!({ "sha256": sha256, "exports": exports, "rule": rule });
         self.trace(DELETED, &subject, detail)?;
         self.sign_head(key)?;
-        Ok(())
+        Ok(true)
     }
 
     /// Records that the file is gone.
@@ -81,21 +90,40 @@ impl Write<'_> {
     }
 }
 
+/// Groups of exports with the same bytes; `?1` is the cutoff, `?2` one SHA-256 or NULL, `?3` how many.
+const DELETABLE: &str = "SELECT sha256, json_group_array(id) FROM exports
+     WHERE kept = 'trace' AND (?2 IS NULL OR sha256 = ?2)
+     GROUP BY sha256
+     HAVING max(changed_at) < ?1
+        AND sum(state IN ('submitted', 'screening', 'held')) = 0
+        AND sum(id IN (SELECT export FROM kept_exports)) = 0
+        AND max(coalesce(screened_at, submitted_at)) >= coalesce(
+            (SELECT decided_at FROM deletions WHERE deletions.sha256 = exports.sha256), -1)
+     ORDER BY max(changed_at) LIMIT ?3";
+
 impl Read<'_> {
     /// Bytes in the trace store of which every export ended before `cutoff`, none is kept, and whose
     /// deletion was not decided since they were screened last; at most `limit`.
     pub fn deletable(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<Deletable>, StoreError> {
-        let mut statement = self.tx.prepare(
-            "SELECT sha256, json_group_array(id) FROM exports WHERE kept = 'trace'
-             GROUP BY sha256
-             HAVING max(changed_at) < ?1
-                AND sum(state IN ('submitted', 'screening', 'held')) = 0
-                AND sum(id IN (SELECT export FROM kept_exports)) = 0
-                AND max(coalesce(screened_at, submitted_at)) >= coalesce(
-                    (SELECT decided_at FROM deletions WHERE deletions.sha256 = exports.sha256), -1)
-             ORDER BY max(changed_at) LIMIT ?2",
-        )?;
-        codec::all(statement.query((codec::micros(cutoff), limit))?, |row| {
+        self.deletable_of(None, cutoff, limit)
+    }
+
+    fn deletable_now(
+        &self,
+        sha256: &str,
+        cutoff: Timestamp,
+    ) -> Result<Option<Deletable>, StoreError> {
+        Ok(self.deletable_of(Some(sha256), cutoff, 1)?.pop())
+    }
+
+    fn deletable_of(
+        &self,
+        sha256: Option<&str>,
+        cutoff: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Deletable>, StoreError> {
+        let mut statement = self.tx.prepare_cached(DELETABLE)?;
+        codec::all(statement.query((codec::micros(cutoff), sha256, limit))?, |row| {
             let exports: Vec<u32> = codec::json("numbers of exports", &row.get::<_, String>(1)?)?;
             let mut exports: Vec<_> = exports.into_iter().map(ExportId).collect();
             exports.sort_unstable();
@@ -121,6 +149,25 @@ impl Read<'_> {
             |row| row.get(0),
         )?;
         Ok(found > 0)
+    }
+
+    /// Errors if the bytes of `export` go, or went, and did not come again since.
+    fn bytes_must_stay(&self, export: ExportId) -> Result<(), StoreError> {
+        let decided = self
+            .tx
+            .query_row(
+                "SELECT d.sha256, d.decided_at FROM exports x JOIN deletions d USING (sha256)
+                 WHERE x.id = ?1 AND x.kept = 'trace'",
+                [export.0],
+                |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)),
+            )
+            .optional()?;
+        match decided {
+            Some((sha256, at)) if !self.wanted_again(&sha256)? => {
+                Err(StoreError::BytesGo { id: export, at: codec::time(at)? })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Exports whose bytes no policy deletes, the oldest first.

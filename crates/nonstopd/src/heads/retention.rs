@@ -66,9 +66,14 @@ impl Retention {
                 return Ok(());
             }
             for bytes in all {
-                self.db.write("nonstopd", now, |w| w.delete_bytes(&bytes, &rule, &self.key))?;
-                info!("the bytes {} go: {rule}", bytes.sha256);
-                self.remove(&bytes.sha256)?;
+                // Since they were listed somebody may have said that they are kept.
+                let decided = self.db.write("nonstopd", now, |w| {
+                    w.delete_bytes(&bytes.sha256, cutoff, &rule, &self.key)
+                })?;
+                if decided {
+                    info!("the bytes {} go: {rule}", bytes.sha256);
+                    self.remove(&bytes.sha256)?;
+                }
             }
         }
     }

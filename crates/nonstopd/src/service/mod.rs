@@ -316,6 +316,7 @@ fn refusal(error: StoreError) -> ApiError {
         | DayUnderWay { .. }
         | ExportDecided { .. }
         | NotKept(_)
+        | BytesGo { .. }
         | NotThatFar { .. } => ErrorCode::Conflict,
         Full(_) | NoSlot(_) | NoAccountId | NoMachineId => ErrorCode::Capacity,
         Open { .. }

@@ -235,14 +235,16 @@ fn a_power_cut_between_record_and_removal_is_gone_on_with_and_takes_nothing_that
     // What is left of a pass that was cut behind each of its records.
     lab.world.clock.move_on(31 * DAY);
     let (now, key) = (lab.world.clock.now(), Key(Arc::clone(&lab.authority)));
-    let due =
-        lab.world.db.read(|r| r.deletable(now - std::time::Duration::from_secs(30 * 86_400), 9));
+    let cutoff = now - std::time::Duration::from_secs(30 * 86_400);
+    let due = lab.world.db.read(|r| r.deletable(cutoff, 9));
     let due: Vec<Deletable> = due.unwrap_or_else(|e: StoreError| panic!("{e}"));
     assert_eq!(due.len(), 2);
     for bytes in &due {
-        let written =
-            lab.world.db.write("nonstopd", now, |w| w.delete_bytes(bytes, "a rule", &key));
-        written.unwrap_or_else(|e: StoreError| panic!("{e}"));
+        let written = lab
+            .world
+            .db
+            .write("nonstopd", now, |w| w.delete_bytes(&bytes.sha256, cutoff, "a rule", &key));
+        assert!(written.unwrap_or_else(|e: StoreError| panic!("{e}")));
     }
     assert!(lab.bytes(b"one").exists() && lab.bytes(b"two").exists());
     // One of them is exported anew before anybody goes on.
@@ -255,4 +257,39 @@ fn a_power_cut_between_record_and_removal_is_gone_on_with_and_takes_nothing_that
     assert!(report.good() && faults.is_empty(), "{report:?} {faults:?}");
     let under_way = lab.world.db.read(|r| r.deletions_under_way());
     assert_eq!(under_way.unwrap_or_else(|e: StoreError| panic!("{e}")), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_kept_while_a_pass_goes_on_stays_and_what_goes_already_is_said_to_be_gone() {
+    let lab = Sealed::new("trace: { keep_days: 30 }\n");
+    lab.give("a", b"one", 1, ExportState::Released);
+    lab.give("b", b"two", 2, ExportState::Released);
+    lab.world.clock.move_on(31 * DAY);
+    let (now, key) = (lab.world.clock.now(), Key(Arc::clone(&lab.authority)));
+    let cutoff = now - std::time::Duration::from_secs(30 * 86_400);
+    let keep = |export| lab.world.db.write("sato", now, |w| w.keep_export(ExportId(export), "why"));
+    let delete = |sha256: &str| {
+        let deleted =
+            lab.world.db.write("nonstopd", now, |w| w.delete_bytes(sha256, cutoff, "a rule", &key));
+        deleted.unwrap_or_else(|e: StoreError| panic!("{e}"))
+    };
+    // A pass has listed both; then one is to be kept.
+    let due: Result<Vec<Deletable>, StoreError> = lab.world.db.read(|r| r.deletable(cutoff, 9));
+    let due: Vec<String> = due.expect("read").into_iter().map(|bytes| bytes.sha256).collect();
+    assert_eq!(due, [b"one", b"two"].map(|bytes| hex::encode(digest(bytes))));
+    keep(1).unwrap_or_else(|e: StoreError| panic!("{e}"));
+    assert_eq!([delete(&due[0]), delete(&due[1])], [false, true]);
+    assert_eq!(lab.deleted(), 1);
+    // The other goes, and then is gone: either way it is too late.
+    for _ in 0..2 {
+        let late = keep(2).expect_err("too late");
+        assert!(matches!(late, StoreError::BytesGo { id: ExportId(2), .. }), "{late}");
+        lab.heads.pass().expect("gone on");
+    }
+    assert!(lab.bytes(b"one").exists() && !lab.bytes(b"two").exists());
+    // They came again: they can be kept as any.
+    lab.world.clock.move_on(60);
+    lab.give("c", b"two", 3, ExportState::Released);
+    keep(2).unwrap_or_else(|e: StoreError| panic!("{e}"));
+    keep(3).unwrap_or_else(|e: StoreError| panic!("{e}"));
 }
