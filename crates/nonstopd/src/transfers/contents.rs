@@ -124,9 +124,13 @@ impl Contents {
         let name = folder.join(format!("{NEW}{id}"));
         linkat(CWD, by_descriptor(file), CWD, &name, AtFlags::SYMLINK_FOLLOW)
             .map_err(io::Error::from)?;
+        Ok(self.sync(root)?)
+    }
+
+    /// What was named, or removed, in the folder of `root` is so on the disk afterwards.
+    pub(super) fn sync(&self, root: Root) -> io::Result<()> {
         self.hand.about_to("sync the folder of contents")?;
-        File::open(folder)?.sync_all()?;
-        Ok(())
+        File::open(self.folder(root))?.sync_all()
     }
 
     /// The row of `id` is committed: it gets its own name. Repeatable.

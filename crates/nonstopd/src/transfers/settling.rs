@@ -4,7 +4,7 @@
 use super::Transfers;
 use crate::status::chain;
 use nonstop_store::StoreError;
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 use tracing::{error, info};
 
 /// Names that are submitted, and files that are removed, in one transaction.
@@ -48,7 +48,7 @@ impl Transfers {
     fn sweep(&self) -> Result<bool, SettlingError> {
         let going = self.db.read(|read| read.blobs_going(AT_ONCE))?;
         let more = going.len() == AT_ONCE as usize;
-        let mut gone = Vec::new();
+        let (mut gone, mut touched) = (Vec::new(), BTreeSet::new());
         for blob in going {
             // A look at it ends with a name by its hash, made from this one.
             if self.is_looked_at(&blob.id) {
@@ -56,9 +56,14 @@ impl Transfers {
             }
             self.contents.remove(blob.root, &blob.id)?;
             gone.push(blob.id);
+            touched.insert(blob.root);
         }
         if gone.is_empty() {
             return Ok(false);
+        }
+        // A file that a power cut brings back has a row that says it is to go.
+        for root in touched {
+            self.contents.sync(root)?;
         }
         self.hand.about_to("commit that contents are gone")?;
         self.db.write("nonstopd", self.clock.now(), |w| w.blobs_gone(&gone))?;

@@ -208,6 +208,19 @@ fn a_power_cut_before_any_effect_loses_nothing_and_leaves_nothing_over() {
 }
 
 #[test]
+fn a_removed_file_cannot_come_back_once_its_row_is_gone() {
+    let hand = Arc::new(Cutter::default());
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let world = World::at(dir.path(), LAB, Arc::clone(&hand) as Arc<dyn Hand>);
+    day(&world);
+    let effects = hand.state.lock().expect("whole").0.clone();
+    let gone = effects.windows(2).filter(|two| two[1] == "commit that contents are gone");
+    let before: Vec<&str> = gone.map(|two| two[0].as_str()).collect();
+    assert!(!before.is_empty(), "{effects:?}");
+    assert!(before.iter().all(|before| *before == "sync the folder of contents"), "{effects:?}");
+}
+
+#[test]
 fn a_disk_that_is_full_from_any_effect_on_loses_nothing_and_leaves_nothing_over() {
     sweep(true);
 }
