@@ -57,12 +57,19 @@ impl LabRules {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,
             Err(e) => return self.broken.push(format!("read {}: {e}", folder.display())),
         };
-        for entry in entries.flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if !wanted(&name) {
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(e) => return self.broken.push(format!("read {}: {e}", folder.display())),
+            };
+            let (name, path) = (entry.file_name(), entry.path());
+            if !wanted(&name.to_string_lossy()) {
                 continue;
             }
-            let path = entry.path();
+            let Some(name) = name.to_str() else {
+                self.broken.push(format!("{}: its name is not UTF-8", path.display()));
+                continue;
+            };
             if self.seen.len() >= MOST {
                 return self.broken.push(format!("{}: more than {MOST} rules", folder.display()));
             }
@@ -172,4 +179,23 @@ fn seen(path: &Path, name: String, program: bool) -> Result<RulesSeen, String> {
     let says = fs::read(path).map_err(told)?;
     let sha256 = hex::encode(ring::digest::digest(&SHA256, &says));
     Ok(RulesSeen { name, sha256, program })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    #[test]
+    fn a_rule_whose_name_cannot_be_said_is_told_of_and_what_is_no_rule_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in [&b"a\xff.yar"[..], b"notes\xff.txt"] {
+            fs::write(folder.path().join(OsStr::from_bytes(name)), b"rule a {}").expect("written");
+        }
+        let rules = LabRules::read(folder.path());
+        assert!(rules.seen().is_empty());
+        let told: Vec<String> = rules.failures().into_iter().map(|failure| failure.what).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].ends_with(".yar: its name is not UTF-8"), "{told:?}");
+    }
 }
