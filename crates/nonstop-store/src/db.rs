@@ -32,12 +32,24 @@ fn migrations() -> Migrations<'static> {
     ])
 }
 
-/// The database. One connection writes, another reads; both are serialised here.
+/// The database. One connection writes, another reads, and one each reads for either side of the
+/// airlock; each is serialised here.
 #[derive(Debug)]
 pub struct Db {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
+    machines: Mutex<Connection>,
+    persons: Mutex<Connection>,
     lab: String,
+}
+
+/// Clients that ask as often as they like: they wait for each other, and nobody else for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Clients {
+    /// Inside.
+    Machines,
+    /// Outside.
+    Persons,
 }
 
 impl Db {
@@ -59,9 +71,13 @@ impl Db {
         let mut writer = open().map_err(failed)?;
         migrations().to_latest(&mut writer)?;
         let lab = lab_uuid(&mut writer, now)?;
-        let reader = open().map_err(failed)?;
-        reader.pragma_update(None, "query_only", true)?;
-        Ok(Db { writer: Mutex::new(writer), reader: Mutex::new(reader), lab })
+        let reader = || -> Result<Mutex<Connection>, StoreError> {
+            let reader = open().map_err(failed)?;
+            reader.pragma_update(None, "query_only", true)?;
+            Ok(Mutex::new(reader))
+        };
+        let (machines, persons) = (reader()?, reader()?);
+        Ok(Db { writer: Mutex::new(writer), reader: reader()?, machines, persons, lab })
     }
 
     /// The UUID of this lab, made with its database.
@@ -118,9 +134,19 @@ impl Db {
         &self,
         f: impl FnOnce(&Read<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut connection = lock(&self.reader);
-        let tx = connection.transaction().map_err(StoreError::from)?;
-        f(&Read { tx: &tx })
+        read_on(&self.reader, f)
+    }
+
+    /// The same for `clients`, who keep nobody waiting by it but others of their side.
+    pub fn read_for<T, E: From<StoreError>>(
+        &self,
+        clients: Clients,
+        f: impl FnOnce(&Read<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        match clients {
+            Clients::Machines => read_on(&self.machines, f),
+            Clients::Persons => read_on(&self.persons, f),
+        }
     }
 
     /// Runs `f` and commits what it did together with the trace that it wrote; on an error
@@ -143,6 +169,15 @@ impl Db {
         tx.commit().map_err(StoreError::from)?;
         Ok(result)
     }
+}
+
+fn read_on<T, E: From<StoreError>>(
+    connection: &Mutex<Connection>,
+    f: impl FnOnce(&Read<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut connection = lock(connection);
+    let tx = connection.transaction().map_err(StoreError::from)?;
+    f(&Read { tx: &tx })
 }
 
 /// A panic while the lock was held has rolled its transaction back.

@@ -90,6 +90,10 @@ impl From<rusqlite::Error> for NameError {
     }
 }
 
+/// The name `?1` and all below it.
+pub(crate) const DOWN: &str = "WITH RECURSIVE down (id) AS (
+    SELECT ?1 UNION ALL SELECT e.id FROM entries e JOIN down ON e.parent = down.id)";
+
 const SELECT: &str = "SELECT id, token, environment, root, parent, name, blob, bytes, machine,
     created_at, modified_at FROM entries";
 
@@ -127,18 +131,30 @@ impl Read<'_> {
         Ok(codec::all(statement.query([id.cast_signed()])?, name_from)?.pop())
     }
 
-    /// What lies in the folder `parent` of the tree, 0 for its root, by name.
-    pub fn names_in(
+    /// What lies in the folder `parent` of the tree, 0 for its root, by the bytes of its name: the
+    /// first `limit` after `after`. With `visible` without files of `import/` that machines do not
+    /// see.
+    pub fn names_after(
         &self,
-        environment: EnvironmentId,
-        root: Root,
+        (environment, root): (EnvironmentId, Root),
         parent: u64,
+        after: Option<&EntryName>,
+        limit: usize,
+        visible: bool,
     ) -> Result<Vec<NameRow>, StoreError> {
-        let sql =
-            format!("{SELECT} WHERE environment = ?1 AND root = ?2 AND parent = ?3 ORDER BY name");
+        // No name is empty.
+        let after = after.map_or("", EntryName::as_str);
+        let sql = format!(
+            "{SELECT} WHERE environment = ?1 AND root = ?2 AND parent = ?3 AND name > ?4
+                 AND (NOT ?5 OR blob IS NULL OR EXISTS (SELECT 1 FROM imports i
+                     WHERE i.blob = entries.blob AND i.state = 'visible'))
+             ORDER BY name LIMIT ?6"
+        );
         let mut statement = self.tx.prepare_cached(&sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let (root, parent) = (root.as_str(), parent.cast_signed());
         codec::all(
-            statement.query((environment.0, root.as_str(), parent.cast_signed()))?,
+            statement.query((environment.0, root, parent, after, visible, limit))?,
             name_from,
         )
     }
@@ -170,6 +186,22 @@ impl Read<'_> {
              FROM down JOIN entries e ON e.id = down.id ORDER BY down.depth, e.id",
         )?;
         codec::all(statement.query([id.cast_signed()])?, name_from)
+    }
+
+    /// How many names lie in what is called `path`, at any depth; none in a file, or in nothing.
+    pub fn names_below(
+        &self,
+        environment: EnvironmentId,
+        root: Root,
+        path: &EntryPath,
+    ) -> Result<u64, StoreError> {
+        let Some(NameRow { id, blob: None, .. }) = self.name_at(environment, root, path)? else {
+            return Ok(0);
+        };
+        let mut statement =
+            self.tx.prepare_cached(&format!("{DOWN} SELECT count(*) - 1 FROM down"))?;
+        let below: i64 = statement.query_row([id.cast_signed()], |row| row.get(0))?;
+        Ok(below.unsigned_abs())
     }
 
     /// What the tree holds.

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use nonstop_model::{
     BlobId, EnvironmentId, ExportId, ExportState, screening::Verdict, transfer::EntryPath,
 };
-use rusqlite::OptionalExtension;
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -323,25 +322,25 @@ impl Write<'_> {
 
     /// Withdraws what is on its way out under the names `entries`.
     pub(crate) fn withdraw(&mut self, entries: &[u64], why: &str) -> Result<(), StoreError> {
-        for entry in entries {
-            let now = codec::micros(self.now());
-            let withdrawn = self
-                .tx
-                .prepare_cached(
-                    "UPDATE exports SET state = 'withdrawn', changed_at = max(changed_at, ?2)
-                     WHERE entry = ?1 AND state IN ('submitted', 'screening', 'held')
-                     RETURNING id, blob, bytes, sha256",
-                )?
-                .query_row((entry.cast_signed(), now), |row| {
-                    let (id, blob): (u32, String) = (row.get(0)?, row.get(1)?);
-                    Ok((id, blob, row.get::<_, i64>(2)?, row.get::<_, Option<String>>(3)?))
-                })
-                .optional()?;
-            if let Some((id, blob, bytes, sha256)) = withdrawn {
-                let detail = json!({ "why": why, "bytes": bytes, "sha256": sha256 });
-                self.trace("export.withdraw", &ExportId(id), detail)?;
-                self.free_blobs([codec::parsed("a blob", &blob)?])?;
-            }
+        let now = codec::micros(self.now());
+        let mut update = self.tx.prepare_cached(
+            "UPDATE exports INDEXED BY exports_entry
+             SET state = 'withdrawn', changed_at = max(changed_at, ?2)
+             WHERE entry IN (SELECT value FROM json_each(?1))
+                 AND state IN ('submitted', 'screening', 'held')
+             RETURNING id, blob, bytes, sha256",
+        )?;
+        let rows = update.query((json!(entries).to_string(), now))?;
+        let mut withdrawn = codec::all(rows, |row| {
+            let (id, blob): (u32, String) = (row.get(0)?, row.get(1)?);
+            Ok((id, blob, row.get::<_, i64>(2)?, row.get::<_, Option<String>>(3)?))
+        })?;
+        drop(update);
+        withdrawn.sort_unstable();
+        for (id, blob, bytes, sha256) in withdrawn {
+            let detail = json!({ "why": why, "bytes": bytes, "sha256": sha256 });
+            self.trace("export.withdraw", &ExportId(id), detail)?;
+            self.free_blobs([codec::parsed("a blob", &blob)?])?;
         }
         Ok(())
     }

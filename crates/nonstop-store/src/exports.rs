@@ -200,6 +200,14 @@ impl Read<'_> {
         codec::all(statement.query([environment.0])?, export_from)
     }
 
+    /// How many decisions there are on all exports. Each release and each revocation is one, and none
+    /// is ever taken away: what is released is the same for as long as this is.
+    pub fn decisions_made(&self) -> Result<u64, StoreError> {
+        let mut statement =
+            self.tx.prepare_cached("SELECT coalesce(max(rowid), 0) FROM export_decisions")?;
+        Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    }
+
     /// Decisions on the export `id`, in their order.
     pub fn decisions(&self, id: ExportId) -> Result<Vec<Decision>, StoreError> {
         let mut statement = self.tx.prepare_cached(

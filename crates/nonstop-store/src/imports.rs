@@ -86,16 +86,6 @@ impl Read<'_> {
             .prepare_cached("SELECT 1 FROM imports WHERE blob = ?1 AND state = 'visible'")?;
         Ok(statement.exists([blob.as_str()])?)
     }
-
-    /// The contents of `environment`'s imports that machines see.
-    pub fn visible_imports(&self, environment: EnvironmentId) -> Result<Vec<BlobId>, StoreError> {
-        let mut statement = self.tx.prepare_cached(
-            "SELECT blob FROM imports WHERE environment = ?1 AND state = 'visible'",
-        )?;
-        codec::all(statement.query([environment.0])?, |row| {
-            codec::parsed("a blob", &row.get::<_, String>(0)?)
-        })
-    }
 }
 
 fn import_from(row: &Row<'_>) -> Result<Import, StoreError> {
@@ -171,9 +161,16 @@ impl Write<'_> {
         self.trace("import.check", &id, detail)
     }
 
-    /// The import `id` cannot be looked at, as its content is lost.
+    /// The import `id`, which is to be looked at, cannot be, as its content is lost. One that was
+    /// removed meanwhile was not lost.
     pub fn import_lost(&mut self, id: ImportId) -> Result<(), StoreError> {
-        self.tx.execute("UPDATE imports SET state = 'removed' WHERE id = ?1", [id.0])?;
+        let changed = self.tx.execute(
+            "UPDATE imports SET state = 'removed' WHERE id = ?1 AND state = 'looking'",
+            [id.0],
+        )?;
+        if changed == 0 {
+            return Ok(());
+        }
         self.trace("import.remove", &id, json!({ "why": "its content is not there" }))
     }
 

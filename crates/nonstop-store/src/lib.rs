@@ -33,7 +33,7 @@ mod trace;
 pub use accounts::NewAccount;
 pub use blobs::Blob;
 pub use cards::{BeginCard, NewKey};
-pub use db::{Db, Read, Write};
+pub use db::{Clients, Db, Read, Write};
 pub use desktops::{DesktopSession, DesktopSessionId, LookerKind, MOST_VIEWERS, ViewGrant};
 pub use entries::{NameError, NameRow, Usage};
 pub use environments::{Grant, GrantedMachine, of_one_edition};

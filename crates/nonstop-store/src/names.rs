@@ -6,7 +6,7 @@
 
 use crate::{
     StoreError, Write, codec,
-    entries::{NameError, NameRow},
+    entries::{DOWN, NameError, NameRow},
 };
 use jiff::Timestamp;
 use nonstop_model::{BlobId, EntryName, EntryPath, EnvironmentId, MachineId, Root};
@@ -139,11 +139,12 @@ impl Write<'_> {
         let files = || moved.iter().filter(|row| row.blob.is_some());
         if let Some(due_at) = tree.due_at {
             let ids: Vec<u64> = files().map(|row| row.id).collect();
-            for id in &ids {
-                self.tx
-                    .prepare_cached("UPDATE entries SET due_at = ?2 WHERE id = ?1")?
-                    .execute((id.cast_signed(), codec::micros(due_at)))?;
-            }
+            self.tx
+                .prepare_cached(&format!(
+                    "{DOWN} UPDATE entries SET due_at = ?2
+                     WHERE id IN (SELECT id FROM down) AND blob IS NOT NULL"
+                ))?
+                .execute((found.id.cast_signed(), codec::micros(due_at)))?;
             self.withdraw(&ids, "its name was changed")?;
             self.names_only();
         } else if files().next().is_some() {
@@ -267,10 +268,11 @@ impl Write<'_> {
     pub(crate) fn remove_tree(&mut self, id: u64, why: &str) -> Result<(), StoreError> {
         let rows = self.tree_of(id)?;
         let ids: Vec<u64> = rows.iter().map(|row| row.id).collect();
-        for id in &ids {
-            let mut delete = self.tx.prepare_cached("DELETE FROM entries WHERE id = ?1")?;
-            delete.execute([id.cast_signed()])?;
-        }
+        self.tx
+            .prepare_cached(&format!(
+                "{DOWN} DELETE FROM entries WHERE id IN (SELECT id FROM down)"
+            ))?
+            .execute([id.cast_signed()])?;
         self.withdraw(&ids, why)?;
         self.free_blobs(rows.into_iter().filter_map(|row| row.blob))
     }

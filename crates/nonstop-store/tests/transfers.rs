@@ -306,6 +306,86 @@ fn an_import_is_seen_once_it_was_looked_at_and_removed_with_its_last_name() {
 }
 
 #[test]
+fn what_was_removed_while_it_was_looked_at_was_not_lost() {
+    let (_dir, db) = lab();
+    put(&db, Root::Import, "tool", 1, 10, 0).expect("put");
+    let (tree, import) = (tree(Root::Import, 1), nonstop_model::ImportId(1));
+    db.write("alice", at(1), |w| w.remove_name(&tree, &"tool".parse().expect("a path")))
+        .expect("removed");
+    // Whoever looks finds no content any more.
+    db.write("nonstopd", at(2), |w| w.import_lost(import)).expect("told");
+    assert_eq!(actions(&db, "i1"), ["import.create", "import.remove"]);
+    put(&db, Root::Import, "other", 2, 10, 3).expect("put");
+    let lost = |at| db.write("nonstopd", at, |w| w.import_lost(nonstop_model::ImportId(2)));
+    lost(at(4)).expect("told");
+    lost(at(5)).expect("told before");
+    assert_eq!(actions(&db, "i2"), ["import.create", "import.remove"]);
+}
+
+#[test]
+fn a_folder_is_read_page_by_page_by_the_bytes_of_its_names() {
+    let (_dir, db) = lab();
+    for (bits, name) in [(1, "b"), (2, "B"), (3, "が"), (4, "a"), (5, "a.")] {
+        put(&db, Root::Import, name, bits, 1, 0).expect("put");
+    }
+    let found = serde_json::json!([]);
+    for import in [1, 3, 5] {
+        let import = nonstop_model::ImportId(import);
+        db.write("nonstopd", at(1), |w| {
+            w.import_checked(import, &"a".repeat(64), "text", &found, false)
+        })
+        .expect("checked");
+    }
+    let page = |after: Option<&str>, limit, visible| {
+        let after = after.map(|name| name.parse().expect("a name"));
+        let rows = db
+            .read(|r| r.names_after((E1, Root::Import), 0, after.as_ref(), limit, visible))
+            .expect("read");
+        rows.into_iter().map(|row| String::from(row.name)).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 2, false), ["B", "a"]);
+    assert_eq!(page(Some("a"), 2, false), ["a.", "b"]);
+    assert_eq!(page(Some("b"), 2, false), ["が"]);
+    assert_eq!(page(Some("aa"), 9, false), ["b", "が"], "it need not be there any more");
+    assert_eq!(page(None, 2, true), ["a.", "b"], "what is hidden takes no place");
+}
+
+#[test]
+fn a_folder_that_is_moved_or_removed_takes_all_below_it_along_and_nothing_else() {
+    let (_dir, db) = lab();
+    let of = tree(Root::Export, 0);
+    let path = |path: &str| path.parse().expect("a path");
+    db.write("machine:m1", at(0), |w| {
+        w.make_folder(&of, &path("d"))?;
+        w.make_folder(&of, &path("d/e")).map(drop)
+    })
+    .expect("made");
+    for (bits, name) in [(1, "d/a"), (2, "d/e/b"), (3, "c")] {
+        put(&db, Root::Export, name, bits, 1, 0).expect("put");
+    }
+    let below = |name: &str| db.read(|r| r.names_below(E1, Root::Export, &path(name)));
+    assert_eq!(["d", "d/e", "c", "x"].map(|n| below(n).expect("read")), [3, 1, 0, 0]);
+    let submitted = db.write("nonstopd", at(4), |w| w.submit_due(10)).expect("submitted");
+    assert_eq!(submitted.len(), 3);
+    let state = |id: &ExportId| db.read(|r| r.export(*id)).expect("there").state;
+    let states = || submitted.iter().map(state).collect::<Vec<_>>();
+    let later = tree(Root::Export, 5);
+    db.write("machine:m1", at(5), |w| w.move_name(&later, &path("d"), &path("f"), false))
+        .expect("moved");
+    let kept = |id: &ExportId| db.read(|r| r.export(*id)).expect("there").path.as_str() == "c";
+    for (id, state) in submitted.iter().zip(states()) {
+        let expected = if kept(id) { ExportState::Submitted } else { ExportState::Withdrawn };
+        assert_eq!(state, expected, "{id}");
+    }
+    assert_eq!(db.read(|r| r.due(at(7), 10)).expect("read"), Vec::<u64>::new());
+    assert_eq!(db.read(|r| r.due(at(8), 10)).expect("read").len(), 2);
+    db.write("machine:m1", at(6), |w| w.remove_name(&later, &path("f"))).expect("removed");
+    let usage = db.read(|r| r.usage(E1, Root::Export)).expect("read");
+    assert_eq!((usage.names, usage.bytes), (1, 1));
+    assert_eq!(db.read(|r| r.blobs_going(9)).expect("read").len(), 2);
+}
+
+#[test]
 fn with_an_environment_its_files_go_and_the_record_stays() {
     let (_dir, db) = lab();
     screened(&db, Verdict::Pass);

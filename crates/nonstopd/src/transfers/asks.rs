@@ -13,13 +13,14 @@ use nonstop_api::airlock::{
     ExportTold, FindingTold, Place,
 };
 use nonstop_model::{BlobId, EntryName, EntryPath, EnvironmentId, Root};
-use nonstop_store::{Export, MOST_LISTED, NameRow, Read, Standing, StoreError, Which};
+use nonstop_store::{Clients, Export, MOST_LISTED, NameRow, Read, Standing, StoreError, Which};
 use std::{
     collections::BTreeSet,
     fs::File,
     io::ErrorKind,
     os::fd::{AsFd, OwnedFd},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 /// The bytes that are told of exports, and of what was found in the newest of them: each connection of a
@@ -82,8 +83,7 @@ impl Transfers {
                 plain(Answer::Entry(entry))
             }
             Ask::List { place, after } => {
-                let entries = self.list(session, &place)?;
-                plain(Answer::Entries(page(entries, after.as_ref())))
+                self.list(session, &place, after.as_ref()).map(Answer::Entries).and_then(plain)
             }
             Ask::Open { place } => {
                 let (entry, held) = self.look(session, &place)?;
@@ -119,17 +119,18 @@ impl Transfers {
             }
             Ask::Remove { place } => {
                 let tree = self.may_change(session, &place)?;
+                self.may_take_along(session, &tree, &[&place.path])?;
                 self.change(session, |w| w.remove_name(&tree, &place.path))?;
                 plain(Answer::Done)
             }
             Ask::Move { from, to, replace } => {
-                let tree = self.may_name(session, &from, &to)?;
+                let tree = self.may_name(session, &from, &to, &[&from.path, &to])?;
                 self.change(session, |w| w.move_name(&tree, &from.path, &to, replace))
                     .map(|row| Answer::Entry(entry_of(session, &row)))
                     .and_then(plain)
             }
             Ask::Copy { from, to, replace } => {
-                let tree = self.may_name(session, &from, &to)?;
+                let tree = self.may_name(session, &from, &to, &[&to])?;
                 self.change(session, |w| w.copy_name(&tree, &from.path, &to, replace))
                     .map(|row| Answer::Entry(entry_of(session, &row)))
                     .and_then(plain)
@@ -139,8 +140,13 @@ impl Transfers {
         }
     }
 
-    fn read<T>(&self, f: impl FnOnce(&Read<'_>) -> Result<T, StoreError>) -> Result<T, Denial> {
-        self.db.read(f).map_err(|e| store(&e))
+    /// Reads for the client of `session`, whom nobody waits for but others of that side.
+    pub(super) fn read<T>(
+        &self,
+        session: &Session,
+        f: impl FnOnce(&Read<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, Denial> {
+        self.db.read_for(clients(session), f).map_err(|e| store(&e))
     }
 
     /// How the environment stands, if it is one of the client's and lives.
@@ -149,7 +155,7 @@ impl Transfers {
         session: &Session,
         environment: EnvironmentId,
     ) -> Result<Standing, Denial> {
-        let found = self.read(|read| read.standing(environment))?;
+        let found = self.read(session, |read| read.standing(environment))?;
         let own = |standing: &Standing| match &session.who {
             Who::Machine { environment, .. } => standing.environment == *environment,
             Who::Person(account) => standing.account == *account,
@@ -163,7 +169,7 @@ impl Transfers {
     }
 
     fn environments(&self, session: &Session) -> Result<Answer, Denial> {
-        let found = self.read(|read| match &session.who {
+        let found = self.read(session, |read| match &session.who {
             Who::Machine { environment, .. } => {
                 Ok(read.standing(*environment)?.into_iter().collect())
             }
@@ -203,11 +209,12 @@ impl Transfers {
                 captures::look(&folder, &place.path).map_err(|e| capture("look at a capture", &e))
             }
             (Root::Capture, false) => Err(not_found()),
-            (Root::Export, false) => {
-                self.released_tree(place.environment)?.look(&place.path).ok_or_else(not_found)
-            }
+            (Root::Export, false) => self
+                .released_tree(session, place.environment)?
+                .look(&place.path)
+                .ok_or_else(not_found),
             (Root::Import, _) | (Root::Export, true) => {
-                let found = self.read(|read| {
+                let found = self.read(session, |read| {
                     let found = read.name_at(place.environment, place.root, &place.path)?;
                     let Some(row) = found else { return Ok(None) };
                     let hidden = inside
@@ -225,7 +232,13 @@ impl Transfers {
         }
     }
 
-    fn list(&self, session: &Session, place: &Place) -> Result<Vec<Entry>, Denial> {
+    /// One page of what lies in the folder `place`: what is read for it is one page, too, and counts.
+    fn list(
+        &self,
+        session: &Session,
+        place: &Place,
+        after: Option<&EntryName>,
+    ) -> Result<Vec<Entry>, Denial> {
         let (_, held) = self.look(session, place)?;
         if !matches!(held, Held::Folder) {
             return Err(denial(DenialKind::WrongKind, "it is a file"));
@@ -234,32 +247,52 @@ impl Transfers {
         match (place.root, inside) {
             (Root::Capture, true) => {
                 let folder = self.captures_of(place.environment);
-                captures::list(&folder, &place.path).map_err(|e| capture("list captures", &e))
+                let listed = captures::list(&folder, &place.path);
+                listed.map(|all| page(all, after)).map_err(|e| capture("list captures", &e))
             }
             (Root::Capture, false) => Err(not_found()),
-            (Root::Export, false) => Ok(self.released_tree(place.environment)?.list(&place.path)),
-            (Root::Import, _) | (Root::Export, true) => self.read(|read| {
-                let folder = match read.name_at(place.environment, place.root, &place.path)? {
-                    Some(row) => row.id,
-                    None => 0,
-                };
-                let visible: Option<BTreeSet<BlobId>> = match inside && place.root == Root::Import {
-                    true => Some(read.visible_imports(place.environment)?.into_iter().collect()),
-                    false => None,
-                };
-                let rows = read.names_in(place.environment, place.root, folder)?;
-                let seen = rows.into_iter().filter(|row| match (&visible, &row.blob) {
-                    (Some(visible), Some(blob)) => visible.contains(blob),
-                    _ => true,
-                });
-                Ok(seen.map(|row| entry_of(session, &row)).collect())
-            }),
+            (Root::Export, false) => {
+                let tree = self.released_tree(session, place.environment)?;
+                Ok(tree.list(&place.path, after, ENTRIES_AT_ONCE))
+            }
+            (Root::Import, _) | (Root::Export, true) => {
+                let reader = (place.environment, clients(session));
+                let rows = self.read(session, |read| {
+                    // One reads after the other, so that nobody reads before it is seen who did.
+                    if self.state().rows.in_debt(reader, Instant::now()) {
+                        return Ok(None);
+                    }
+                    let folder = match read.name_at(place.environment, place.root, &place.path)? {
+                        Some(row) => row.id,
+                        None => 0,
+                    };
+                    let (tree, visible) =
+                        ((place.environment, place.root), inside && place.root == Root::Import);
+                    let rows = read.names_after(tree, folder, after, ENTRIES_AT_ONCE, visible)?;
+                    self.state().rows.charge(reader, rows.len(), Instant::now());
+                    Ok(Some(rows))
+                })?;
+                let rows = rows.ok_or_else(too_much_read)?;
+                Ok(rows.iter().map(|row| entry_of(session, row)).collect())
+            }
         }
     }
 
-    fn released_tree(&self, environment: EnvironmentId) -> Result<outside::Tree, Denial> {
-        let released = self.read(|read| read.released(environment))?;
-        Ok(outside::Tree::of(released))
+    fn released_tree(
+        &self,
+        session: &Session,
+        environment: EnvironmentId,
+    ) -> Result<Arc<outside::Tree>, Denial> {
+        self.read(session, |read| {
+            // Of the same state of the database as the tree: nothing that was revoked is seen again.
+            let decisions = read.decisions_made()?;
+            if let Some(tree) = self.state().trees.get(environment, decisions) {
+                return Ok(tree);
+            }
+            let tree = Arc::new(outside::Tree::of(read.released(environment)?));
+            self.state().trees.keep(environment, decisions, &tree);
+            Ok(tree)
+        })
     }
 
     fn captures_of(&self, environment: EnvironmentId) -> std::path::PathBuf {
@@ -271,7 +304,7 @@ impl Transfers {
         if !writable(session, place.root) {
             return Err(read_only());
         }
-        let usage = self.read(|read| read.usage(place.environment, place.root))?;
+        let usage = self.read(session, |read| read.usage(place.environment, place.root))?;
         let tree = self.tree(place.environment, place.root);
         let (promised, pending) = self.state().writings.promised(place.root, place.environment);
         let left = tree.bytes.saturating_sub(usage.bytes).saturating_sub(pending);
@@ -289,7 +322,7 @@ impl Transfers {
     fn exports_told(&self, session: &Session) -> Result<Answer, Denial> {
         let Who::Machine { environment, .. } = &session.who else { return Err(not_found()) };
         self.standing(session, *environment)?;
-        let told = self.read(|read| {
+        let told = self.read(session, |read| {
             let mut told = Vec::new();
             for export in read.exports(Some(*environment), None, Which::All)? {
                 let reason = match export.state.is_under_way() {
@@ -350,6 +383,16 @@ fn page(mut entries: Vec<Entry>, after: Option<&EntryName>) -> Vec<Entry> {
 
 fn capture(doing: &str, error: &std::io::Error) -> Denial {
     if error.kind() == ErrorKind::NotFound { not_found() } else { io(doing, error) }
+}
+
+fn too_much_read() -> Denial {
+    let message = "too many names were listed in a short time: wait a second, then try again";
+    denial(DenialKind::Busy, message)
+}
+
+/// With whom the client waits to read.
+fn clients(session: &Session) -> Clients {
+    if is_inside(session) { Clients::Machines } else { Clients::Persons }
 }
 
 /// Whether the client is a machine.

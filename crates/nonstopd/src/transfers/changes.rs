@@ -4,8 +4,9 @@ use super::{
     Transfers,
     asks::{Outcome, Session, entry_of, parent_of, writable},
     contents::KeepError,
-    denials::{self, denial, io, no_room, read_only, store},
+    denials::{self, denial, io, no_room, read_only},
     peers::Who,
+    room::Buckets,
     writing::Writing,
 };
 use crate::status::chain;
@@ -19,7 +20,7 @@ use std::{
 };
 use tracing::error;
 
-/// Files that one session, and one environment, may be writing at once.
+/// Files that one session may be writing at once, and all of one tree.
 const AT_ONCE: (usize, usize) = (16, 128);
 /// How long a committed file may still be open for writing: programs close in other threads.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -37,25 +38,50 @@ impl Transfers {
             return Err(denial(DenialKind::ReadOnly, "the folder itself stays as it is"));
         }
         if !self.state().buckets.take(place.environment, place.root, Instant::now()) {
-            let message = "too many changes in a short time: wait some seconds, then try again";
-            return Err(denial(DenialKind::Busy, message));
+            return Err(too_many_changes());
         }
         Ok(self.tree(place.environment, place.root))
     }
 
     /// The same for a change that gives what is at `place` the name `to`: of imports, a record of that
-    /// is kept for ever.
+    /// is kept for ever. What lies in `along` changes, too.
     pub(super) fn may_name(
         &self,
         session: &Session,
         place: &Place,
         to: &EntryPath,
+        along: &[&EntryPath],
     ) -> Result<Tree, Denial> {
         let tree = self.may_change(session, place)?;
+        self.may_take_along(session, &tree, along)?;
         if place.root == Root::Import {
             self.may_trace(place.environment, place.path.as_str().len() + to.as_str().len())?;
         }
         Ok(tree)
+    }
+
+    /// Whether all that lies in those of `paths` that are folders may be changed, too: it takes the
+    /// database as long as that is much.
+    pub(super) fn may_take_along(
+        &self,
+        session: &Session,
+        tree: &Tree,
+        paths: &[&EntryPath],
+    ) -> Result<(), Denial> {
+        let along = self.read(session, |read| {
+            let mut along = 0;
+            for path in paths {
+                along += read.names_below(tree.environment, tree.root, path)?;
+            }
+            Ok(along)
+        })?;
+        let take = |buckets: &mut Buckets| {
+            buckets.take_along(tree.environment, tree.root, along, Instant::now())
+        };
+        if along > 0 && !take(&mut self.state().buckets) {
+            return Err(too_many_changes());
+        }
+        Ok(())
     }
 
     /// Commits a change of names.
@@ -74,23 +100,16 @@ impl Transfers {
     pub(super) fn create(&self, session: &Session, place: Place, bytes: Option<u64>) -> Outcome {
         let tree = self.may_change(session, &place)?;
         let parent = parent_of(&place.path)?;
-        let (usage, before, folder) = self
-            .db
-            .read(|read| {
-                let before = read.name_at(place.environment, place.root, &place.path)?;
-                let folder = match parent.is_root() {
-                    true => true,
-                    false => read
-                        .name_at(place.environment, place.root, &parent)?
-                        .is_some_and(|row| row.blob.is_none()),
-                };
-                Ok::<_, nonstop_store::StoreError>((
-                    read.usage(place.environment, place.root)?,
-                    before,
-                    folder,
-                ))
-            })
-            .map_err(|e| store(&e))?;
+        let (usage, before, folder) = self.read(session, |read| {
+            let before = read.name_at(place.environment, place.root, &place.path)?;
+            let folder = match parent.is_root() {
+                true => true,
+                false => read
+                    .name_at(place.environment, place.root, &parent)?
+                    .is_some_and(|row| row.blob.is_none()),
+            };
+            Ok((read.usage(place.environment, place.root)?, before, folder))
+        })?;
         if !folder {
             return Err(denials::name(&NameError::NoFolder));
         }
@@ -100,11 +119,11 @@ impl Transfers {
         if before.is_none() && usage.names >= tree.names {
             return Err(denials::name(&NameError::TooMany(tree.names)));
         }
-        self.must_not_flood(&place)?;
+        self.must_not_flood(session, &place)?;
         let (file, theirs) = self.contents.blank(place.root).map_err(|e| io("make a file", &e))?;
         let mut state = self.state();
-        let (of_session, of_it) = state.writings.count(session.id, place.environment);
-        if of_session >= AT_ONCE.0 || of_it >= AT_ONCE.1 {
+        let (of_session, in_tree) = state.writings.count(session.id, place.environment, place.root);
+        if of_session >= AT_ONCE.0 || in_tree >= AT_ONCE.1 {
             let message = "too many files are being written at once: wait until some are done";
             return Err(denial(DenialKind::Busy, message));
         }
@@ -127,14 +146,14 @@ impl Transfers {
 
     /// What an environment gives in a day is kept whatever becomes of it, and so is a record of all
     /// that is brought, so it is bounded.
-    fn must_not_flood(&self, place: &Place) -> Result<(), Denial> {
+    fn must_not_flood(&self, session: &Session, place: &Place) -> Result<(), Denial> {
         if place.root != Root::Export {
             return self.may_trace(place.environment, place.path.as_str().len());
         }
         let day = start_of_day(self.clock.now());
-        let kept = self.db.read(|read| read.kept_bytes(place.environment, day));
+        let kept = self.read(session, |read| read.kept_bytes(place.environment, day))?;
         let most = (self.lab.airlock.day_mib << 20).saturating_mul(2);
-        if kept.map_err(|e| store(&e))? > most {
+        if kept > most {
             let message = "the environment has given more than twice what it may export in a day: \
                            go on tomorrow, or ask the staff";
             return Err(denial(DenialKind::Quota, message));
@@ -212,6 +231,11 @@ impl Transfers {
         }
         Ok(())
     }
+}
+
+fn too_many_changes() -> Denial {
+    let message = "too many changes in a short time: wait some seconds, then try again";
+    denial(DenialKind::Busy, message)
 }
 
 /// When the day of `now` began, in UTC.

@@ -7,12 +7,36 @@
 use super::asks::Held;
 use jiff::Timestamp;
 use nonstop_api::airlock::{Entry, EntryKind};
-use nonstop_model::EntryPath;
+use nonstop_model::{EntryName, EntryPath, EnvironmentId};
 use nonstop_store::Export;
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
+    ops::Bound,
+    sync::Arc,
 };
+
+/// Trees that are kept to be asked again.
+const KEPT: usize = 8;
+
+/// The trees that were asked for last, each with the number of decisions that it holds for.
+#[derive(Default)]
+pub(super) struct Trees(BTreeMap<EnvironmentId, (u64, Arc<Tree>)>);
+
+impl Trees {
+    /// That of `environment`, if nothing was decided since it was made.
+    pub(super) fn get(&self, environment: EnvironmentId, decisions: u64) -> Option<Arc<Tree>> {
+        let (of, tree) = self.0.get(&environment)?;
+        (*of == decisions).then(|| Arc::clone(tree))
+    }
+
+    pub(super) fn keep(&mut self, environment: EnvironmentId, decisions: u64, tree: &Arc<Tree>) {
+        while self.0.len() >= KEPT && !self.0.contains_key(&environment) {
+            self.0.pop_first();
+        }
+        self.0.insert(environment, (decisions, Arc::clone(tree)));
+    }
+}
 
 /// A tree of releases.
 pub(super) struct Tree(BTreeMap<String, Node>);
@@ -30,8 +54,12 @@ impl Tree {
         for export in released {
             let at = export.released_at.unwrap_or(export.changed_at);
             let path = export.path.as_str().to_string();
-            let below = format!("{path}/");
-            nodes.retain(|name, _| !name.starts_with(&below));
+            // '0' is what comes after '/'.
+            let below = nodes.range(format!("{path}/")..format!("{path}0"));
+            let below: Vec<String> = below.map(|(name, _)| name.clone()).collect();
+            for name in below {
+                nodes.remove(&name);
+            }
             for (end, _) in path.match_indices('/') {
                 match nodes.get_mut(&path[..end]) {
                     Some(Node::Folder { until, .. }) => *until = (*until).max(at),
@@ -45,22 +73,42 @@ impl Tree {
         Tree(nodes)
     }
 
-    /// What lies in the folder `path`, by name.
-    pub(super) fn list(&self, path: &EntryPath) -> Vec<Entry> {
+    /// What lies in the folder `path`, by name: the first `limit` after `after`.
+    pub(super) fn list(
+        &self,
+        path: &EntryPath,
+        after: Option<&EntryName>,
+        limit: usize,
+    ) -> Vec<Entry> {
         let prefix = if path.is_root() { String::new() } else { format!("{path}/") };
-        let below =
-            self.0.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
-        let direct = below.filter(|(name, _)| !name[prefix.len()..].contains('/'));
-        direct.filter_map(|(name, node)| entry(name, node)).collect()
+        let mut from = match after {
+            Some(after) => Bound::Excluded(format!("{prefix}{after}")),
+            None => Bound::Included(prefix.clone()),
+        };
+        let mut entries = Vec::new();
+        while entries.len() < limit
+            && let Some((name, node)) = self.0.range((from, Bound::Unbounded)).next()
+            && let Some(rest) = name.strip_prefix(&prefix)
+        {
+            from = match rest.split_once('/') {
+                // What lies in a folder is passed over.
+                Some((folder, _)) => Bound::Included(format!("{prefix}{folder}0")),
+                None => {
+                    entries.extend(entry(name, node));
+                    Bound::Excluded(name.clone())
+                }
+            };
+        }
+        entries
     }
 
     /// What is called `path`.
-    pub(super) fn look(mut self, path: &EntryPath) -> Option<(Entry, Held)> {
-        let node = self.0.remove(path.as_str())?;
-        let entry = entry(path.as_str(), &node)?;
+    pub(super) fn look(&self, path: &EntryPath) -> Option<(Entry, Held)> {
+        let node = self.0.get(path.as_str())?;
+        let entry = entry(path.as_str(), node)?;
         let held = match node {
             Node::Folder { .. } => Held::Folder,
-            Node::File(export) => Held::Released(export),
+            Node::File(export) => Held::Released(export.clone()),
         };
         Some((entry, held))
     }

@@ -3,6 +3,7 @@
 use super::{Transfers, denials::denial};
 use nonstop_api::airlock::{Denial, DenialKind};
 use nonstop_model::{EnvironmentId, Root};
+use nonstop_store::Clients;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -12,6 +13,12 @@ use std::{
 const BURST: f64 = 2000.0;
 /// Changes a second that come back.
 const RATE: f64 = 100.0;
+/// Names that go along with a change, as with a folder that is moved, that cost as much as one.
+const ALONG: f64 = 10.0;
+/// Names that may be listed for one side of an environment at once: its largest folder some times.
+const ROWS_BURST: f64 = 100_000.0;
+/// Of those a second that come back.
+const ROWS_RATE: f64 = 20_000.0;
 
 /// What the owner of an environment may have the trace keep for ever, at once: as many imports, moves,
 /// copies and notes. Long names and notes count more than once.
@@ -37,6 +44,24 @@ impl Buckets {
         let bucket = self.0.entry((environment, root)).or_insert(Bucket { left: BURST, at: now });
         bucket.fill((BURST, RATE), now);
         bucket.take(1.0)
+    }
+
+    /// Whether `names` may go along with a change that was taken; they then do. A folder may be
+    /// larger than what is left: the next changes wait until that came back.
+    pub(super) fn take_along(
+        &mut self,
+        environment: EnvironmentId,
+        root: Root,
+        names: u64,
+        now: Instant,
+    ) -> bool {
+        let bucket = self.0.entry((environment, root)).or_insert(Bucket { left: BURST, at: now });
+        bucket.fill((BURST, RATE), now);
+        if bucket.left < 0.0 {
+            return false;
+        }
+        bucket.left -= names as f64 / ALONG;
+        true
     }
 
     /// Forgets those that are full again.
@@ -97,6 +122,36 @@ impl Traced {
         self.0.retain(|_, bucket| {
             bucket.fill(Traced::FILLS, now);
             bucket.left < TRACED
+        });
+    }
+}
+
+/// Names that were listed for environments, by the side that they were listed for.
+#[derive(Debug, Default)]
+pub(super) struct Rows(BTreeMap<(EnvironmentId, Clients), Bucket>);
+
+impl Rows {
+    /// Whether more was listed for `reader` by `now` than comes back so fast.
+    pub(super) fn in_debt(&mut self, reader: (EnvironmentId, Clients), now: Instant) -> bool {
+        self.at(reader, now).left <= 0.0
+    }
+
+    /// `rows` names were listed for it; that may be more than there was left.
+    pub(super) fn charge(&mut self, reader: (EnvironmentId, Clients), rows: usize, now: Instant) {
+        self.at(reader, now).left -= rows as f64;
+    }
+
+    fn at(&mut self, reader: (EnvironmentId, Clients), now: Instant) -> &mut Bucket {
+        let bucket = self.0.entry(reader).or_insert(Bucket { left: ROWS_BURST, at: now });
+        bucket.fill((ROWS_BURST, ROWS_RATE), now);
+        bucket
+    }
+
+    /// Forgets those that are full again.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        self.0.retain(|_, bucket| {
+            bucket.fill((ROWS_BURST, ROWS_RATE), now);
+            bucket.left < ROWS_BURST
         });
     }
 }
@@ -168,5 +223,38 @@ mod tests {
         assert_eq!(again, 100);
         buckets.tidy(begun + Duration::from_secs(60));
         assert!(buckets.0.is_empty());
+    }
+
+    #[test]
+    fn the_largest_folder_is_moved_once_and_then_waited_for() {
+        let (mut buckets, begun) = (Buckets::default(), Instant::now());
+        let mut moved = |at| {
+            buckets.take(EnvironmentId(1), Root::Export, at)
+                && buckets.take_along(EnvironmentId(1), Root::Export, 19_999, at)
+        };
+        assert!(moved(begun));
+        assert!(!moved(begun), "it owes");
+        assert!(!moved(begun + Duration::from_millis(5)), "it still does");
+        assert!(moved(begun + Duration::from_secs(1)), "nothing is refused for ever");
+        assert!(!moved(begun + Duration::from_secs(2)));
+        assert!(moved(begun + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn what_is_listed_for_one_side_of_one_environment_keeps_no_other_waiting() {
+        let (mut rows, begun) = (Rows::default(), Instant::now());
+        let reader = (EnvironmentId(1), Clients::Machines);
+        let pages = (0..1000).take_while(|_| {
+            let listed = !rows.in_debt(reader, begun);
+            rows.charge(reader, 4000, begun);
+            listed
+        });
+        assert_eq!(pages.count(), 25);
+        for other in [(EnvironmentId(1), Clients::Persons), (EnvironmentId(2), Clients::Machines)] {
+            assert!(!rows.in_debt(other, begun));
+        }
+        assert!(!rows.in_debt(reader, begun + Duration::from_secs(1)));
+        rows.tidy(begun + Duration::from_secs(60));
+        assert!(rows.0.is_empty());
     }
 }

@@ -88,11 +88,17 @@ impl Writings {
         }
     }
 
-    /// How many `session`, and the whole environment, are writing; the dead ones, too.
-    pub(super) fn count(&self, session: u64, environment: EnvironmentId) -> (usize, usize) {
+    /// How many `session`, and all that write in that tree, are writing; the dead ones, too. Each
+    /// tree is one side's to write: nothing that one side does may keep the other from writing.
+    pub(super) fn count(
+        &self,
+        session: u64,
+        environment: EnvironmentId,
+        root: Root,
+    ) -> (usize, usize) {
         let of_session = self.0.values().filter(|w| w.session == session).count();
-        let of_it = self.0.values().filter(|w| w.place.environment == environment).count();
-        (of_session, of_it)
+        let in_tree = |w: &&Writing| w.place.environment == environment && w.place.root == root;
+        (of_session, self.0.values().filter(in_tree).count())
     }
 
     /// Bytes that are promised and not on the disk yet, in all trees `root`; and those that the tree
@@ -158,6 +164,7 @@ impl Transfers {
         let mut state = self.state();
         state.buckets.tidy(Instant::now());
         state.traced.tidy(Instant::now());
+        state.rows.tidy(Instant::now());
         if state.writings.0.is_empty() {
             return;
         }

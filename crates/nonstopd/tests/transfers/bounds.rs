@@ -2,10 +2,10 @@
 
 use crate::lab::{E1, E2, LAB, World, at, wait};
 use nonstop_api::airlock::{Answer, Ask, DenialKind, ENTRIES_AT_ONCE};
-use nonstop_model::{BlobId, ExportState, MachineId, Root, screening::Verdict};
-use nonstop_store::{ByHash, NameError, NewContent, Screening, Tree};
+use nonstop_model::{BlobId, ExportId, ExportState, MachineId, Root, screening::Verdict};
+use nonstop_store::{ByHash, Clients, NameError, NewContent, Screening, StoreError, Tree};
 use nonstopd::{Clock, transfers::MOST_NAMES};
-use std::{thread, time::Duration};
+use std::{sync::mpsc, thread, time::Duration};
 
 const MIB: u64 = 1 << 20;
 
@@ -275,4 +275,126 @@ fn what_is_taken_back_while_it_is_screened_and_then_blocked_is_seen_by_operators
     let told: Vec<_> = rows.map(|row| (row.action, row.detail["withdrawn"].as_bool())).collect();
     assert_eq!(told.last(), Some(&("export.block".to_string(), Some(true))), "{told:?}");
     assert_eq!(machine.names(at(E1, Root::Export, "")), Ok(vec![]));
+}
+
+#[test]
+fn as_many_files_as_a_machine_may_write_at_once_keep_nobody_outside_from_writing() {
+    let world = World::new();
+    let machines: Vec<_> = (0..8).map(|_| world.machine()).collect();
+    for (m, machine) in machines.iter().enumerate() {
+        for n in 0..16 {
+            // Closed at once; it is being written for as long as it is not committed.
+            machine.create(at(E1, Root::Export, &format!("{m}-{n}")), Some(1)).expect("a file");
+        }
+    }
+    let one_more = world.machine().create(at(E1, Root::Export, "more"), Some(1));
+    assert_eq!(one_more.expect_err("too many").kind, DenialKind::Busy);
+    world.alice().put(at(E1, Root::Import, "a"), b"x").expect("put");
+}
+
+#[test]
+fn whoever_lists_keeps_neither_the_other_side_nor_the_daemon_from_reading() {
+    let world = World::new();
+    let (machine, alice) = (world.machine(), world.alice());
+    let (done, all) = mpsc::channel();
+    thread::scope(|scope| {
+        // The daemon's own reader is held, as by a login; both sides are answered.
+        world
+            .db
+            .read(|_| {
+                for (client, root) in [(&machine, Root::Export), (&alice, Root::Import)] {
+                    let done = done.clone();
+                    scope.spawn(move || done.send(client.names(at(E1, root, ""))));
+                }
+                for _ in 0..2 {
+                    let answered = all.recv_timeout(Duration::from_secs(30));
+                    assert_eq!(answered.expect("answered meanwhile"), Ok(vec![]));
+                }
+                Ok::<_, StoreError>(())
+            })
+            .expect("read");
+        // A machine's long listing holds its side's; a person, and the daemon, are answered.
+        world
+            .db
+            .read_for(Clients::Machines, |_| {
+                let done = done.clone();
+                scope.spawn(|| {
+                    let done = done;
+                    let daemon = world.db.read(|r| r.accounts());
+                    daemon.unwrap_or_else(|e: StoreError| panic!("{e}"));
+                    done.send(alice.names(at(E1, Root::Export, "")))
+                });
+                let answered = all.recv_timeout(Duration::from_secs(30));
+                assert_eq!(answered.expect("answered meanwhile"), Ok(vec![]));
+                Ok::<_, StoreError>(())
+            })
+            .expect("read");
+    });
+}
+
+#[test]
+fn a_large_folder_is_not_moved_without_end_and_keeps_nobody_else_from_anything() {
+    let world = World::new();
+    let tree =
+        Tree { environment: E1, root: Root::Export, names: MOST_NAMES, bytes: 1, due_at: None };
+    world
+        .db
+        .write("machine:m1", world.clock.now(), |w| {
+            w.make_folder(&tree, &"d0".parse().expect("a path"))?;
+            for n in 0..6000 {
+                w.make_folder(&tree, &format!("d0/{n}").parse().expect("a path"))?;
+            }
+            Ok::<_, NameError>(())
+        })
+        .expect("made");
+    let machine = world.machine();
+    let moved = |n: u32| {
+        let to = format!("d{}", n + 1).parse().expect("a path");
+        let from = at(E1, Root::Export, &format!("d{n}"));
+        machine.ask(Ask::Move { from, to, replace: false })
+    };
+    let (n, denial) = (0..100).find_map(|n| Some((n, moved(n).err()?))).expect("some are too many");
+    assert!(n > 0, "it was moved");
+    assert_eq!(denial.kind, DenialKind::Busy);
+    world.other_machine().put(at(crate::lab::E2, Root::Export, "a"), b"x").expect("put");
+    world.alice().put(at(E1, Root::Import, "a"), b"x").expect("put");
+    wait("its next move", || moved(n).ok());
+}
+
+#[test]
+fn outside_sees_folders_page_by_page_and_nothing_below_a_file_that_took_their_place() {
+    let world = World::new();
+    let (machine, alice) = (world.machine(), world.alice());
+    let put = |path: &str, number| {
+        machine.put(at(E1, Root::Export, path), path.as_bytes()).expect("put");
+        world.until(number, ExportState::Released);
+    };
+    for folder in ["d", "d/e", "f"] {
+        machine.ask(Ask::MakeFolder { place: at(E1, Root::Export, folder) }).expect("made");
+    }
+    for (n, path) in ["d/e/one", "d/two", "d-", "d0", "f/a"].iter().enumerate() {
+        put(path, u32::try_from(n + 1).expect("small"));
+    }
+    let names = |folder: &str| alice.names(at(E1, Root::Export, folder)).expect("listed");
+    assert_eq!(names(""), ["d", "d-", "d0", "f"]);
+    assert_eq!(names("d"), ["e", "two"]);
+    assert_eq!(names("d/e"), ["one"]);
+    let after = |name: &str| {
+        let after = Some(name.parse().expect("a name"));
+        let ask = Ask::List { place: at(E1, Root::Export, ""), after };
+        let Ok(Answer::Entries(all)) = alice.ask(ask) else { panic!("no entries") };
+        all.into_iter().filter_map(|entry| entry.name.map(String::from)).collect::<Vec<_>>()
+    };
+    assert_eq!(after("d"), ["d-", "d0", "f"]);
+    assert_eq!(after("d-"), ["d0", "f"]);
+    assert_eq!(after("f"), Vec::<String>::new());
+    // What is a file now was a folder once: the later release is seen.
+    machine.ask(Ask::Remove { place: at(E1, Root::Export, "d") }).expect("removed");
+    put("d", 6);
+    assert_eq!(names(""), ["d", "d-", "d0", "f"]);
+    assert!(alice.look(at(E1, Root::Export, "d/two")).is_err());
+    assert_eq!(alice.get(at(E1, Root::Export, "d")), Ok(b"d".to_vec()));
+    // And is not seen again once it was taken back.
+    world.transfers.revoke("sato", ExportId(6), "a mistake").expect("revoked");
+    assert_eq!(names("d"), ["e", "two"]);
 }
