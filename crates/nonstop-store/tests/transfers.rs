@@ -409,3 +409,22 @@ fn with_an_environment_its_files_go_and_the_record_stays() {
     db.write("nonstopd", at(4002), |w| w.end_transfers(E1)).expect("ended already");
     assert_eq!(db.read(|r| r.trace_len()).expect("read"), rows);
 }
+
+#[test]
+fn an_environment_submits_so_many_exports_in_a_day_and_the_others_wait() {
+    let (dir, db) = lab();
+    let other = rusqlite::Connection::open(dir.path().join("nonstop.db")).expect("opens");
+    let before =
+        "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 19999)
+        INSERT INTO exports (environment, machine, path, version, entry, blob, bytes, state,
+            submitted_at, changed_at)
+        SELECT 1, 1, 'before' || i, 1, 1000 + i, 'blob', 1, 'withdrawn', ?1, ?1 FROM n";
+    assert_eq!(other.execute(before, [at(0).as_microsecond()]).expect("inserted"), 19_999);
+    for (path, bits) in [("a", 1), ("b", 2)] {
+        put(&db, Root::Export, path, bits, 10, 7000).expect("put");
+    }
+    let submitted = |now| db.write("nonstopd", at(now), |w| w.submit_due(10)).expect("submitted");
+    assert_eq!(submitted(7200).len(), 1);
+    assert_eq!(submitted(7300).len(), 0);
+    assert_eq!(submitted(86_401).len(), 1);
+}
