@@ -405,19 +405,17 @@ fn a_desktop_that_a_guest_serves_is_limited_as_soon_as_it_may_be_reached() {
     assert_eq!(desks(&wanted), Some([desk].into()));
 }
 
+fn of_injection(id: u32, there: bool) -> Disc {
+    Disc { injection: InjectionId(id), domain: "lab".into(), items: Vec::new(), zip: false, there }
+}
+
 /// What is done in the pair where `disc` is wanted in the debuggee's drive.
 fn with_disc(disc: Option<u32>, observed: &Observed) -> String {
     let mut wanted = wanted();
     let environment = wanted.environments.get_mut(&E1).expect("there");
     let debuggee = &mut environment.machines[1];
     debuggee.drive = true;
-    debuggee.disc = disc.map(|id| Disc {
-        injection: InjectionId(id),
-        domain: "lab".into(),
-        items: Vec::new(),
-        zip: false,
-        there: false,
-    });
+    debuggee.disc = disc.map(|id| of_injection(id, false));
     let plan = plan(&wanted, observed, at(10));
     plan.environments.values().flatten().map(|step| format!("{step}\n")).collect()
 }
@@ -478,13 +476,7 @@ fn a_guest_that_goes_back_never_runs_with_a_disc_that_is_not_wanted_any_more() {
         (debuggee.generation, debuggee.origin, debuggee.resume) = (3, Some(1), Some(memory));
         debuggee.frozen = vec![Frozen { generation: 1, memory: Some(S1) }];
         debuggee.drive = true;
-        debuggee.disc = disc.map(|id| Disc {
-            injection: InjectionId(id),
-            domain: "lab".into(),
-            items: Vec::new(),
-            zip: false,
-            there: true,
-        });
+        debuggee.disc = disc.map(|id| of_injection(id, true));
         let plan = plan(&wanted, seen, at(10));
         let steps = plan.environments.values().flatten().map(|step| format!("{step}\n"));
         steps.skip_while(|step| !step.starts_with("start m2")).collect::<String>()

@@ -142,11 +142,13 @@ impl Reader {
         let none = self.dir.join("none");
         fs::create_dir_all(&none).with_context(|| format!("make {}", none.display()))?;
         self.start_with(&none.display().to_string())?;
-        wait_for("pcscd", Duration::from_secs(20), || {
-            let said = self.place.output(&["opensc-tool", "-l"])?;
-            Ok(String::from_utf8_lossy(&said.stdout)
-                .contains("No smart card readers")
-                .then_some(()))
+        // Programs say "no readers" of a service that is not there yet, too: its socket has to listen.
+        wait_for("pcscd to listen", Duration::from_secs(60), || {
+            let sockets = self.place.output(&["cat", "/proc/net/unix"])?;
+            let sockets = String::from_utf8_lossy(&sockets.stdout).into_owned();
+            let mut sockets = sockets.lines();
+            let listens = |line: &str| line.ends_with(SOCKET) && line.contains(" 00010000 ");
+            Ok(sockets.any(listens).then_some(()))
         })
     }
 

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
 /// What a build of everything and its tests take of the disk, at most, in GiB.
-const ROOM_GIB: u64 = 16;
+const ROOM_GIB: u64 = 20;
 
 /// Sees that there is room, installs what tests need, checks form and licences, builds everything
 /// with the images, and runs the tests whose name contains `filter`.

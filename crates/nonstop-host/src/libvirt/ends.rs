@@ -16,6 +16,8 @@ pub(super) struct Ends {
     reasons: BTreeMap<MachineId, EndReason>,
     /// Guests whose QEMU was told by somebody on the host to end, and has not yet.
     told_by_host: BTreeSet<MachineId>,
+    /// Guests that powered themselves off, and whose QEMU has not ended yet: libvirt tells it to.
+    powered_off: BTreeSet<MachineId>,
     /// Ends that we caused and whose event has not come yet.
     ours: BTreeMap<MachineId, u32>,
     /// Guests of the last listing that we have not stopped since.
@@ -29,13 +31,21 @@ impl Ends {
             sys::VIR_DOMAIN_EVENT_STARTED => {
                 self.reasons.remove(&machine);
                 self.told_by_host.remove(&machine);
+                self.powered_off.remove(&machine);
             }
-            sys::VIR_DOMAIN_EVENT_SHUTDOWN
-                if event.detail == sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST =>
-            {
-                self.told_by_host.insert(machine);
+            // Whoever comes first has ended it: of a guest that powered itself off, libvirt's own word
+            // to its QEMU may be heard, too.
+            sys::VIR_DOMAIN_EVENT_SHUTDOWN => {
+                let others = match event.detail == sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST {
+                    true => (&mut self.told_by_host, &self.powered_off),
+                    false => (&mut self.powered_off, &self.told_by_host),
+                };
+                if !others.1.contains(&machine) {
+                    others.0.insert(machine);
+                }
             }
             sys::VIR_DOMAIN_EVENT_STOPPED => {
+                self.powered_off.remove(&machine);
                 let told_by_host = self.told_by_host.remove(&machine);
                 if self.was_ours(machine) {
                     return;
@@ -88,7 +98,8 @@ impl Ends {
         missing.filter(|m| !explained(m)).copied().collect()
     }
 
-    /// Hands out the reasons learnt since the last call, and remembers who runs `now`.
+    /// Hands out the reasons learnt since the last call, and remembers who runs `now`. An end that was
+    /// heard of after `now` was listed is handed out with the next listing, which has it.
     ///
     /// An end that nobody explained counts as a crash: a guest that powers itself off is kept by
     /// its QEMU until libvirt has seen it, so its event comes even after libvirtd was away.
@@ -96,8 +107,9 @@ impl Ends {
         for machine in self.unexplained(&now) {
             self.reasons.insert(machine, EndReason::Crashed);
         }
+        let told = self.reasons.extract_if(.., |machine, _| !now.contains(machine)).collect();
         self.running = now;
-        std::mem::take(&mut self.reasons)
+        told
     }
 }
 
@@ -133,6 +145,10 @@ mod tests {
     fn only_a_guest_that_powered_itself_off_counts_as_shut_down() {
         assert_eq!(after(&[(SHUTDOWN, GUEST), (STOPPED, BY_ITSELF)]), Some(EndReason::Shutdown));
         assert_eq!(after(&[(SHUTDOWN, HOST), (STOPPED, BY_ITSELF)]), Some(EndReason::Crashed));
+        let both = [(SHUTDOWN, GUEST), (SHUTDOWN, HOST), (STOPPED, BY_ITSELF)];
+        assert_eq!(after(&both), Some(EndReason::Shutdown), "libvirt ends its QEMU then");
+        let both = [(SHUTDOWN, HOST), (SHUTDOWN, GUEST), (STOPPED, BY_ITSELF)];
+        assert_eq!(after(&both), Some(EndReason::Crashed));
         assert_eq!(after(&[(STOPPED, FAILED)]), Some(EndReason::Crashed));
         assert_eq!(after(&[(STOPPED, DESTROYED)]), Some(EndReason::Crashed));
         assert_eq!(after(&[(STOPPED, FAILED), (STARTED, 0)]), None);
@@ -160,6 +176,16 @@ mod tests {
         assert_eq!(ends.take(BTreeSet::new()), BTreeMap::new());
         ends.stopped(M7);
         tell(&mut ends, &[(STOPPED, DESTROYED)]);
+        assert_eq!(ends.take(BTreeSet::new()), BTreeMap::new());
+    }
+
+    #[test]
+    fn an_end_that_is_heard_of_while_guests_are_listed_is_told_with_the_next_listing() {
+        let mut ends = Ends::default();
+        ends.take(BTreeSet::from([M7]));
+        tell(&mut ends, &[(SHUTDOWN, GUEST), (STOPPED, BY_ITSELF)]);
+        assert_eq!(ends.take(BTreeSet::from([M7])), BTreeMap::new(), "it ran when it was listed");
+        assert_eq!(ends.take(BTreeSet::new()), BTreeMap::from([(M7, EndReason::Shutdown)]));
         assert_eq!(ends.take(BTreeSet::new()), BTreeMap::new());
     }
 

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// How long an event may come after its guest has left the listing.
-const LATE: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_secs(2);
 
 /// Events of this lab's guests.
 pub(super) struct Watch {
