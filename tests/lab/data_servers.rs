@@ -46,14 +46,15 @@ fn servers_come_back_whatever_is_killed_and_who_is_missing_is_named() -> Result<
     let mut world = World::off("servers", "")?;
     world.lab = world.lab.with_data();
     world.lab.start()?;
-    all_listen(&world, Duration::from_secs(5))?;
+    all_listen(&world, Duration::from_secs(30))?;
     for (domain, address) in [("intermediate", "10.80.0.3"), ("mws", "10.81.0.3")] {
         assert!(asked(&world, domain, address)?.contains(domain));
     }
 
     for (domain, verb, limit) in [
-        ("intermediate", "pcap", Duration::from_secs(2)),
-        ("mws", "pcap", Duration::from_secs(2)),
+        // It takes less than two seconds, where others leave the host the time for it.
+        ("intermediate", "pcap", Duration::from_secs(10)),
+        ("mws", "pcap", Duration::from_secs(10)),
         // PostgreSQL recovers first.
         ("intermediate", "rdb", Duration::from_secs(30)),
     ] {
@@ -64,6 +65,7 @@ fn servers_come_back_whatever_is_killed_and_who_is_missing_is_named() -> Result<
             Ok(process(&world, domain, verb).is_ok_and(|now| now != server).then_some(()))
         })?;
         all_listen(&world, limit.saturating_sub(killed.elapsed()))?;
+        eprintln!("{domain}/{verb}: listens again after {:.1} s", killed.elapsed().as_secs_f32());
         assert_eq!(process(&world, "mws", "rdb")?, other, "nobody else is disturbed");
     }
 
@@ -90,9 +92,9 @@ fn servers_come_back_whatever_is_killed_and_who_is_missing_is_named() -> Result<
     assert!(checked.contains("systemctl start nonstop-data"), "{checked}");
     world.lab.auto_restart("data", true)?;
     world.lab.start_service("data")?;
-    all_listen(&world, Duration::from_secs(5))?;
+    all_listen(&world, Duration::from_secs(30))?;
 
     world.lab.power_cut()?;
     world.lab.start()?;
-    all_listen(&world, Duration::from_secs(5))
+    all_listen(&world, Duration::from_secs(30))
 }

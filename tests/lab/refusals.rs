@@ -103,7 +103,13 @@ fn whatever_the_gateway_refuses_stands_in_the_trace_with_its_reason() -> Result<
     let cards = world.lab.cli(&["card", "list", "alice"])?;
     let id = cards[0]["id"].as_str().context("a card")?.to_owned();
     let of = if cards[0].to_string().contains("rsa") { "rsa" } else { "id" };
+    let keys_of_alice = || world.lab.enter(&["cat", "/run/nonstop/gate/keys/alice"]);
+    let both = keys_of_alice()?;
     world.lab.cli(&["card", "revoke", &id, "--reason", "lost"])?;
+    // A login of just then is cut within a second; what is tried here is one of later.
+    wait_for("the gate without that key", Duration::from_secs(20), || {
+        Ok((keys_of_alice()? != both).then_some(()))
+    })?;
     let revoked = format!("ssh_ -i {of} -l alice -N");
     let revoked: &'static str = revoked.leak();
     try_all(&[("a revoked key", revoked, DENIED, UNKNOWN_KEY)])?;
