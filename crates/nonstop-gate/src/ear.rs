@@ -91,7 +91,7 @@ impl Ear<'_> {
             if self.telling.is_empty()
                 && ((due >= TELL_EVERY && !self.sorting.is_quiet()) || due >= ALIVE_EVERY)
             {
-                self.telling = frame(&self.sorting.take(MOST_AT_ONCE));
+                self.telling = frame(&self.sorting.take(MOST_AT_ONCE, now));
                 self.told = now;
             }
             let wait = if self.sorting.is_quiet() { ALIVE_EVERY } else { TELL_EVERY };

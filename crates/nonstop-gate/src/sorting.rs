@@ -21,6 +21,9 @@ const COUNTED: usize = 512;
 const OTHERS: &str = "(more)";
 /// A connection of which nothing was heard for so long is forgotten; longer than any login takes.
 const FORGOTTEN: Duration = Duration::from_secs(180);
+/// Root says whose a process is a moment after it has made it: what the process was denied by then
+/// waits so long to be told, at most.
+const UNCLAIMED: Duration = Duration::from_secs(2);
 
 /// Sorts messages.
 #[derive(Debug, Default)]
@@ -30,7 +33,8 @@ pub(crate) struct Sorting {
     children: BTreeMap<u32, (u32, Instant)>,
     waiting: VecDeque<Heard>,
     forwarded: BTreeMap<(u32, String), u32>,
-    denied: BTreeMap<Denied, u32>,
+    /// How often, and since when.
+    denied: BTreeMap<Denied, (u32, Instant)>,
     lost: u64,
     /// Some may be lost, and nobody knows how much.
     unsure: bool,
@@ -82,7 +86,7 @@ impl Sorting {
     /// Takes in one message, written by the process `pid` of `uid` at `now`.
     pub(crate) fn hear(&mut self, pid: u32, uid: u32, message: &str, now: Instant) {
         let Some(word) = word(message) else { return };
-        if uid == 0 { self.of_root(pid, word, now) } else { self.of_child(pid, word) }
+        if uid == 0 { self.of_root(pid, word, now) } else { self.of_child(pid, word, now) }
     }
 
     /// Some messages could not be read.
@@ -104,8 +108,8 @@ impl Sorting {
             && !self.unsure
     }
 
-    /// The next things to tell, at most `most`.
-    pub(crate) fn take(&mut self, most: usize) -> Vec<Heard> {
+    /// The next things to tell at `now`, at most `most`.
+    pub(crate) fn take(&mut self, most: usize, now: Instant) -> Vec<Heard> {
         let mut told = Vec::new();
         if self.lost > 0 || std::mem::take(&mut self.unsure) {
             told.push(Heard::Lost { words: std::mem::take(&mut self.lost) });
@@ -119,10 +123,14 @@ impl Sorting {
             let Some(((child, target), count)) = self.forwarded.pop_first() else { break };
             told.push(Heard::Forwarded { child, count, target });
         }
-        while told.len() < most {
-            let Some(((child, pid, what, target), count)) = self.denied.pop_first() else {
-                break;
-            };
+        let of_whom = |(_, pid, ..): &Denied, since: Instant| {
+            pid.is_some() || now.duration_since(since) >= UNCLAIMED
+        };
+        let due = self.denied.iter().filter(|(key, (_, since))| of_whom(key, *since));
+        let due: Vec<Denied> = due.take(most - told.len()).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            let Some((count, _)) = self.denied.remove(&key) else { continue };
+            let (child, pid, what, target) = key;
             told.push(Heard::Denied { child, pid, count, what, target });
         }
         told
@@ -163,6 +171,7 @@ impl Sorting {
                 }
                 self.children.insert(child, (pid, now));
                 self.connections.remove(&pid);
+                self.claim(child, pid);
                 return;
             }
             Word::Over(how) => {
@@ -175,7 +184,7 @@ impl Sorting {
                 }
                 return;
             }
-            Word::Denied { what, target } => return self.count_denied(pid, what, target),
+            Word::Denied { what, target } => return self.count_denied(pid, what, target, now),
             Word::Connected(target) => return self.count_forwarded(pid, target),
             Word::Client(_)
             | Word::User { .. }
@@ -215,9 +224,9 @@ impl Sorting {
         }
     }
 
-    fn of_child(&mut self, child: u32, word: Word<'_>) {
+    fn of_child(&mut self, child: u32, word: Word<'_>, now: Instant) {
         match word {
-            Word::Denied { what, target } => self.count_denied(child, what, target),
+            Word::Denied { what, target } => self.count_denied(child, what, target, now),
             Word::Connected(target) => self.count_forwarded(child, target),
             Word::Over(how) => {
                 if let Some((pid, _)) = self.children.remove(&child) {
@@ -228,7 +237,7 @@ impl Sorting {
         }
     }
 
-    fn count_denied(&mut self, child: u32, what: Wanted, target: String) {
+    fn count_denied(&mut self, child: u32, what: Wanted, target: String, now: Instant) {
         let pid = self.children.get(&child).map(|(pid, _)| *pid);
         let mut key = (child, pid, what, target);
         if self.denied.len() >= COUNTED && !self.denied.contains_key(&key) {
@@ -237,8 +246,17 @@ impl Sorting {
         if self.denied.len() >= 2 * COUNTED && !self.denied.contains_key(&key) {
             return self.lose(1);
         }
-        let count = self.denied.entry(key).or_default();
+        let (count, _) = self.denied.entry(key).or_insert((0, now));
         *count = count.saturating_add(1);
+    }
+
+    /// `child` is of `pid`: so is what it was denied before that was said.
+    fn claim(&mut self, child: u32, pid: u32) {
+        let unclaimed = self.denied.keys().filter(|key| key.0 == child && key.1.is_none());
+        for key in unclaimed.cloned().collect::<Vec<_>>() {
+            let Some(count) = self.denied.remove(&key) else { continue };
+            self.denied.insert((child, Some(pid), key.2, key.3), count);
+        }
     }
 
     fn count_forwarded(&mut self, child: u32, target: String) {

@@ -19,7 +19,7 @@ impl Ear {
     }
 
     fn refused(&mut self) -> Vec<(RefusedFor, Option<String>, Option<String>)> {
-        let told = self.0.take(1000).into_iter();
+        let told = self.0.take(1000, self.1).into_iter();
         let refused = told.filter_map(|heard| match heard {
             Heard::Refused(r) => {
                 assert_eq!(r.source, Some(Ipv4Addr::new(198, 51, 100, 7)), "{r:?}");
@@ -65,7 +65,7 @@ fn a_login_that_succeeds_with_its_second_key_is_no_failure() {
     let version = "debug1: k.c:kex_exchange_identification():1 (bin=x, pid=9): Remote protocol version 2.0, remote software version OpenSSH_9";
     let accepted = format!("Accepted publickey for alice from x port 5 ssh2: ED25519 {KEY}");
     ear.says(9, &[version, &failed, &accepted, "User child is on pid 10"]);
-    assert_eq!(ear.0.take(10), [Heard::Client { pid: 9, client: "OpenSSH_9".into() }]);
+    assert_eq!(ear.0.take(10, ear.1), [Heard::Client { pid: 9, client: "OpenSSH_9".into() }]);
     let denied =
         "Received request from x to connect to host 127.0.0.1 port 22, but the request was denied.";
     ear.0.hear(10, 70_001, denied, ear.1);
@@ -73,12 +73,36 @@ fn a_login_that_succeeds_with_its_second_key_is_no_failure() {
     ear.0.hear(10, 70_001, "Received disconnect from x port 5:11: disconnected by user", ear.1);
     let target = "127.0.0.1:22".to_string();
     assert_eq!(
-        ear.0.take(10),
+        ear.0.take(10, ear.1),
         [
             Heard::Ended { pid: 9, how: nonstop_api::heard::EndedBy::Client },
             Heard::Denied { child: 10, pid: Some(9), count: 2, what: Wanted::Forward, target },
         ]
     );
+}
+
+/// sshd's own process says whose a session's is a moment after it has begun, and on a host under load
+/// later than what that one says.
+#[test]
+fn what_a_process_was_denied_before_root_said_whose_it_is_is_told_of_its_session() {
+    let mut ear = Ear::new();
+    let tunnel = "debug1: serverloop.c:server_input_channel_open():1 (bin=x, pid=10): failure tun@openssh.com";
+    let denied = |pid| Heard::Denied {
+        child: 10,
+        pid,
+        count: 1,
+        what: Wanted::Tunnel,
+        target: String::new(),
+    };
+    ear.says(9, &[&format!("Accepted publickey for alice from x port 5 ssh2: ED25519 {KEY}")]);
+    ear.0.hear(10, 70_001, tunnel, ear.1);
+    assert_eq!(ear.0.take(10, ear.1), []);
+    ear.0.hear(9, 0, "User child is on pid 10", ear.1);
+    assert_eq!(ear.0.take(10, ear.1), [denied(Some(9))]);
+    let mut ear = Ear::new();
+    ear.0.hear(10, 70_001, tunnel, ear.1);
+    assert_eq!(ear.0.take(10, ear.1), []);
+    assert_eq!(ear.0.take(10, ear.1 + UNCLAIMED), [denied(None)]);
 }
 
 #[test]
@@ -95,7 +119,7 @@ fn an_accounts_process_speaks_for_nobody_else() {
     ] {
         ear.0.hear(10, 70_001, message, ear.1);
     }
-    assert_eq!(ear.0.take(10), []);
+    assert_eq!(ear.0.take(10, ear.1), []);
 }
 
 #[test]
@@ -109,7 +133,7 @@ fn a_flood_is_bounded_and_what_is_lost_is_counted() {
         ear.0.hear(7, 70_001, &denied, ear.1);
     }
     assert!(ear.0.connections.len() <= REMEMBERED && ear.0.denied.len() <= 2 * COUNTED);
-    let told = ear.0.take(usize::MAX);
+    let told = ear.0.take(usize::MAX, ear.1 + UNCLAIMED);
     let Heard::Lost { words } = told[0] else { panic!("{:?}", told[0]) };
     let refused = told.iter().filter(|heard| matches!(heard, Heard::Refused(_))).count() as u64;
     let denied: u64 = told
@@ -190,7 +214,7 @@ fn whatever_is_said_nothing_false_is_told() {
         if round % 50 != 0 {
             continue;
         }
-        for heard in ear.0.take(1000) {
+        for heard in ear.0.take(1000, ear.1 + UNCLAIMED) {
             let json = serde_json::to_string(&heard).expect("JSON");
             assert!(json.len() < 600 && json.is_ascii(), "{json}");
             if let Heard::Refused(refusal) = heard {
