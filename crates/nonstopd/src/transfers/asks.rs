@@ -259,7 +259,7 @@ impl Transfers {
                 let reader = (place.environment, clients(session));
                 let rows = self.read(session, |read| {
                     // One reads after the other, so that nobody reads before it is seen who did.
-                    if self.state().rows.in_debt(reader, Instant::now()) {
+                    if self.state().meters.owes_rows(reader, Instant::now()) {
                         return Ok(None);
                     }
                     let folder = match read.name_at(place.environment, place.root, &place.path)? {
@@ -269,7 +269,7 @@ impl Transfers {
                     let (tree, visible) =
                         ((place.environment, place.root), inside && place.root == Root::Import);
                     let rows = read.names_after(tree, folder, after, ENTRIES_AT_ONCE, visible)?;
-                    self.state().rows.charge(reader, rows.len(), Instant::now());
+                    self.state().meters.listed(reader, rows.len(), Instant::now());
                     Ok(Some(rows))
                 })?;
                 let rows = rows.ok_or_else(too_much_read)?;

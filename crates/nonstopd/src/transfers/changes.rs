@@ -6,7 +6,6 @@ use super::{
     contents::KeepError,
     denials::{self, denial, io, no_room, read_only},
     peers::Who,
-    room::Buckets,
     writing::Writing,
 };
 use crate::status::chain;
@@ -37,7 +36,7 @@ impl Transfers {
         if place.path.is_root() {
             return Err(denial(DenialKind::ReadOnly, "the folder itself stays as it is"));
         }
-        if !self.state().buckets.take(place.environment, place.root, Instant::now()) {
+        if !self.state().meters.change(place.environment, place.root, Instant::now()) {
             return Err(too_many_changes());
         }
         Ok(self.tree(place.environment, place.root))
@@ -75,13 +74,9 @@ impl Transfers {
             }
             Ok(along)
         })?;
-        let take = |buckets: &mut Buckets| {
-            buckets.take_along(tree.environment, tree.root, along, Instant::now())
-        };
-        if along > 0 && !take(&mut self.state().buckets) {
-            return Err(too_many_changes());
-        }
-        Ok(())
+        let now = Instant::now();
+        let may = along == 0 || self.state().meters.along(tree.environment, tree.root, along, now);
+        if may { Ok(()) } else { Err(too_many_changes()) }
     }
 
     /// Commits a change of names.
@@ -140,15 +135,18 @@ impl Transfers {
             return Err(no_room());
         }
         let most = bytes.unwrap_or_else(|| left.min(room));
+        if place.root == Root::Import {
+            // Last: whoever waits for any of the above asks again and again.
+            state.meters.trace(place.environment, place.path.as_str().len(), Instant::now())?;
+        }
         let ticket = state.writings.add(session.id, place, file, most, bytes);
         Ok((Answer::Writing { ticket, bytes: most }, Some(theirs)))
     }
 
-    /// What an environment gives in a day is kept whatever becomes of it, and so is a record of all
-    /// that is brought, so it is bounded.
+    /// What an environment gives in a day is kept whatever becomes of it, so it is bounded.
     fn must_not_flood(&self, session: &Session, place: &Place) -> Result<(), Denial> {
         if place.root != Root::Export {
-            return self.may_trace(place.environment, place.path.as_str().len());
+            return Ok(());
         }
         let day = start_of_day(self.clock.now());
         let kept = self.read(session, |read| read.kept_bytes(place.environment, day))?;

@@ -28,7 +28,7 @@ use crate::{Clock, publisher::Hand, screening::Screener};
 use contents::Contents;
 use nonstop_model::{BlobId, EnvironmentId, ExportId, ImportId, Lab, Root, screening::Verdict};
 use nonstop_store::{ByHash, Db, Export, StoreError, Tree, Write};
-use room::{Buckets, Rows, Traced};
+use room::Meters;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -83,9 +83,7 @@ pub struct Transfers {
 #[derive(Default)]
 struct State {
     writings: Writings,
-    buckets: Buckets,
-    traced: Traced,
-    rows: Rows,
+    meters: Meters,
     trees: outside::Trees,
     /// Exports and imports that are being looked at, by environment.
     exports: BTreeMap<ExportId, (EnvironmentId, BlobId)>,

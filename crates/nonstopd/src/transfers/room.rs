@@ -28,141 +28,108 @@ const TRACED_A_DAY: f64 = 5000.0;
 /// Bytes of names and notes that count as one more.
 const TRACED_BYTES: usize = 128;
 
-/// Changes that environments may make, by the tree that they make them in.
-#[derive(Debug, Default)]
-pub(super) struct Buckets(BTreeMap<(EnvironmentId, Root), Bucket>);
-
+/// What each of many may use of something that comes back with time.
 #[derive(Debug)]
-struct Bucket {
-    left: f64,
-    at: Instant,
+struct Meter<K> {
+    /// As much at once.
+    most: f64,
+    /// As much comes back in a second.
+    rate: f64,
+    /// What was left, and when; who is not in it has all.
+    left: BTreeMap<K, (f64, Instant)>,
 }
 
-impl Buckets {
+impl<K: Ord> Meter<K> {
+    fn new(most: f64, rate: f64) -> Meter<K> {
+        Meter { most, rate, left: BTreeMap::new() }
+    }
+
+    /// What is left for `whom` at `now`; less than nothing for one who owes.
+    fn left(&mut self, whom: K, now: Instant) -> &mut f64 {
+        let (left, at) = self.left.entry(whom).or_insert((self.most, now));
+        let passed = now.saturating_duration_since(*at).as_secs_f64();
+        *left = (*left + passed * self.rate).min(self.most);
+        *at = now;
+        left
+    }
+
+    /// Takes `cost`, if there is as much.
+    ///
+    /// Errors: there is not; how long it takes until there is.
+    fn take(&mut self, whom: K, cost: f64, now: Instant) -> Result<(), Duration> {
+        let rate = self.rate;
+        let left = self.left(whom, now);
+        if *left < cost {
+            return Err(Duration::from_secs_f64((cost - *left) / rate));
+        }
+        *left -= cost;
+        Ok(())
+    }
+
+    /// Forgets those who have all again.
+    fn tidy(&mut self, now: Instant) {
+        let (most, rate) = (self.most, self.rate);
+        self.left.retain(|_, (left, at)| {
+            *left + now.saturating_duration_since(*at).as_secs_f64() * rate < most
+        });
+    }
+}
+
+/// What environments may still do, and have the lab do for them.
+#[derive(Debug)]
+pub(super) struct Meters {
+    /// Changes, by the tree that they are made in.
+    changes: Meter<(EnvironmentId, Root)>,
+    /// What the trace still keeps. It is never deleted, so that what fills it by somebody's will has a
+    /// bound that is wide for work and narrow for a loop.
+    traced: Meter<EnvironmentId>,
+    /// Names that are listed, by the side that they are listed for.
+    rows: Meter<(EnvironmentId, Clients)>,
+}
+
+impl Default for Meters {
+    fn default() -> Meters {
+        Meters {
+            changes: Meter::new(BURST, RATE),
+            traced: Meter::new(TRACED, TRACED_A_DAY / 86_400.0),
+            rows: Meter::new(ROWS_BURST, ROWS_RATE),
+        }
+    }
+}
+
+impl Meters {
     /// Whether one more change may be made at `now`; it then is.
-    pub(super) fn take(&mut self, environment: EnvironmentId, root: Root, now: Instant) -> bool {
-        let bucket = self.0.entry((environment, root)).or_insert(Bucket { left: BURST, at: now });
-        bucket.fill((BURST, RATE), now);
-        bucket.take(1.0)
+    pub(super) fn change(&mut self, environment: EnvironmentId, root: Root, now: Instant) -> bool {
+        self.changes.take((environment, root), 1.0, now).is_ok()
     }
 
     /// Whether `names` may go along with a change that was taken; they then do. A folder may be
     /// larger than what is left: the next changes wait until that came back.
-    pub(super) fn take_along(
+    pub(super) fn along(
         &mut self,
         environment: EnvironmentId,
         root: Root,
         names: u64,
         now: Instant,
     ) -> bool {
-        let bucket = self.0.entry((environment, root)).or_insert(Bucket { left: BURST, at: now });
-        bucket.fill((BURST, RATE), now);
-        if bucket.left < 0.0 {
+        let left = self.changes.left((environment, root), now);
+        if *left < 0.0 {
             return false;
         }
-        bucket.left -= names as f64 / ALONG;
+        *left -= names as f64 / ALONG;
         true
     }
 
-    /// Forgets those that are full again.
-    pub(super) fn tidy(&mut self, now: Instant) {
-        self.0.retain(|_, bucket| {
-            bucket.fill((BURST, RATE), now);
-            bucket.left < BURST
-        });
-    }
-}
-
-impl Bucket {
-    fn fill(&mut self, (most, rate): (f64, f64), now: Instant) {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + passed * rate).min(most);
-        self.at = now;
-    }
-
-    /// Takes `cost`, if there is as much.
-    fn take(&mut self, cost: f64) -> bool {
-        if self.left < cost {
-            return false;
-        }
-        self.left -= cost;
-        true
-    }
-}
-
-/// What the trace still keeps of environments. It is never deleted, so that what fills it by somebody's
-/// will has a bound that is wide for work and narrow for a loop.
-#[derive(Debug, Default)]
-pub(super) struct Traced(BTreeMap<EnvironmentId, Bucket>);
-
-impl Traced {
-    const FILLS: (f64, f64) = (TRACED, TRACED_A_DAY / 86_400.0);
-
-    /// Takes what a row with `bytes` of somebody's words costs.
+    /// Takes what a row with `bytes` of the words of whoever owns `environment` costs.
     ///
-    /// Errors: there is not as much; how long it takes until there is.
-    fn take(
+    /// Errors: `Spent`, with when there is room for it again.
+    pub(super) fn trace(
         &mut self,
         environment: EnvironmentId,
         bytes: usize,
         now: Instant,
-    ) -> Result<(), Duration> {
-        let full = Bucket { left: TRACED, at: now };
-        let bucket = self.0.entry(environment).or_insert(full);
-        bucket.fill(Traced::FILLS, now);
-        let cost = 1.0 + (bytes / TRACED_BYTES) as f64;
-        match bucket.take(cost) {
-            true => Ok(()),
-            false => Err(Duration::from_secs_f64((cost - bucket.left) / Traced::FILLS.1)),
-        }
-    }
-
-    /// Forgets those that are full again.
-    pub(super) fn tidy(&mut self, now: Instant) {
-        self.0.retain(|_, bucket| {
-            bucket.fill(Traced::FILLS, now);
-            bucket.left < TRACED
-        });
-    }
-}
-
-/// Names that were listed for environments, by the side that they were listed for.
-#[derive(Debug, Default)]
-pub(super) struct Rows(BTreeMap<(EnvironmentId, Clients), Bucket>);
-
-impl Rows {
-    /// Whether more was listed for `reader` by `now` than comes back so fast.
-    pub(super) fn in_debt(&mut self, reader: (EnvironmentId, Clients), now: Instant) -> bool {
-        self.at(reader, now).left <= 0.0
-    }
-
-    /// `rows` names were listed for it; that may be more than there was left.
-    pub(super) fn charge(&mut self, reader: (EnvironmentId, Clients), rows: usize, now: Instant) {
-        self.at(reader, now).left -= rows as f64;
-    }
-
-    fn at(&mut self, reader: (EnvironmentId, Clients), now: Instant) -> &mut Bucket {
-        let bucket = self.0.entry(reader).or_insert(Bucket { left: ROWS_BURST, at: now });
-        bucket.fill((ROWS_BURST, ROWS_RATE), now);
-        bucket
-    }
-
-    /// Forgets those that are full again.
-    pub(super) fn tidy(&mut self, now: Instant) {
-        self.0.retain(|_, bucket| {
-            bucket.fill((ROWS_BURST, ROWS_RATE), now);
-            bucket.left < ROWS_BURST
-        });
-    }
-}
-
-impl Transfers {
-    /// Lets the owner of `environment` write a row with `bytes` of their words to the trace.
-    ///
-    /// Errors: `Spent`, with when there is room for it again.
-    pub(crate) fn may_trace(&self, environment: EnvironmentId, bytes: usize) -> Result<(), Denial> {
-        let taken = self.state().traced.take(environment, bytes, Instant::now());
-        taken.map_err(|wait| {
+    ) -> Result<(), Denial> {
+        self.spend(environment, bytes, now).map_err(|wait| {
             let message = format!(
                 "the lab keeps a record of each file that is brought, moved or copied and of each \
                  note for ever, and {environment} has had too many: {TRACED_A_DAY} more come in a day, \
@@ -171,6 +138,42 @@ impl Transfers {
             );
             denial(DenialKind::Spent, message)
         })
+    }
+
+    fn spend(
+        &mut self,
+        environment: EnvironmentId,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let cost = 1.0 + (bytes / TRACED_BYTES) as f64;
+        self.traced.take(environment, cost, now)
+    }
+
+    /// Whether more was listed for `reader` by `now` than comes back so fast.
+    pub(super) fn owes_rows(&mut self, reader: (EnvironmentId, Clients), now: Instant) -> bool {
+        *self.rows.left(reader, now) <= 0.0
+    }
+
+    /// `rows` names were listed for it; that may be more than there was left.
+    pub(super) fn listed(&mut self, reader: (EnvironmentId, Clients), rows: usize, now: Instant) {
+        *self.rows.left(reader, now) -= rows as f64;
+    }
+
+    /// Forgets those who have all again.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        self.changes.tidy(now);
+        self.traced.tidy(now);
+        self.rows.tidy(now);
+    }
+}
+
+impl Transfers {
+    /// Lets the owner of `environment` write a row with `bytes` of their words to the trace.
+    ///
+    /// Errors: `Spent`, with when there is room for it again.
+    pub(crate) fn may_trace(&self, environment: EnvironmentId, bytes: usize) -> Result<(), Denial> {
+        self.state().meters.trace(environment, bytes, Instant::now())
     }
 
     /// Bytes that may come on the disk for `root`, beyond what was promised already. What machines
@@ -196,41 +199,41 @@ mod tests {
 
     #[test]
     fn what_is_kept_for_ever_comes_back_by_the_day_and_long_words_cost_more() {
-        let (mut traced, begun) = (Traced::default(), Instant::now());
+        let (mut meters, begun) = (Meters::default(), Instant::now());
         let [one, other] = [EnvironmentId(1), EnvironmentId(2)];
-        let taken = (0..100_000).take_while(|_| traced.take(one, 60, begun).is_ok()).count();
+        let taken = (0..100_000).take_while(|_| meters.spend(one, 60, begun).is_ok()).count();
         assert_eq!(taken, 20_000, "a whole tree at once");
-        let wait = traced.take(one, 60, begun).expect_err("no more").as_secs();
+        let wait = meters.spend(one, 60, begun).expect_err("no more").as_secs();
         assert!((16..=18).contains(&wait), "{wait}");
-        assert!(traced.take(other, 60, begun).is_ok());
+        assert!(meters.spend(other, 60, begun).is_ok());
         let day = begun + Duration::from_secs(86_400);
-        let notes = (0..100_000).take_while(|_| traced.take(one, 4000, day).is_ok()).count();
+        let notes = (0..100_000).take_while(|_| meters.spend(one, 4000, day).is_ok()).count();
         assert_eq!(notes, 5000 / 32);
-        traced.tidy(day + Duration::from_secs(5 * 86_400));
-        assert!(traced.0.is_empty());
+        meters.tidy(day + Duration::from_secs(5 * 86_400));
+        assert!(meters.traced.left.is_empty());
     }
 
     #[test]
     fn one_environment_runs_dry_and_others_do_not() {
-        let (mut buckets, begun) = (Buckets::default(), Instant::now());
+        let (mut meters, begun) = (Meters::default(), Instant::now());
         let [one, other] = [EnvironmentId(1), EnvironmentId(2)];
-        let taken = (0..10_000).filter(|_| buckets.take(one, Root::Export, begun)).count();
+        let taken = (0..10_000).filter(|_| meters.change(one, Root::Export, begun)).count();
         assert_eq!(taken, 2000);
-        assert!(buckets.take(other, Root::Export, begun));
-        assert!(buckets.take(one, Root::Import, begun), "what is done outside is not touched");
+        assert!(meters.change(other, Root::Export, begun));
+        assert!(meters.change(one, Root::Import, begun), "what is done outside is not touched");
         let later = begun + Duration::from_secs(1);
-        let again = (0..1000).filter(|_| buckets.take(one, Root::Export, later)).count();
+        let again = (0..1000).filter(|_| meters.change(one, Root::Export, later)).count();
         assert_eq!(again, 100);
-        buckets.tidy(begun + Duration::from_secs(60));
-        assert!(buckets.0.is_empty());
+        meters.tidy(begun + Duration::from_secs(60));
+        assert!(meters.changes.left.is_empty());
     }
 
     #[test]
     fn the_largest_folder_is_moved_once_and_then_waited_for() {
-        let (mut buckets, begun) = (Buckets::default(), Instant::now());
+        let (mut meters, begun) = (Meters::default(), Instant::now());
         let mut moved = |at| {
-            buckets.take(EnvironmentId(1), Root::Export, at)
-                && buckets.take_along(EnvironmentId(1), Root::Export, 19_999, at)
+            meters.change(EnvironmentId(1), Root::Export, at)
+                && meters.along(EnvironmentId(1), Root::Export, 19_999, at)
         };
         assert!(moved(begun));
         assert!(!moved(begun), "it owes");
@@ -242,19 +245,19 @@ mod tests {
 
     #[test]
     fn what_is_listed_for_one_side_of_one_environment_keeps_no_other_waiting() {
-        let (mut rows, begun) = (Rows::default(), Instant::now());
+        let (mut meters, begun) = (Meters::default(), Instant::now());
         let reader = (EnvironmentId(1), Clients::Machines);
         let pages = (0..1000).take_while(|_| {
-            let listed = !rows.in_debt(reader, begun);
-            rows.charge(reader, 4000, begun);
+            let listed = !meters.owes_rows(reader, begun);
+            meters.listed(reader, 4000, begun);
             listed
         });
         assert_eq!(pages.count(), 25);
         for other in [(EnvironmentId(1), Clients::Persons), (EnvironmentId(2), Clients::Machines)] {
-            assert!(!rows.in_debt(other, begun));
+            assert!(!meters.owes_rows(other, begun));
         }
-        assert!(!rows.in_debt(reader, begun + Duration::from_secs(1)));
-        rows.tidy(begun + Duration::from_secs(60));
-        assert!(rows.0.is_empty());
+        assert!(!meters.owes_rows(reader, begun + Duration::from_secs(1)));
+        meters.tidy(begun + Duration::from_secs(60));
+        assert!(meters.rows.left.is_empty());
     }
 }

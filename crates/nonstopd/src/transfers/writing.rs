@@ -162,9 +162,7 @@ impl Transfers {
 
     pub(super) fn watch_writings_once(&self) {
         let mut state = self.state();
-        state.buckets.tidy(Instant::now());
-        state.traced.tidy(Instant::now());
-        state.rows.tidy(Instant::now());
+        state.meters.tidy(Instant::now());
         if state.writings.0.is_empty() {
             return;
         }

@@ -74,8 +74,11 @@ fn a_blocked_file_goes_from_the_machines_view_into_the_quarantine() {
     assert_eq!((told[0].id, told[0].state), (ExportId(1), ExportState::Blocked));
     assert_eq!(told[0].findings[0].rule, "encrypted");
     let files = world.lab.exports().join("files");
-    wait("the content to go", || (fs::read_dir(&files).ok()?.count() == 0).then_some(()));
-    assert!(world.db.read(|r| r.blob(&export.blob)).expect("read").is_none());
+    // The file goes first, and its row when that is on the disk.
+    wait("the content to go", || {
+        world.db.read(|r| r.blob(&export.blob)).expect("read").is_none().then_some(())
+    });
+    assert_eq!(fs::read_dir(&files).expect("contents").count(), 0);
 }
 
 #[test]
