@@ -5,10 +5,7 @@
 //! each confined, started anew, with the file as standard input. The file is a table of text, which
 //! nothing lets off early: its encoding is checked to its end, and its density.
 
-use super::{
-    Comparison,
-    reach::{at_least, look_around, middle},
-};
+use super::{Comparison, at_least, look_around, middle};
 use crate::{run::run, stages::Stages, workspace};
 use anyhow::{Context, Result, ensure};
 use nonstop_testkit::interrupt;

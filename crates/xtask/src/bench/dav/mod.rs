@@ -9,14 +9,10 @@
 mod client;
 mod servers;
 
-use super::{
-    Comparison,
-    reach::{at_least, look_around, middle},
-};
+use super::{Comparison, at_least, in_turns, look_around};
 use crate::{install, run::run, stages::Stages, workspace};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use client::{Load, measure};
-use nonstop_testkit::interrupt;
 use servers::Servers;
 
 /// Measured in turn; one round more warms both up.
@@ -37,36 +33,13 @@ pub(super) fn dav() -> Result<()> {
     let servers = stages.stage("servers", Servers::start)?;
     look_around()?;
     let loads = Load::all();
-    let mut seen = vec![(Vec::new(), Vec::new()); loads.len()];
-    stages.stage("uploads and downloads", || {
-        for round in 0..=ROUNDS {
-            for (load, seen) in loads.iter().zip(&mut seen) {
-                interrupt::check()?;
-                let one = |ours| {
-                    measure(load, &servers, ours, round).with_context(|| load.what.to_string())
-                };
-                // Each begins every other round.
-                let (ours, peer) = match round % 2 {
-                    0 => (one(true)?, one(false)?),
-                    _ => {
-                        let peer = one(false)?;
-                        (one(true)?, peer)
-                    }
-                };
-                let counted = if round == 0 { " (not counted)" } else { "" };
-                let (what, unit) = (load.what, load.unit);
-                eprintln!("    round {round}{counted}: {what}: {ours:.0} / {peer:.0} {unit}");
-                if round > 0 {
-                    seen.0.push(ours);
-                    seen.1.push(peer);
-                }
-            }
-        }
-        Ok(())
+    let seen = stages.stage("uploads and downloads", || {
+        let told = |load: &Load| (load.what, load.unit);
+        in_turns(&loads, ROUNDS, told, |load, ours, round| measure(load, &servers, ours, round))
     })?;
     for (load, (ours, peer)) in loads.iter().zip(&seen) {
         let name = if load.gets() { "nginx" } else { "nginx, then fsync of file and folder" };
-        let (ours, peer) = (middle(ours)?.round(), middle(peer)?.round());
+        let (ours, peer) = (ours.round(), peer.round());
         at_least(Comparison::higher(load.what, load.unit, ours, peer, name), load.goal)?;
     }
     let what = "memory of both programs at its highest, with 100 clients at once";

@@ -10,10 +10,7 @@ mod ground;
 mod logins;
 mod traffic;
 
-use super::{
-    Comparison, millis, percentile,
-    reach::{at_least, look_around, middle},
-};
+use super::{Comparison, at_least, look_around, middle, millis, percentile};
 use crate::{install, stages::Stages, workspace};
 use anyhow::Result;
 use ground::Ground;

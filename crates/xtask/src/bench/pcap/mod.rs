@@ -9,17 +9,12 @@
 mod client;
 mod servers;
 
-use super::{
-    Comparison,
-    reach::{at_least, look_around, middle},
-    routed::Routed,
-};
+use super::{Comparison, at_least, in_turns, look_around, routed::Routed};
 use crate::{install, run::run, stages::Stages, workspace};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use client::Load;
-use nonstop_testkit::interrupt;
 use servers::{NGINX, OURS, Servers};
-use std::{net::SocketAddrV4, time::Duration};
+use std::time::Duration;
 
 /// Measured in turn; one round more warms both up.
 const ROUNDS: usize = 5;
@@ -46,38 +41,14 @@ pub(super) fn pcap() -> Result<()> {
     })?;
     look_around()?;
     let loads = loads();
-    let mut seen = vec![(Vec::new(), Vec::new()); loads.len()];
-    stages.stage("downloads and requests", || {
-        for round in 0..=ROUNDS {
-            for (load, seen) in loads.iter().zip(&mut seen) {
-                interrupt::check()?;
-                let measure = |server: SocketAddrV4, ours: bool| {
-                    load.measure(&routed, server, ours).with_context(|| load.what.to_string())
-                };
-                // Each begins every other round.
-                let (ours, peer) = match round % 2 {
-                    0 => {
-                        let ours = measure(OURS, true)?;
-                        (ours, measure(NGINX, false)?)
-                    }
-                    _ => {
-                        let peer = measure(NGINX, false)?;
-                        (measure(OURS, true)?, peer)
-                    }
-                };
-                let counted = if round == 0 { " (not counted)" } else { "" };
-                let (what, unit) = (load.what, load.unit);
-                eprintln!("    round {round}{counted}: {what}: {ours:.0} / {peer:.0} {unit}");
-                if round > 0 {
-                    seen.0.push(ours);
-                    seen.1.push(peer);
-                }
-            }
-        }
-        Ok(())
+    let seen = stages.stage("downloads and requests", || {
+        let told = |load: &Load| (load.what, load.unit);
+        in_turns(&loads, ROUNDS, told, |load, ours, _| {
+            load.measure(&routed, if ours { OURS } else { NGINX }, ours)
+        })
     })?;
     for (load, (ours, peer)) in loads.iter().zip(&seen) {
-        let (ours, peer) = (middle(ours)?.round(), middle(peer)?.round());
+        let (ours, peer) = (ours.round(), peer.round());
         at_least(Comparison::higher(load.what, load.unit, ours, peer, "nginx"), load.goal)?;
     }
     drop(servers);

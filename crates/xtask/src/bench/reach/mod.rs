@@ -22,7 +22,7 @@ mod proofs;
 mod rules;
 mod traffic;
 
-use super::Comparison;
+use super::{Comparison, at_least, hundredths, look_around, middle, verdict};
 use crate::{install, run::run, stages::Stages, workspace};
 use anyhow::{Context, Result};
 use ground::Ground;
@@ -30,7 +30,7 @@ use nonstop_testkit::interrupt;
 use nwfilter::Nwfilter;
 use rules::Rules;
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
 };
 
@@ -115,16 +115,6 @@ impl Hosts {
     }
 }
 
-/// Says so where something else works on this machine: figures of packets are worth little then.
-pub(super) fn look_around() -> Result<()> {
-    let text = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
-    let load = text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
-    if let Some(load) = load.filter(|load| *load > 2.0) {
-        eprintln!("    NOTE: the load is {load}: others disturb this; run it again alone");
-    }
-    Ok(())
-}
-
 fn traffic(hosts: &Hosts, nwfilter: &Nwfilter, many: u32) -> Result<()> {
     look_around()?;
     let all = [
@@ -181,19 +171,6 @@ fn traffic(hosts: &Hosts, nwfilter: &Nwfilter, many: u32) -> Result<()> {
     Ok(())
 }
 
-/// Prints `line`, and says whether its ratio is what it has to be.
-pub(super) fn at_least(line: Comparison<'_>, goal: Option<f64>) -> Result<()> {
-    line.print()?;
-    if let Some(goal) = goal {
-        verdict(line.what, &format!("{} of {goal}", line.ratio), line.ratio >= goal);
-    }
-    Ok(())
-}
-
-fn verdict(what: &str, said: &str, met: bool) {
-    eprintln!("    {what}: {said}, {}", if met { "met" } else { "MISSED" });
-}
-
 /// Rights taken and given back; beside `nft -j`, and beside what a binding of nwfilter takes.
 fn changes(hosts: &mut Hosts, many: u32, bindings: &[f64]) -> Result<()> {
     const GOAL_MS: f64 = 5.0;
@@ -225,27 +202,4 @@ fn changes(hosts: &mut Hosts, many: u32, bindings: &[f64]) -> Result<()> {
     let what = format!("grant one environment of {FEW}");
     let (ours, peer) = (hundredths(middle(&few)?), hundredths(middle(bindings)?));
     Comparison::lower(&what, "ms", ours, peer, "a binding of nwfilter").print()
-}
-
-fn hundredths(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
-}
-
-/// The median. Errors: nothing was measured.
-pub(super) fn middle(values: &[f64]) -> Result<f64> {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().context("nothing was measured")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_middle_is_a_value_that_was_measured() {
-        assert_eq!(middle(&[3.0, 1.0, 2.0]).expect("some"), 2.0);
-        assert_eq!(middle(&[4.0, 1.0]).expect("some"), 4.0);
-        assert!(middle(&[]).is_err());
-    }
 }

@@ -24,10 +24,7 @@ mod questions;
 mod searches;
 mod store;
 
-use super::{
-    Comparison, millis, percentile,
-    reach::{at_least, look_around, middle},
-};
+use super::{Comparison, at_least, look_around, middle, millis, percentile};
 use crate::{run::run, stages::Stages, workspace};
 use anyhow::Result;
 use std::time::Duration;
