@@ -1,6 +1,7 @@
 //! Containers made by hand, and two by 7-Zip.
 
 use super::{Seen, look};
+use crate::measure::density::tests::noise;
 
 fn seen(bytes: &[u8], kind: &str) -> Seen {
     look(bytes, kind).expect("memory can be read")
@@ -123,18 +124,6 @@ fn pictures_end_where_they_say() {
         let more = [picture, b"something behind it"].concat();
         assert_eq!(seen(&more, kind).appended, 19, "{kind}");
     }
-}
-
-/// Bytes without order.
-fn noise(n: usize) -> Vec<u8> {
-    let mut x = 0x9e37_79b9_7f4a_7c15u64;
-    let next = || {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        (x >> 24) as u8
-    };
-    std::iter::repeat_with(next).take(n).collect()
 }
 
 #[test]

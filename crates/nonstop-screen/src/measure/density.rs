@@ -90,11 +90,11 @@ impl Density {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Bytes without order.
-    fn noise(n: usize) -> Vec<u8> {
+    pub(crate) fn noise(n: usize) -> Vec<u8> {
         let mut x = 0x9e37_79b9_7f4a_7c15u64;
         let next = || {
             x ^= x << 13;
