@@ -13,6 +13,7 @@ use nonstop_model::{AccountName, EnvironmentId, EnvironmentState, Lab, MachineId
 use nonstop_store::{Db, StoreError};
 use rustix::net::sockopt::socket_peercred;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Read},
@@ -81,7 +82,7 @@ impl Others {
             return;
         }
         self.beyond = self.beyond.saturating_add(1);
-        self.digest = crate::injector::digest((self.digest.clone() + &sha256).as_bytes());
+        self.digest = hex::encode(Sha256::digest(self.digest.clone() + &sha256));
     }
 
     /// What the row says of them; nothing where there are none.
@@ -398,8 +399,8 @@ mod tests {
         let mut detail = json!({});
         more.sum.others.tell(&mut detail);
         assert_eq!(detail["sha256s"].as_array().map(Vec::len), Some(NAMED));
-        let one = crate::injector::digest(format!("{most:064x}").as_bytes());
-        let both = crate::injector::digest(format!("{one}{:064x}", most + 1).as_bytes());
+        let one = hex::encode(Sha256::digest(format!("{most:064x}")));
+        let both = hex::encode(Sha256::digest(format!("{one}{:064x}", most + 1)));
         assert_eq!(detail["beyond"], json!({ "count": 2, "digest": both }));
         assert!(detail.to_string().len() < 40 << 10);
     }

@@ -20,7 +20,6 @@ use nonstop_host::{Host, firewall::Firewall};
 use nonstop_model::{Environment, EnvironmentId, Injection, InjectionId, Lab, MachineId};
 use nonstop_store::{Db, StoreError};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -139,11 +138,6 @@ impl Drop for Busy<'_> {
     fn drop(&mut self) {
         lock(&self.injector.busy).remove(&self.id);
     }
-}
-
-/// SHA-256 in hexadecimal digits.
-pub(crate) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A time as records have it: in UTC, to the microsecond.

@@ -1,11 +1,12 @@
 //! What is written down of a run: what held before anything of it was before the guest, and when
 //! nothing of it was any more.
 
-use super::{Injector, digest, lock, whole};
+use super::{Injector, lock, whole};
 use nonstop_model::{Environment, EnvironmentState, InjectBy, Injection, InjectionId, MachineId};
 use nonstop_plan::Grant;
 use nonstop_store::{FactsAt, StoreError};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 use tracing::info;
 
@@ -102,7 +103,8 @@ impl Injector {
         let observed = self.parts.status.observed();
         let grants = observed.firewall.grants.keys();
         let rights = grants.filter(|grant| is_of(grant, &machines)).map(ToString::to_string);
-        let rules = self.parts.rules.as_ref().map(|rules| digest(rules.rules().as_bytes()));
+        let rules =
+            self.parts.rules.as_ref().map(|rules| hex::encode(Sha256::digest(rules.rules())));
         json!({
             "at": whole(self.parts.clock.now()),
             "counts": counts,

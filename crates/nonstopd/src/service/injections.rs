@@ -4,7 +4,7 @@ use super::{Service, environments::known_role, refusal};
 use crate::{
     caller::Caller,
     heads::Key,
-    injector::{digest, ends, whole},
+    injector::{ends, whole},
     samples::NoAnswer,
 };
 use nonstop_api::{
@@ -18,6 +18,7 @@ use nonstop_model::{
 use nonstop_store::{InjectionFacts, NewInjection, StoreError};
 use nonstop_trace::Record;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::{cmp::Reverse, sync::Arc};
 
 /// The most injections that are listed at once.
@@ -340,7 +341,7 @@ impl Service {
             "machines": machines.collect::<Vec<_>>(),
             "samples": injection.items,
             "template": {
-                "name": environment.template_name, "sha256": digest(&template),
+                "name": environment.template_name, "sha256": hex::encode(Sha256::digest(&template)),
             },
             "there": injection.there_at.map(whole),
             "until": end("at"),
