@@ -2,7 +2,7 @@
 //! `cargo xtask bench dav` measures. Says where in a line of JSON, and ends with its standard input.
 //! Needs root.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the lab of the tests has more than is measured")]
 #[path = "../tests/clients/lab.rs"]
 mod lab;
 
