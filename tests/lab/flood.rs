@@ -194,7 +194,8 @@ impl<'a> Flood<'a> {
     /// Writes its disk full; gives the bytes that the host's disk holds of it then.
     fn fill(&mut self) -> Result<u64> {
         let line = "dd if=/dev/zero of=/full bs=1M; sync; df / | tail -n 1";
-        let said = self.shell.run_for(line, Duration::from_secs(180))?;
+        // 1.7 GiB, which took three minutes beside other labs.
+        let said = self.shell.run_for(line, Duration::from_secs(600))?;
         ensure!(said.contains("No space left") && said.contains("100%"), "not full: {said}");
         let machine = self.world.lab.state().join(format!("machines/m{}", self.machines.0));
         Ok(fs::metadata(machine.join("1/disk.qcow2"))?.blocks() * 512)
