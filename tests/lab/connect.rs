@@ -304,7 +304,7 @@ fn a_card_leads_to_portal_and_desktop_and_a_broken_network_is_waited_out() -> Re
 
     run.interrupt()?;
     for name in ["ssh", "xfreerdp3"] {
-        wait_for("what it started to end", Duration::from_secs(5), || {
+        wait_for("what it started to end", Duration::from_secs(20), || {
             Ok(processes(&desk, name)?.is_empty().then_some(()))
         })?;
     }

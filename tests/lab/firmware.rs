@@ -129,7 +129,7 @@ fn what_malware_writes_into_firmware_tpm_and_boot_sector_is_gone_after_a_revert(
 
     power(&world, &environment, "off")?;
     world.machine_in(id, "off")?;
-    wait_for("the TPM to end with its machine", Duration::from_secs(5), || {
+    wait_for("the TPM to end with its machine", Duration::from_secs(20), || {
         Ok(uids(&world, "swtpm socket")?.is_empty().then_some(()))
     })?;
     let begun = Instant::now();

@@ -24,7 +24,7 @@ fn a_recording_is_begun_seen_and_ended_with_reasons_and_lies_encrypted() -> Resu
     // What waits is written at least each two seconds.
     thread::sleep(Duration::from_secs(3));
     world.lab.cli(&["desktop", "stop", "1"])?;
-    wait_for("the recorder to be gone", Duration::from_secs(5), || {
+    wait_for("the recorder to be gone", Duration::from_secs(20), || {
         Ok(recorders(&world)?.is_empty().then_some(()))
     })?;
     let ended = list()?[0].clone();

@@ -69,7 +69,7 @@ fn count(shell: &mut GuestShell, pid: &str) -> Result<u64> {
 /// Starts it; gives its pid.
 fn starts_counting(shell: &mut GuestShell) -> Result<String> {
     let pid = shell.run(COUNT)?;
-    wait_for("the first number", Duration::from_secs(5), || Ok(count(shell, &pid).ok()))?;
+    wait_for("the first number", Duration::from_secs(30), || Ok(count(shell, &pid).ok()))?;
     Ok(pid)
 }
 
