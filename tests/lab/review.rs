@@ -141,7 +141,7 @@ fn staff_release_or_refuse_what_waits_and_the_researcher_reads_why_inside() -> R
     // Released: within a second it can be fetched, and its owner sees what it was.
     let done = send(sato, "/exports/x1", "/exports/x1/release", &["reason=counts only"])?;
     ensure!(done == "/exports?done=export_released", "{done}");
-    wait_for("counts.csv outside", Duration::from_secs(20), || {
+    wait_for("counts.csv outside", Duration::from_secs(5), || {
         Ok((lab.outside("counts.csv")? == (200, "port,count\n23,1500\n".into())).then_some(()))
     })?;
     let mine = page(&lab.alice, "/exports/x1")?;
@@ -188,7 +188,7 @@ fn staff_release_or_refuse_what_waits_and_the_researcher_reads_why_inside() -> R
     let sato = &lab.staff[0];
     let back = send(sato, "/exports/x1", "/exports/x1/revoke", &["reason=by mistake"])?;
     ensure!(back == "/exports/x1?done=export_revoked", "{back}");
-    wait_for("counts.csv to be gone", Duration::from_secs(20), || {
+    wait_for("counts.csv to be gone", Duration::from_secs(5), || {
         Ok((lab.outside("counts.csv")?.0 == 404).then_some(()))
     })?;
     let trace = page(&lab.staff[0], "/trace?verify=1")?;
