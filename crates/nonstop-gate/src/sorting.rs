@@ -21,8 +21,8 @@ const COUNTED: usize = 512;
 const OTHERS: &str = "(more)";
 /// A connection of which nothing was heard for so long is forgotten; longer than any login takes.
 const FORGOTTEN: Duration = Duration::from_secs(180);
-/// Root says whose a process is a moment after it has made it: what the process was denied by then
-/// waits so long to be told, at most.
+/// How long root has to say whose a process is, which it does a moment after it has made it: what the
+/// process was denied by then is told of nobody afterwards.
 const UNCLAIMED: Duration = Duration::from_secs(2);
 
 /// Sorts messages.
@@ -123,10 +123,10 @@ impl Sorting {
             let Some(((child, target), count)) = self.forwarded.pop_first() else { break };
             told.push(Heard::Forwarded { child, count, target });
         }
-        let of_whom = |(_, pid, ..): &Denied, since: Instant| {
+        let is_due = |(_, pid, ..): &Denied, since: Instant| {
             pid.is_some() || now.duration_since(since) >= UNCLAIMED
         };
-        let due = self.denied.iter().filter(|(key, (_, since))| of_whom(key, *since));
+        let due = self.denied.iter().filter(|(key, (_, since))| is_due(key, *since));
         let due: Vec<Denied> = due.take(most - told.len()).map(|(key, _)| key.clone()).collect();
         for key in due {
             let Some((count, _)) = self.denied.remove(&key) else { continue };
@@ -254,8 +254,11 @@ impl Sorting {
     fn claim(&mut self, child: u32, pid: u32) {
         let unclaimed = self.denied.keys().filter(|key| key.0 == child && key.1.is_none());
         for key in unclaimed.cloned().collect::<Vec<_>>() {
-            let Some(count) = self.denied.remove(&key) else { continue };
-            self.denied.insert((child, Some(pid), key.2, key.3), count);
+            let Some((count, since)) = self.denied.remove(&key) else { continue };
+            let (_, _, what, target) = key;
+            let (all, _) =
+                self.denied.entry((child, Some(pid), what, target)).or_insert((0, since));
+            *all = all.saturating_add(count);
         }
     }
 
