@@ -31,7 +31,7 @@ impl<'a> Comparison<'a> {
         peer: f64,
         peer_name: &'a str,
     ) -> Self {
-        let ratio = (peer / ours.max(0.001) * 1000.0).round() / 1000.0;
+        let ratio = thousandths(peer / ours.max(0.001));
         Comparison { what, unit, ours, peer, peer_name, ratio }
     }
 
@@ -43,7 +43,7 @@ impl<'a> Comparison<'a> {
         peer: f64,
         peer_name: &'a str,
     ) -> Self {
-        let ratio = (ours / peer.max(0.001) * 1000.0).round() / 1000.0;
+        let ratio = thousandths(ours / peer.max(0.001));
         Comparison { what, unit, ours, peer, peer_name, ratio }
     }
 
@@ -51,6 +51,10 @@ impl<'a> Comparison<'a> {
         println!("{}", serde_json::to_string(self).context("write a comparison")?);
         Ok(())
     }
+}
+
+fn thousandths(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 /// In milliseconds, to a tenth.
