@@ -6,6 +6,7 @@ use nonstop_testkit::{
     labbox::built_programs,
     net::Namespace,
     place::{Place, wait_for},
+    turn::Turn,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use sha2::{Digest, Sha256};
@@ -259,6 +260,7 @@ fn nothing_else_outside(told: &Told, sealed: &[String]) -> Result<usize> {
 #[test]
 fn every_acknowledged_file_is_there_when_the_power_went_with_all_that_was_not_written() -> Result<()>
 {
+    let _turn = Turn::take();
     let folder = built_programs()?.parent().context("no parent")?.join("labs");
     // Named as those of labs are, so that what a killed run left is swept like theirs.
     let folder = folder.join(format!("lost-{}-0", std::process::id()));

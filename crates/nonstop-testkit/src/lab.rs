@@ -19,6 +19,7 @@ use crate::{
     place::{Place, wait_for},
     services,
     spec::{BoxSpec, PROGRAMS},
+    turn::Turn,
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -60,6 +61,8 @@ pub struct Lab {
     lifeline: bool,
     running: Option<LabBox>,
     temporary: bool,
+    /// A test's lab runs when other tests do; let go when the lab has ended.
+    turn: Option<Turn>,
 }
 
 /// The data domains of every lab: what the shipped templates reach.
@@ -98,6 +101,7 @@ impl Lab {
 
     /// A lab in a new folder under the build's, removed with the lab unless a test failed.
     pub fn temporary(name: &str) -> Result<Lab> {
+        let turn = Turn::take();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let labs =
             built_programs()?.parent().context("the build's folder has no parent")?.join("labs");
@@ -107,6 +111,7 @@ impl Lab {
         let dir = labs.join(format!("{name}-{}-{count}", std::process::id()));
         let mut lab = Lab::new(&dir)?;
         lab.temporary = true;
+        lab.turn = Some(turn);
         lab.services.retain(|service| *service != "data");
         Ok(lab)
     }
@@ -136,6 +141,7 @@ impl Lab {
             lifeline: true,
             running: None,
             temporary: false,
+            turn: None,
         })
     }
 

@@ -29,4 +29,5 @@ pub mod spec;
 pub mod ssh;
 pub mod stand_in;
 mod supervisor;
+pub mod turn;
 mod world;
