@@ -76,12 +76,10 @@ fn starts_counting(shell: &mut GuestShell) -> Result<String> {
 /// Says so unless it goes on counting.
 fn counts_on(shell: &mut GuestShell, pid: &str) -> Result<u64> {
     let before = count(shell, pid)?;
-    thread::sleep(Duration::from_millis(600));
-    let after = count(shell, pid)?;
-    if after <= before {
-        bail!("it stands still at {before}");
-    }
-    Ok(after)
+    wait_for(&format!("a number after {before}"), Duration::from_secs(20), || {
+        let after = count(shell, pid)?;
+        Ok((after > before).then_some(after))
+    })
 }
 
 /// Runs a line that must go well.
