@@ -220,7 +220,7 @@ fn a_slow_viewer_holds_up_nobody_and_gets_what_it_missed_in_one() {
     slow.await_size(800, 600);
     slow.quick = false;
     slow.look();
-    let before = (owner.updates, slow.updates);
+    let (before, start) = ((owner.updates, slow.updates), Instant::now());
     for y in 0..60 {
         paint(&memory, (y * 800 + 5) * 4, GREEN);
         fake.update_map([0, i32::try_from(y).expect("small"), 800, 1]);
@@ -230,7 +230,8 @@ fn a_slow_viewer_holds_up_nobody_and_gets_what_it_missed_in_one() {
     }
     owner.await_pixel(5, 59, GREEN);
     let (owners, slows) = (owner.updates - before.0, slow.updates - before.1);
-    assert!((10..=45).contains(&owners), "about thirty a second: {owners}");
+    let most = 35.0 * start.elapsed().as_secs_f64();
+    assert!(owners >= 10 && owners as f64 <= most, "about thirty a second: {owners}");
     assert!(slows <= 1, "{slows}");
     slow.shows.clear();
     // It says what it owes: all else comes in one.
@@ -264,11 +265,12 @@ fn a_still_screen_costs_nearly_nothing() {
     std::thread::sleep(Duration::from_secs(3));
     viewer.look();
     desk.listen();
-    let used = (desk.cpu_seconds() - cpu) / start.elapsed().as_secs_f64();
+    let seconds = start.elapsed().as_secs_f64();
+    let used = (desk.cpu_seconds() - cpu) / seconds;
     assert!(used < 0.02, "{used}");
     assert_eq!(viewer.shows.len(), shown, "nothing is shown while nothing changes");
     let alive = desk.reports.iter().filter(|r| **r == Report::Alive).count();
-    assert!((4..=7).contains(&alive), "twice a second: {alive}");
+    assert!(alive >= 4 && alive as f64 <= 2.0 * seconds + 1.0, "twice a second: {alive}");
     println!("a still screen: {:.2} % of a core, {} kB", used * 100.0, desk.rss_kb());
 }
 
@@ -295,8 +297,8 @@ fn a_session_above_its_budget_is_slowed_down_and_told_once() {
         sent += 1;
         viewer.tell(&Told::Metered(meter(sent)));
     }
-    let updates = viewer.updates - before;
-    assert!((2..=7).contains(&updates), "one a second: {updates}");
+    let (updates, seconds) = (viewer.updates - before, start.elapsed().as_secs_f64());
+    assert!(updates >= 2 && updates as f64 <= seconds + 1.0, "one a second: {updates}");
     desk.listen();
     assert!(!desk.reports.iter().any(|r| matches!(r, Report::OverBudget { .. })));
     // A debt: one in ten seconds. A worker begun anew does not fill the bucket.

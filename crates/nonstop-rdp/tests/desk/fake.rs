@@ -277,9 +277,13 @@ impl Fake {
         }
     }
 
-    /// Takes in what was asked until `limit` passes without anything, and answers it.
-    pub fn answer(&mut self, limit: Duration) {
-        while self.answer_one(limit) {}
+    /// Takes in what was asked, once there is something, until `quiet` passes without anything more,
+    /// and answers it.
+    pub fn answer(&mut self, quiet: Duration) {
+        let mut limit = PATIENCE;
+        while self.answer_one(limit) {
+            limit = quiet;
+        }
     }
 
     fn answer_one(&mut self, limit: Duration) -> bool {
