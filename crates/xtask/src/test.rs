@@ -40,7 +40,8 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     stages.stage("nonstop-connect for Windows and macOS", connect::other_systems)?;
     let images = stages.stage("images", workspace::images)?;
     stages.print();
-    // Each end-to-end test runs a whole lab: two at once are what two cores carry.
+    // Each end-to-end test runs a whole lab: two at once are what two cores carry. Whoever measures
+    // what the host is left with does so alone: `nonstop_testkit::turn`.
     let mut tests = workspace::cargo()?;
     tests
         .args(["test", "--locked", "--workspace", "--no-fail-fast"])
