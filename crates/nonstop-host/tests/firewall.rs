@@ -354,8 +354,9 @@ fn revoking_cuts_an_open_connection_at_both_ends() {
 fn the_kernel_ends_a_lease_by_itself_and_with_it_the_open_connection() {
     let host = Host::new();
     let portal = host.portal();
-    host.grant(&portal_of(ALICE), Some(Duration::from_millis(3000)));
-    host.grant(&portal_of(BOB), Some(Duration::from_millis(3000)));
+    let lease = Duration::from_secs(3);
+    host.grant(&portal_of(ALICE), Some(lease));
+    host.grant(&portal_of(BOB), Some(lease));
     let mut alice = connect(&host.net, ALICE, "127.64.0.1:8080").expect("connected");
     let (mut alice_served, _) = portal.accept().expect("accepted");
     let mut bob = connect(&host.net, BOB, "127.64.0.2:8080").expect("connected");
@@ -363,7 +364,7 @@ fn the_kernel_ends_a_lease_by_itself_and_with_it_the_open_connection() {
     thread::sleep(Duration::from_millis(700));
     host.grant(&portal_of(BOB), HOUR);
     assert!(passes(&mut alice, &mut alice_served));
-    thread::sleep(Duration::from_millis(2700));
+    thread::sleep(lease);
     assert!(!passes(&mut alice, &mut alice_served) && is_cut(&mut alice));
     assert!(passes(&mut bob, &mut bob_served), "a renewed lease goes on without a break");
     assert_eq!(host.observe().grants.into_keys().collect::<Vec<_>>(), [portal_of(BOB)]);

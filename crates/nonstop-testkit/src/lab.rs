@@ -60,9 +60,8 @@ pub struct Lab {
     outside: Outside,
     lifeline: bool,
     running: Option<LabBox>,
-    temporary: bool,
-    /// A test's lab runs when other tests do; let go when the lab has ended.
-    turn: Option<Turn>,
+    /// Of a lab that is removed at its end; let go then.
+    temporary: Option<Turn>,
 }
 
 /// The data domains of every lab: what the shipped templates reach.
@@ -110,8 +109,7 @@ impl Lab {
         }
         let dir = labs.join(format!("{name}-{}-{count}", std::process::id()));
         let mut lab = Lab::new(&dir)?;
-        lab.temporary = true;
-        lab.turn = Some(turn);
+        lab.temporary = Some(turn);
         lab.services.retain(|service| *service != "data");
         Ok(lab)
     }
@@ -140,8 +138,7 @@ impl Lab {
             outside,
             lifeline: true,
             running: None,
-            temporary: false,
-            turn: None,
+            temporary: None,
         })
     }
 
@@ -492,7 +489,7 @@ impl Drop for Lab {
         {
             eprintln!("nonstop-testkit: {e:#}");
         }
-        if self.temporary {
+        if self.temporary.is_some() {
             if std::thread::panicking() {
                 eprintln!("the lab's folder is kept: {}", self.dir.display());
             } else if let Err(e) = fs::remove_dir_all(&self.dir) {

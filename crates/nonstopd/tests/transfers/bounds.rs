@@ -175,14 +175,10 @@ fn a_folder_of_very_many_long_names_is_listed_whole() {
 
 /// Asks again while that is too fast, which is another bound.
 fn not_too_fast<T>(mut ask: impl FnMut() -> Result<T, Denial>) -> Result<T, Denial> {
-    loop {
-        match ask() {
-            Err(denial) if denial.kind == DenialKind::Busy => {
-                thread::sleep(Duration::from_millis(50));
-            }
-            answered => break answered,
-        }
-    }
+    wait("an answer that is not too fast", || match ask() {
+        Err(denial) if denial.kind == DenialKind::Busy => None,
+        answered => Some(answered),
+    })
 }
 
 #[test]
